@@ -1,0 +1,210 @@
+/* config.h - what an operator can set: one table drives the configuration file, the environment,
+ * the flags, --help, `roost check` and docs/options.md.
+ *
+ * Order: defaults < file (--config FILE, JSON) < environment (ROOST_...) < flags. Main thread; once
+ * loaded, a struct config does not change and any thread may read it until config_free.
+ * Durations are milliseconds (*_ms), sizes are bytes (*_bytes). */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include "log.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- values ---- */
+
+enum config_scheme { CONFIG_WS, CONFIG_WSS, CONFIG_UNIX };
+
+#define CONFIG_HOST_MAX 64  /* an address literal and a NUL */
+#define CONFIG_PATH_MAX 108 /* sun_path */
+
+struct config_url { /* a listener: ws://HOST:PORT, wss://HOST:PORT or unix:/path */
+    enum config_scheme scheme;
+    bool ipv6;                  /* host is an IPv6 literal */
+    bool loopback;              /* 127.0.0.0/8, ::1 or a Unix socket: not reachable from outside */
+    uint16_t port;              /* 0: the kernel chooses */
+    char host[CONFIG_HOST_MAX]; /* without brackets; localhost has become 127.0.0.1 */
+    char path[CONFIG_PATH_MAX]; /* CONFIG_UNIX only */
+};
+
+struct config_urls {
+    struct config_url *items;
+    size_t count;
+};
+
+struct config_strings {
+    char **items;
+    size_t count;
+};
+
+struct config_secret { /* bytes of a key; wiped by config_free. len 0: not set */
+    uint8_t *bytes;    /* a NUL follows, not counted */
+    size_t len;
+};
+
+struct config_key { /* one of client.token.keys */
+    char *kid;
+    struct config_secret secret;
+};
+
+struct config_keys {
+    struct config_key *items;
+    size_t count;
+};
+
+/* What happens to a subscriber whose out queue is full. */
+enum config_slow_policy { CONFIG_SLOW_CLOSE, CONFIG_SLOW_DROP_OLDEST, CONFIG_SLOW_KEEP_LATEST };
+
+struct config_namespace { /* one of channel.namespaces */
+    char *name;
+};
+
+struct config_namespaces {
+    struct config_namespace *items;
+    size_t count;
+};
+
+/* ---- the configuration: strings and lists belong to it, absent strings are "" ---- */
+
+struct config {
+    /* listeners */
+    struct config_urls listen;
+    struct config_urls admin_listen; /* API, metrics and console, if any; then not on listen */
+    char *tls_cert_file;             /* PEM chain */
+    char *tls_key_file;              /* PEM key */
+    int64_t tls_max_handshakes;      /* in flight at once, whole process */
+    int64_t workers;                 /* 0: as many as the CPUs this process may use */
+    bool dev;
+    bool echo;        /* the path /echo */
+    bool token_query; /* a token in ?token= is accepted */
+
+    /* handshake, keep-alive, closing */
+    int64_t handshake_timeout_ms; /* TLS and request head in all */
+    int64_t http_idle_timeout_ms; /* between two requests of a keep-alive connection */
+    int64_t close_timeout_ms;     /* for the peer's Close, RFC 6455 section 7.1.1 */
+
+    /* who may connect */
+    struct config_strings allowed_origins; /* glob patterns, protocol.md section 9 */
+    struct config_secret token_secret;     /* hmac_secret_key or its file; dev fills it if empty */
+    struct config_secret token_previous;   /* hmac_previous_secret_key or its file */
+    int64_t token_previous_until_s;        /* wall clock, 0 = no end */
+    struct config_keys token_keys;         /* named keys (kid) */
+    char *token_audience;                  /* "" = any */
+    char *token_issuer;                    /* "" = any */
+    char *token_user_id_claim;             /* "" = sub */
+    int64_t token_leeway_ms;               /* for exp, nbf, iat */
+    bool anonymous;                        /* client.allow_anonymous_connect_without_token */
+    bool no_anonymous_tokens;              /* client.disallow_anonymous_connection_tokens */
+    bool insecure;                         /* no token needed and everything allowed */
+
+    /* a connection's life */
+    int64_t ping_interval_ms;
+    int64_t pong_timeout_ms;
+    int64_t expired_close_delay_ms; /* grace after a token's exp */
+    int64_t connection_max_age_ms;  /* 0 = off */
+
+    /* limits */
+    int64_t max_message_bytes;
+    int64_t queue_max_bytes;           /* one connection's out queue */
+    int64_t unauthenticated_max_bytes; /* kept for all connections without a verified token */
+    int64_t connection_limit;          /* whole process; 0 = what descriptors allow */
+    int64_t control_frames_per_second; /* of one connection, before it is read no further */
+    int64_t channel_max_length;        /* bytes of a name */
+
+    /* channels */
+    enum config_slow_policy raw_slow_policy;
+    struct config_namespaces namespaces;
+
+    /* HTTP API */
+    bool api_disabled;
+    bool api_insecure; /* no key asked for */
+    struct config_secret api_key;
+    int64_t api_max_body_bytes;
+
+    /* observation */
+    bool metrics;        /* /metrics at all */
+    bool metrics_public; /* also on the listeners of clients */
+    bool health;         /* /healthz, /readyz */
+    enum log_level log_level;
+    char *log_file; /* "" = standard error */
+    char *pid_file; /* "" = none */
+
+    /* stopping */
+    int64_t shutdown_timeout_ms;
+
+    /* the work of one turn of a worker */
+    int64_t worker_accepts_per_turn;     /* connections accepted from a listener */
+    int64_t worker_handshakes_per_turn;  /* TLS handshake steps */
+    int64_t worker_reads_per_turn;       /* recv calls for one connection */
+    int64_t worker_receive_buffer_bytes; /* the worker's one receive buffer */
+    int64_t worker_fanout_slice;         /* subscribers served before others get a turn */
+    int64_t worker_mailbox_max_bytes;    /* posts waiting for one worker */
+
+    /* values that other options were made from; use the fields above */
+    struct config_secret token_secret_value, token_previous_value, api_key_value;
+    char *token_secret_file, *token_previous_file, *api_key_file;
+    char *server_address, *server_internal_address;
+    int64_t server_port, server_internal_port;
+    bool server_tls;
+};
+
+/* ---- loading ---- */
+
+struct config_note {
+    bool is_error; /* else a warning */
+    char *text;    /* one line: place, what is wrong, what would be right. Never a secret */
+};
+
+struct config_report { /* zero is the start */
+    struct config_note *notes;
+    size_t count;
+    size_t errors;
+};
+
+enum config_outcome {
+    CONFIG_LOADED,
+    CONFIG_WRONG,    /* the report has errors: print it, exit 2 */
+    CONFIG_HELP,     /* --help was asked for: config_help(stdout, false), exit 0 */
+    CONFIG_HELP_ALL, /* --help-all */
+};
+
+/* config_load fills *c, whatever it was, from defaults, file, environment and flags, and checks it.
+ * argv[0] is the subcommand's name; every other element must belong to a flag. What is wrong goes
+ * to *report, everything that is wrong at once. environment is NAME=value strings up to NULL
+ * (environ). *c must be given to config_free whatever the outcome. Keeps no pointer to its
+ * arguments, so that SIGHUP can load again from the same ones. */
+enum config_outcome config_load(struct config *c, int argc, char *const *argv,
+                                char *const *environment, struct config_report *report);
+void config_free(struct config *c); /* wipes secrets */
+
+/* config_report_print writes "roost: error: ..." and "roost: warning: ..." lines. */
+void config_report_print(const struct config_report *report, FILE *to);
+void config_report_free(struct config_report *report);
+
+/* config_secret_set replaces *s by a copy of len bytes (the old ones are wiped); config_string_set
+ * replaces a string. For --dev, which makes a secret, a key and a certificate of its own. */
+void config_secret_set(struct config_secret *s, const void *bytes, size_t len);
+void config_string_set(char **s, const char *text);
+
+/* config_parse_url reads a listener's URL. Returns NULL, or a static text that says what is wrong.
+ */
+const char *config_parse_url(struct config_url *url, const char *text);
+/* config_url_format writes ws://127.0.0.1:8080; returns out. */
+#define CONFIG_URL_MAX 128
+char *config_url_format(char out[static CONFIG_URL_MAX], const struct config_url *url);
+
+/* config_parse_duration reads 25s, 300ms, 1h30m, 1.5h, 2d or 0; config_parse_size 131072, 128KiB,
+ * 1MiB or 1GiB. Both return NULL or a static text that says what is wrong. */
+const char *config_parse_duration(int64_t *ms, const char *text);
+const char *config_parse_size(int64_t *bytes, const char *text);
+
+/* ---- printing ---- */
+
+void config_help(FILE *to, bool all);                     /* option lines of --help */
+void config_print_json(FILE *to, const struct config *c); /* effective, secrets as "***" */
+void config_print_markdown(FILE *to);                     /* docs/options.md */
+
+#endif

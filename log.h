@@ -1,0 +1,128 @@
+/* log.h - one logfmt line an event, to standard error or a file.
+ *
+ *     ts=2026-11-24T07:15:00.123Z level=info msg="conn closed" worker=1 conn=42 code=1001
+ *
+ * A value can not break its line or forge a field: what is not a plain word is quoted, control
+ * characters and broken UTF-8 are escaped. A line has LOG_LINE_MAX bytes at most and is written by
+ * one write(2), so lines of several threads never mix. Nothing is allocated.
+ * Never log a token, a key or a payload. The message path logs nothing; it counts.
+ *
+ *     log_event(LOG_INFO, "conn closed", LOG_U64("conn", id), LOG_STR("peer", peer));
+ *
+ * Threads: log_event and log_limited any thread; the rest as said. */
+#ifndef LOG_H
+#define LOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOG_LINE_MAX 1024 /* bytes of a line with its newline; longer ones end in truncated=true   \
+                           */
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+enum log_kind { LOG_KIND_END, LOG_KIND_STR, LOG_KIND_U64, LOG_KIND_I64, LOG_KIND_ERRNO };
+
+struct log_field { /* made by the LOG_... macros below; borrows name and string */
+    const char *name;
+    enum log_kind kind;
+    union {
+        struct {
+            const char *p;
+            size_t len; /* SIZE_MAX: p ends with a NUL */
+        } str;
+        uint64_t u64;
+        int64_t i64;
+    };
+};
+
+/* The fields of a line. Names are literals like "conn". A NULL string is an empty one. */
+#define LOG_STR(name_, s_)                                                                         \
+    ((struct log_field){.name = (name_), .kind = LOG_KIND_STR, .str = {(s_), SIZE_MAX}})
+#define LOG_STRN(name_, p_, len_)                                                                  \
+    ((struct log_field){.name = (name_), .kind = LOG_KIND_STR, .str = {(p_), (len_)}})
+#define LOG_U64(name_, n_)                                                                         \
+    ((struct log_field){.name = (name_), .kind = LOG_KIND_U64, .u64 = (uint64_t)(n_)})
+#define LOG_I64(name_, n_)                                                                         \
+    ((struct log_field){.name = (name_), .kind = LOG_KIND_I64, .i64 = (int64_t)(n_)})
+/* LOG_ERRNO is error="No such file or directory". */
+#define LOG_ERRNO(errno_)                                                                          \
+    ((struct log_field){.name = "error", .kind = LOG_KIND_ERRNO, .i64 = (int64_t)(errno_)})
+#define LOG_END ((struct log_field){.name = NULL, .kind = LOG_KIND_END})
+
+/* log_event writes a line if level is on; if not, it costs a load and a compare and the fields are
+ * not evaluated. errno is kept. */
+#define log_event(level_, msg_, ...)                                                               \
+    do {                                                                                           \
+        if (log_on(level_))                                                                        \
+            log_write(level_, msg_,                                                                \
+                      (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END}, 0);          \
+    } while (0)
+
+/* log_limited is log_event with at most per_second lines a second from this place in the code; the
+ * first line after a silence says suppressed=N. For what a peer or a full disk may repeat. */
+#define log_limited(per_second_, level_, msg_, ...)                                                \
+    do {                                                                                           \
+        static struct log_limit limit_;                                                            \
+        uint32_t suppressed_ = 0;                                                                  \
+        if (log_on(level_) && log_limit_pass(&limit_, per_second_, log_clock_s(), &suppressed_))   \
+            log_write(level_, msg_,                                                                \
+                      (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END},              \
+                      suppressed_);                                                                \
+    } while (0)
+
+struct log_options {
+    enum log_level level;
+    const char
+        *file; /* NULL or "": standard error. Created 0640, appended to. Borrowed for the call */
+};
+
+/* log_open begins logging with o. Before it is called lines go to standard error at level info.
+ * Returns 0, or -1 with errno when the file can not be opened (then the old place is kept).
+ * Main thread. May be called again at any time: the level changes, and the file is opened anew, so
+ * that a rotated log goes on under its name; other threads may be logging meanwhile. */
+int log_open(const struct log_options *o);
+void log_close(void);
+
+/* log_thread names the calling thread: its lines say worker=N. -1: none (the start). */
+void log_thread(int worker);
+
+const char *log_level_name(enum log_level level);
+/* log_level_parse: error, warn, info or debug; returns false for any other text. */
+bool log_level_parse(const char *text, enum log_level *level);
+
+/* ---- under the macros ---- */
+extern _Atomic int log_level_now;
+
+static inline bool log_on(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&log_level_now, memory_order_relaxed);
+}
+
+void log_write(enum log_level level, const char *msg, const struct log_field *fields,
+               uint32_t suppressed);
+
+struct log_limit {           /* zero is the start */
+    _Atomic uint64_t window; /* the second in the upper half, lines let through in the lower */
+    _Atomic uint32_t suppressed;
+};
+/* log_limit_pass says whether a line may be written at second now_s, and then how many were not
+ * since the last one that was. Any thread. */
+bool log_limit_pass(struct log_limit *l, uint32_t per_second, uint32_t now_s, uint32_t *suppressed);
+uint32_t log_clock_s(void); /* monotonic seconds */
+
+struct log_line {  /* what log_format needs beside the fields */
+    int64_t ts_ms; /* wall clock, ms since 1970 */
+    enum log_level level;
+    const char *msg;
+    const struct log_field *fields; /* up to LOG_END */
+    uint32_t suppressed;
+    int worker; /* -1 = not said */
+    bool color;
+};
+/* log_format writes the line with its newline, without a NUL, and returns its length. Pure. */
+size_t log_format(char out[static LOG_LINE_MAX], const struct log_line *line);
+
+#endif
