@@ -18,8 +18,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LOG_LINE_MAX 1024 /* bytes of a line with its newline; longer ones end in truncated=true   \
-                           */
+#define LOG_LINE_MAX                                                                               \
+    1024 /* bytes of a line with its newline; longer ones end in truncated=true                    \
+          */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
@@ -84,7 +85,7 @@ struct log_options {
  * Main thread. May be called again at any time: the level changes, and the file is opened anew, so
  * that a rotated log goes on under its name; other threads may be logging meanwhile. */
 int log_open(const struct log_options *o);
-void log_close(void);
+void log_close(void); /* no other thread may be logging */
 
 /* log_thread names the calling thread: its lines say worker=N. -1: none (the start). */
 void log_thread(int worker);
