@@ -39,12 +39,12 @@ WARN += $(if $(WERROR),-Werror)
 
 override CPPFLAGS += -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' $(if $(MINIMAL),-DROOST_MINIMAL)
 override CPPFLAGS += -I. -isystem $B/mbedtls/include -DMBEDTLS_USER_CONFIG_FILE='"roost_mbedtls_config.h"'
-override CPPFLAGS += -DJSMN_STRICT -DJSMN_PARENT_LINKS
 override CFLAGS   += -std=c11 -pthread $(MODE_$(VARIANT)) -MMD -MP
 # Curve25519 goes to Everest's code (x25519.c) wherever mbedTLS multiplies
 override LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul -Wl,--wrap=mbedtls_ecp_mul_restartable
 override LDFLAGS  += $(LINK_$(VARIANT))
-override LDLIBS   += $B/mbedtls/libmbedtls.a
+# a group: mbedTLS calls back into ours (SHA-256, Curve25519)
+LIBS := -Wl,--start-group $B/libroost.a $B/mbedtls/libmbedtls.a -Wl,--end-group
 
 # ---- what is built ----------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ roost: $B/roost
 	@cp $< $@.new && mv $@.new $@
 
 $B/roost: $B/main.o $B/libroost.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS)
 
 $B/libroost.a: $(OBJ)
 	@rm -f $@
@@ -77,5 +77,9 @@ mbedtls: $B/mbedtls/libmbedtls.a
 clean:
 	rm -rf build roost
 
+# keep the tests' objects
+.SECONDARY:
 .PHONY: all mbedtls clean
 -include $(OBJ:.o=.d) $B/main.d
+$B/test_%: $B/tests/test_%.o $B/libroost.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS) -lcmocka
