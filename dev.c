@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "json.h"
 #include "jwt.h"
 #include "tls.h"
 
@@ -259,27 +260,16 @@ void dev_state_wipe(struct dev_state *s)
 /* ---- tokens -----------------------------------------------------------------------------------
  */
 
-/* JSON string content of len bytes (RFC 8259 section 7); out has 6 * len + 1 bytes. */
-static void escape(char *out, const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        unsigned char ch = (unsigned char)text[i];
-        if (ch < 0x20)
-            out += snprintf(out, 7, "\\u%04x", ch);
-        else {
-            if (ch == '"' || ch == '\\') *out++ = '\\';
-            *out++ = (char)ch;
-        }
-    }
-    *out = '\0';
-}
-
 int64_t dev_token(const struct dev_state *s, char *out, size_t cap, const char *channel, size_t len,
                   int64_t now_s)
 {
     char name[6 * 255 + 1] = "*", claims[2 * sizeof name + 256];
     if (channel && len > 255) return -1;
-    if (channel) escape(name, channel, len);
+    if (channel) {
+        int64_t escaped = json_escape(name, sizeof name - 1, channel, len);
+        if (escaped == -1) return -1;
+        name[escaped] = '\0';
+    }
     int n = snprintf(
         claims, sizeof claims,
         "{\"sub\":\"dev\",\"iat\":%lld,\"exp\":%lld,\"roost\":{\"pub\":[\"%s\"],\"sub\":[\"%s\"]}}",
