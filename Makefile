@@ -4,53 +4,61 @@ VERSION := 0.1.0
 
 # VARIANT: release, debug, asan (with UBSan), tsan, fuzz or static; variants never share objects
 VARIANT ?= release
-# CROSS: a GNU triplet, aarch64-linux-gnu, to build for another machine
+# CROSS: a GNU triplet, such as aarch64-linux-gnu, to build for another machine
 CROSS   ?=
 # MINIMAL=1: mbedTLS and jsmn alone
 MINIMAL ?=
+# B: where everything goes; two makes at once in one tree want two
 B       ?= build/$(VARIANT)$(if $(CROSS),-$(CROSS))$(if $(MINIMAL),-minimal)
+PREFIX  ?= /usr/local
 
 ifneq ($(CROSS),)
 CC := $(CROSS)-gcc
 AR := $(CROSS)-ar
-endif
-ifeq ($(VARIANT),fuzz)
+else ifeq ($(VARIANT),fuzz)
 CC := clang
 endif
 ARCH := $(or $(firstword $(subst -, ,$(CROSS))),$(shell uname -m))
+MAKEFLAGS += -j$(shell nproc) --no-print-directory
+Q := $(if $(V),,@)
 
 # ---- flags ------------------------------------------------------------------------------------
 
-HARDEN := -fPIE -fstack-protector-strong -fno-plt -fstack-clash-protection
+HARDEN := -fstack-protector-strong -fno-plt -fstack-clash-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 HARDEN += $(if $(filter x86_64,$(ARCH)),-fcf-protection) $(if $(filter aarch64,$(ARCH)),-mbranch-protection=standard)
-FORTIFY := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+CHECKS := -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
 
-MODE_release := -O2 -g $(HARDEN) $(FORTIFY)
+MODE_release := -O2 -ffunction-sections -fdata-sections $(HARDEN)
 MODE_static  := $(MODE_release)
-MODE_debug   := -Og -g -fPIE -DROOST_DEBUG
-MODE_asan    := -O1 -g -fPIE -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
-MODE_tsan    := -O1 -g -fPIE -fno-omit-frame-pointer -fsanitize=thread
-MODE_fuzz    := -O1 -g -fPIE -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
-LINK_static  := -static-pie
-LINK_fuzz    := -fsanitize=fuzzer-no-link,address,undefined
+MODE_debug   := -Og
+MODE_asan    := $(CHECKS) -fsanitize=address,undefined
+MODE_tsan    := $(CHECKS) -fsanitize=thread
+MODE_fuzz    := $(CHECKS) -fsanitize=fuzzer-no-link,address,undefined
+LINK_release := -Wl,--gc-sections
+LINK_static  := -Wl,--gc-sections -static-pie
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wvla -Wconversion
 WARN += $(if $(WERROR),-Werror)
 
-override CPPFLAGS += -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' $(if $(MINIMAL),-DROOST_MINIMAL)
-override CPPFLAGS += -I. -isystem $B/mbedtls/include -DMBEDTLS_USER_CONFIG_FILE='"roost_mbedtls_config.h"'
-override CFLAGS   += -std=c11 -pthread $(MODE_$(VARIANT)) -MMD -MP
+override CPPFLAGS += -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' $(if $(MINIMAL),-DROOST_MINIMAL) -I.
+override CPPFLAGS += -isystem $B/mbedtls/include -DMBEDTLS_USER_CONFIG_FILE='"roost_mbedtls_config.h"'
+override CFLAGS   += -std=c11 -g -fPIE -pthread $(MODE_$(VARIANT))
 # Curve25519 goes to Everest's code (x25519.c) wherever mbedTLS multiplies
-override LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul -Wl,--wrap=mbedtls_ecp_mul_restartable
-override LDFLAGS  += $(LINK_$(VARIANT))
-# a group: mbedTLS calls back into ours (SHA-256, Curve25519)
+override LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul,--wrap=mbedtls_ecp_mul_restartable
+override LDFLAGS  += $(LINK_$(VARIANT)) $(if $(CROSS),$(LINK_CROSS))
+# a group, because mbedTLS calls back into ours (SHA-256, Curve25519)
 LIBS := -Wl,--start-group $B/libroost.a $B/mbedtls/libmbedtls.a -Wl,--end-group
+# cmocka for another machine: scripts/cross-libs.sh
+LINK_CROSS := -Wl,--as-needed -L$B/lib -Wl,-rpath,$(abspath $B/lib)
 
-# ---- what is built ----------------------------------------------------------------------------
+# ---- what is built: a new .c file or test needs no edit here --------------------------------------
 
 SRC   := $(filter-out main.c,$(wildcard *.c)) $(wildcard bench/*.c)
-OBJ   := $(SRC:%.c=$B/%.o)
+OBJ   := $(SRC:%.c=$B/%.o) $B/web_files.o
 TESTS := $(patsubst tests/%.c,$B/%,$(wildcard tests/test_*.c))
+FUZZ  := $(patsubst tests/%.c,$B/%,$(wildcard tests/fuzz_*.c))
+# a test that wants linker flags of its own says so in a line: /* link: -Wl,--wrap=malloc */
+LINK_OF = $(shell sed -n 's|^/\* link: \(.*\) \*/|\1|p' $(1))
 
 all: roost
 
@@ -58,28 +66,100 @@ roost: $B/roost
 	@cp $< $@.new && mv $@.new $@
 
 $B/roost: $B/main.o $B/libroost.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS)
 
 $B/libroost.a: $(OBJ)
-	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$B/test_%: $B/tests/test_%.o $B/libroost.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(call LINK_OF,tests/test_$*.c) -o $@ $< $(LIBS) $(LDLIBS) -lcmocka
+
+$B/fuzz_%: $B/tests/fuzz_%.o $B/libroost.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(LIBS) $(LDLIBS)
 
 $B/%.o: %.c $B/mbedtls/libmbedtls.a Makefile
-	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -c -o $@ $<
+	@mkdir -p $(@D) && echo "  CC    $@"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<
 
-# mbedTLS 3.6 as scripts/mbedtls.sh says: headers in $B/mbedtls/include, code in $B/mbedtls/libmbedtls.a
+# the folder web/, inside the binary (web.h)
+$B/web_files.c: scripts/embed.sh $(shell find web ! -name '.*' 2>/dev/null)
+	@mkdir -p $(@D)
+	$(Q)scripts/embed.sh web > $@
+
+$B/web_files.o: $B/web_files.c web.h
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -c -o $@ $<
+
+# mbedTLS 3.6 (scripts/mbedtls.sh): headers in $B/mbedtls/include, code in $B/mbedtls/libmbedtls.a
 $B/mbedtls/libmbedtls.a: scripts/mbedtls.sh scripts/mbedtls_config.h
-	@CC='$(CC)' AR='$(AR)' MBEDTLS_CFLAGS='$(patsubst -O%,-O3,$(MODE_$(VARIANT)))' scripts/mbedtls.sh $(@D)
+	@CC='$(CC)' AR='$(AR)' MBEDTLS_CFLAGS='-g -fPIE $(MODE_$(VARIANT)) -O3' scripts/mbedtls.sh $(@D)
 
 mbedtls: $B/mbedtls/libmbedtls.a
 
-clean:
-	rm -rf build roost
+# ---- the commands -------------------------------------------------------------------------------
 
+run: ## installs what is missing, builds, serves on loopback with a page to try it (ARGS="...")
+	@scripts/deps.sh build
+	@echo "Building roost; the first time takes a minute or so (mbedTLS is compiled as well)."
+	@$(MAKE) all
+	@exec ./roost serve --dev $(ARGS)
+
+test: ## installs what is missing, builds all variants, runs every test; says how long it may take
+	@scripts/test.sh
+
+check: $(TESTS) ## the unit tests of one VARIANT (tests/test_*.c); `make check TESTS=build/asan/test_ws VARIANT=asan`
+	@scripts/run-tests.sh $(TESTS)
+
+e2e: $B/roost ## the tests against the real binary of one VARIANT (tests/e2e)
+	@ROOST=$(abspath $B/roost) VARIANT=$(VARIANT) tests/e2e/run
+
+fuzz: ## each fuzz target for FUZZ_SECONDS (60)
+	@$(MAKE) VARIANT=fuzz fuzz-targets
+	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) scripts/run-fuzz.sh $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
+fuzz-targets: $(FUZZ)
+
+bench: all ## the load generator against a server of its own
+	@./roost bench echo && ./roost bench fanout && ./roost bench idle
+
+lint: ## clang-tidy and cppcheck
+	@scripts/deps.sh build lint
+	@$(MAKE) mbedtls
+	@CPPFLAGS='$(CPPFLAGS)' scripts/lint.sh
+
+layers: ## checks who includes whom (scripts/layers)
+	@scripts/layers.sh
+
+format: ## clang-format over all sources
+	clang-format -i *.[ch] $(wildcard tests/*.[ch] bench/*.[ch])
+
+static: ## one static binary, build/static/roost
+	@$(MAKE) VARIANT=static build/static/roost
+
+dist: ## roost-VERSION-linux-ARCH.tar.gz: the static binary and its papers
+	@$(MAKE) VARIANT=static $(if $(CROSS),B=build/static-$(CROSS) build/static-$(CROSS)/roost,build/static/roost)
+	@STRIP=$(if $(CROSS),$(CROSS)-)strip scripts/dist.sh build/static$(if $(CROSS),-$(CROSS))/roost roost-$(VERSION)-linux-$(ARCH)
+
+cross-arm64: ## builds for arm64 and runs the unit tests there, by qemu
+	@scripts/cross-test.sh aarch64-linux-gnu
+
+test-fresh: ## both commands in a debootstrapped Debian 12 folder (root, some 30 minutes)
+	@scripts/fresh.sh
+
+install: all ## PREFIX=/usr/local, DESTDIR
+	install -D -m 755 roost $(DESTDIR)$(PREFIX)/bin/roost
+	install -D -m 644 docs/roost.8 $(DESTDIR)$(PREFIX)/share/man/man8/roost.8
+	install -D -m 644 contrib/roost.service $(DESTDIR)$(PREFIX)/lib/systemd/system/roost.service
+
+clean: ## removes what was built
+	rm -rf build roost roost-*.tar.gz
+
+help: ## this list
+	@echo "make [TARGET] [VARIANT=release|debug|asan|tsan|static] [MINIMAL=1] [CC=clang] [WERROR=1] [V=1]"
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
+
+.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench lint layers format static dist cross-arm64 test-fresh install clean help
 # keep the tests' objects
 .SECONDARY:
-.PHONY: all mbedtls clean
--include $(OBJ:.o=.d) $B/main.d
-$B/test_%: $B/tests/test_%.o $B/libroost.a
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS) -lcmocka
+-include $(OBJ:.o=.d) $B/main.d $(wildcard $B/tests/*.d)

@@ -8,8 +8,8 @@
 # MBEDTLS_REFRESH=1 asks apt again although a tarball is in the cache.
 #
 # The archive is compiled once for each (source, configuration, compiler, flags) and kept in
-# $ROOST_CACHE, so that variants and fresh clones copy it. From the Makefile: CC, AR, JOBS,
-# MBEDTLS_CFLAGS, ROOST_CACHE.
+# $ROOST_CACHE (default ~/.cache/roost), so that variants and fresh clones copy it. From the Makefile:
+# CC, AR, JOBS, MBEDTLS_CFLAGS.
 set -eu
 
 pin_version=3.6.6
@@ -21,8 +21,9 @@ cc=${CC:-cc}
 ar=${AR:-ar}
 jobs=${JOBS:-$(nproc)}
 cflags="${MBEDTLS_CFLAGS:--O3 -g} -pthread"
-mkdir -p "${ROOST_CACHE:-build/cache}"
-cache=$(cd "${ROOST_CACHE:-build/cache}" && pwd)
+cache=${ROOST_CACHE:-${XDG_CACHE_HOME:-${HOME:-build}/.cache}/roost}
+mkdir -p "$cache" 2>/dev/null || { cache=build/cache && mkdir -p "$cache"; }
+cache=$(cd "$cache" && pwd)
 
 say() { echo "mbedtls: $*" >&2; }
 die() { say "$*"; exit 1; }
@@ -34,42 +35,10 @@ need_work() { test -n "$work" || work=$(mktemp -d "$cache/tmp.XXXXXX"); }
 
 # ---- source -------------------------------------------------------------------------------------
 
+. "$here/apt.sh"
+
 # a.b.c as one number, so that versions compare
 number() { echo "$1" | awk -F. '{ print $1 * 1000000 + $2 * 1000 + $3 }'; }
-
-# apt with folders of its own: the machine's lists and sources stay as they are. What says how to
-# reach a mirror (proxies and the like) is the machine's own configuration.
-private_apt()
-{
-    tool=$1; shift
-    "$tool" -qq -o Dir::State::lists="$work/lists" -o Dir::Cache="$work/cache" \
-        -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=/dev/null \
-        -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=2 -o Acquire::http::Timeout=60 \
-        -o Acquire::Languages=none -o Acquire::AllowInsecureRepositories=false \
-        -o Acquire::AllowDowngradeToInsecureRepositories=false \
-        -o APT::Get::AllowUnauthenticated=false "$@"
-}
-
-# "URL SUITE" of everything the machine's own apt is set up to read (nothing is downloaded). The
-# distribution's own come first: they have a -updates suite, other people's repositories do not.
-host_sources()
-{
-    mkdir -p "$work/none/partial"
-    apt-get update --print-uris -q -o Dir::State::lists="$work/none" -o Debug::NoLocking=1 |
-        sed -n "s|^'\(.*\)/dists/\(.*\)/InRelease'.*|\1 \2|p" |
-        awk '{ line[NR] = $0; url[NR] = $1; if ($2 ~ /-updates$/) own[$1] = 1 }
-             END { for (i = 1; i <= NR; i++) if (url[i] in own) print line[i]
-                   for (i = 1; i <= NR; i++) if (!(url[i] in own)) print line[i] }'
-}
-
-keyring()
-{
-    for k in /usr/share/keyrings/"$1"-archive-keyring.gpg /usr/share/keyrings/"$1"-archive-keyring.pgp
-    do
-        if [ -r "$k" ]; then echo "$k"; return; fi
-    done
-    die "the package $1-archive-keyring is missing (scripts/deps.sh build installs it)"
-}
 
 write_sources()
 {
@@ -80,15 +49,14 @@ write_sources()
     elif [ "$host" = ubuntu ]; then
         # Suites after 24.04 may have 3.6; what is older than the pin is refused below.
         key=$(keyring ubuntu)
-        url=$(host_sources | awk '$2 !~ /-/ { print $1; exit }')
+        url=$(host_mirror)
         [ -n "$url" ] || die "apt has no sources on this machine; set DEBIAN_MIRROR or MBEDTLS_SRC"
         for suite in $(host_sources | awk -v u="$url" '$1 == u && $2 !~ /-(backports|proposed)$/ { print $2 }'); do
             echo "deb-src [signed-by=$key] $url $suite main universe"
         done >> "$work/sources.list"
         return
     else
-        main=$(host_sources | awk '$2 !~ /-security$|-backports/ { print $1; exit }')
-        security=$(host_sources | awk '$2 ~ /-security$/ { print $1; exit }')
+        main=$(host_mirror) security=$(host_security_mirror)
         [ -n "$main" ] || die "apt has no sources on this machine; set DEBIAN_MIRROR or MBEDTLS_SRC"
     fi
     key=$(keyring debian)
@@ -100,9 +68,9 @@ write_sources()
 fetch()
 {
     need_work
-    mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/get"
+    mkdir -p "$work/get"
     write_sources
-    say "fetching the source from $(awk '{ print $3 }' "$work/sources.list" | sort -u | paste -sd' ') (16 MB, some seconds)"
+    say "fetching Debian's source package through apt (16 MB, some seconds)"
     private_apt apt-get update || die "apt could not read the package index; see above. Offline: MBEDTLS_SRC=DIR"
     (cd "$work/get" && private_apt apt-get source --download-only --tar-only mbedtls >/dev/null) || true
     got=$(ls "$work/get" | sed -n 's/^mbedtls_\([0-9.]*\)\.orig\.tar\..*/\1/p' | head -n 1)
@@ -191,6 +159,8 @@ END
 }
 
 test -r "$built/libmbedtls.a" || build
+touch "$built" # used today
+find "$cache" -maxdepth 1 \( -name 'mbedtls-*' -o -name 'tmp.*' \) -mtime +30 -exec rm -rf {} +
 rm -rf "$out.new"
 mkdir -p "$out.new"
 cp -r "$built"/* "$out.new"
