@@ -76,6 +76,7 @@ struct config {
     char *tls_cert_file;             /* PEM chain */
     char *tls_key_file;              /* PEM key */
     int64_t tls_max_handshakes;      /* in flight at once, whole process */
+    char *config_file;               /* as given by --config, "" = none */
     int64_t workers;                 /* 0: as many as the CPUs this process may use */
     bool dev;
     bool echo;        /* the path /echo */

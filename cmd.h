@@ -1,0 +1,10 @@
+/* cmd.h - the subcommands: what main.c calls for the first word of the command line.
+ *
+ * argv[0] is the subcommand's own name. Each returns the process's exit status: 0, 1 for a failure,
+ * 2 for a command line or configuration that is wrong. Main thread. */
+#ifndef CMD_H
+#define CMD_H
+
+int cmd_check(int argc, char **argv);
+
+#endif

@@ -1,0 +1,361 @@
+/* config_check.c - what follows from several options together, and which of them do not fit. */
+#include "config_load.h"
+
+#include "jwt.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SECRET_MIN 32 /* bytes: RFC 7518 section 3.2, a key as long as the hash */
+#define API_KEY_SHORT 16
+
+static const struct origin *origin_of(struct loader *l, const char *key)
+{
+    return loader_origin(l, option_find(key));
+}
+
+#define wrong(l_, key_, ...) loader_note(l_, true, origin_of(l_, key_)->place, __VA_ARGS__)
+#define warn(l_, key_, ...) loader_note(l_, false, origin_of(l_, key_)->place, __VA_ARGS__)
+
+/* ---- listeners ---- */
+
+static void add_listener(struct loader *l, struct config_urls *list, const char *key,
+                         const char *text)
+{
+    struct config_url url;
+    const char *why = config_parse_url(&url, text);
+    if (why) {
+        wrong(l, key, "\"%s\": %s", text, why);
+        return;
+    }
+    list->items = config_grow(list->items, list->count, sizeof *list->items);
+    list->items[list->count++] = url;
+}
+
+/* Centrifugo's address and port, where listen is not given. */
+static void listen_as_centrifugo(struct loader *l, struct config_urls *list, const char *key,
+                                 const char *address, int64_t port, int64_t usual_port)
+{
+    char text[CONFIG_URL_MAX];
+    bool bare_ipv6 = strchr(address, ':') && address[0] != '[';
+    if (list->count > 0 || (!*address && port == 0))
+        return;
+    snprintf(text, sizeof text, bare_ipv6 ? "%s://[%s]:%lld" : "%s://%s:%lld",
+             l->c->server_tls ? "wss" : "ws", *address ? address : "0.0.0.0",
+             (long long)(port ? port : usual_port));
+    add_listener(l, list, key, text);
+}
+
+static void default_listeners(struct loader *l)
+{
+    struct config *c = l->c;
+    listen_as_centrifugo(l, &c->listen, "http_server.address", c->server_address, c->server_port,
+                         8000);
+    listen_as_centrifugo(l, &c->admin_listen, "http_server.internal_address",
+                         c->server_internal_address, c->server_internal_port, 9000);
+    if (c->listen.count > 0)
+        return;
+    if (c->dev)
+        add_listener(l, &c->listen, "listen", "wss://127.0.0.1:8443");
+    add_listener(l, &c->listen, "listen", "ws://127.0.0.1:8080");
+}
+
+static bool same_place(const struct config_url *a, const struct config_url *b)
+{
+    if ((a->scheme == CONFIG_UNIX) != (b->scheme == CONFIG_UNIX))
+        return false;
+    if (a->scheme == CONFIG_UNIX)
+        return strcmp(a->path, b->path) == 0;
+    return a->port == b->port && a->port != 0 && strcmp(a->host, b->host) == 0;
+}
+
+static void check_twice(struct loader *l, const struct config_urls *list, const char *key)
+{
+    const struct config_urls *lists[] = {&l->c->listen, &l->c->admin_listen};
+    char text[CONFIG_URL_MAX];
+    for (size_t i = 0; i < list->count; i++)
+        for (size_t k = 0; k < 2; k++)
+            for (size_t j = 0; j < lists[k]->count; j++) {
+                if (lists[k] == list ? j >= i : k == 1)
+                    continue;
+                if (same_place(&list->items[i], &lists[k]->items[j]))
+                    wrong(l, key, "%s is listened on already",
+                          config_url_format(text, &list->items[i]));
+            }
+}
+
+static void check_loopback(struct loader *l, const struct config_urls *list, const char *key)
+{
+    char text[CONFIG_URL_MAX];
+    for (size_t i = 0; i < list->count; i++)
+        if (!list->items[i].loopback)
+            wrong(l, key,
+                  "%s: --dev serves on loopback only (127.0.0.1, [::1], localhost); for a "
+                  "remote host use ssh -L",
+                  config_url_format(text, &list->items[i]));
+}
+
+static bool any_open(const struct config *c)
+{
+    for (size_t i = 0; i < c->listen.count; i++)
+        if (!c->listen.items[i].loopback)
+            return true;
+    return false;
+}
+
+static bool any_tls(const struct config_urls *list)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].scheme == CONFIG_WSS)
+            return true;
+    return false;
+}
+
+static void check_listeners(struct loader *l)
+{
+    const struct config *c = l->c;
+    check_twice(l, &c->listen, "listen");
+    check_twice(l, &c->admin_listen, "admin_listen");
+    if (!c->dev)
+        return;
+    check_loopback(l, &c->listen, "listen");
+    check_loopback(l, &c->admin_listen, "admin_listen");
+}
+
+/* ---- certificate ---- */
+
+static void check_pem(struct loader *l, const char *key, const char *path)
+{
+    char shown[VISIBLE_MAX];
+    if (!*path)
+        return;
+    if (strncmp(path, "-----BEGIN", 10) == 0) {
+        wrong(l, key, "%s must be the name of a PEM file, not its text", key);
+    } else if (access(path, R_OK) == -1) {
+        wrong(l, key, "the file %s can not be read: %s", loader_visible(shown, path, strlen(path)),
+              strerror(errno));
+    }
+}
+
+static void check_certificate(struct loader *l)
+{
+    const struct config *c = l->c;
+    static const char cert[] = "http_server.tls.cert_pem", key[] = "http_server.tls.key_pem";
+    bool wanted = any_tls(&c->listen) || any_tls(&c->admin_listen);
+    bool has_cert = *c->tls_cert_file, has_key = *c->tls_key_file;
+    if (has_cert && !has_key) {
+        wrong(l, cert, "a certificate needs its private key: --key FILE");
+    } else if (has_key && !has_cert) {
+        wrong(l, key, "a private key needs its certificate: --cert FILE");
+    } else if (wanted && !has_cert && !c->dev) {
+        wrong(l, "listen",
+              "a wss:// listener needs --cert FILE and --key FILE (or --dev, which "
+              "makes them)");
+    } else if (has_cert && !wanted) {
+        warn(l, cert, "a certificate is given, but no listener is wss://");
+    }
+    check_pem(l, cert, c->tls_cert_file);
+    check_pem(l, key, c->tls_key_file);
+}
+
+/* ---- secrets ---- */
+
+/* Value or file: the higher layer's; both of one layer is a contradiction. */
+static void pick_secret(struct loader *l, struct config_secret *s,
+                        const struct config_secret *value, const char *value_key, const char *file,
+                        const char *file_key)
+{
+    const struct origin *v = origin_of(l, value_key), *f = origin_of(l, file_key);
+    bool has_file = *file, has_value = value->len > 0;
+    if (has_file && has_value && v->layer == f->layer) {
+        wrong(l, file_key, "%s and %s: give one of them", value_key, file_key);
+    } else if (has_file && (!has_value || f->layer > v->layer)) {
+        config_read_secret(l, s, f->place, file);
+    } else {
+        config_secret_set(s, value->bytes, value->len);
+    }
+}
+
+static void check_length(struct loader *l, const struct config_secret *s, const char *place,
+                         const char *what)
+{
+    if (s->len == 0 || s->len >= SECRET_MIN || l->c->dev)
+        return;
+    loader_note(l, true, place, "%s has %zu bytes and needs %d: make one with openssl rand -hex 32",
+                what, s->len, SECRET_MIN);
+}
+
+static void check_keys(struct loader *l)
+{
+    const struct config_keys *keys = &l->c->token_keys;
+    const char *place = origin_of(l, "client.token.keys")->place;
+    char what[2 * VISIBLE_MAX], shown[VISIBLE_MAX];
+    if (keys->count > JWT_KEYS_MAX - 2)
+        loader_note(l, true, place, "client.token.keys has %zu keys; %d are possible", keys->count,
+                    JWT_KEYS_MAX - 2);
+    for (size_t i = 0; i < keys->count; i++) {
+        const struct config_key *k = &keys->items[i];
+        snprintf(what, sizeof what, "client.token.keys: the secret of \"%s\"",
+                 loader_visible(shown, k->kid, strlen(k->kid)));
+        if (k->secret.len == 0)
+            loader_note(l, true, place, "%s is missing", what);
+        check_length(l, &k->secret, place, what);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(k->kid, keys->items[j].kid) == 0)
+                loader_note(l, true, place, "client.token.keys: \"%s\" is there twice", shown);
+    }
+}
+
+static const char *place_of(struct loader *l, const char *value_key, const char *file_key)
+{
+    const struct origin *v = origin_of(l, value_key), *f = origin_of(l, file_key);
+    return f->layer > v->layer ? f->place : v->place;
+}
+
+static void check_secrets(struct loader *l)
+{
+    static const char now[] = "client.token.hmac_secret_key";
+    static const char now_file[] = "client.token.hmac_secret_key_file";
+    static const char old[] = "client.token.hmac_previous_secret_key";
+    static const char old_file[] = "client.token.hmac_previous_secret_key_file";
+    static const char until[] = "client.token.hmac_previous_secret_key_valid_until";
+    struct config *c = l->c;
+    pick_secret(l, &c->token_secret, &c->token_secret_value, now, c->token_secret_file, now_file);
+    pick_secret(l, &c->token_previous, &c->token_previous_value, old, c->token_previous_file,
+                old_file);
+    check_length(l, &c->token_secret, place_of(l, now, now_file), "the token secret");
+    check_length(l, &c->token_previous, place_of(l, old, old_file), "the previous token secret");
+    check_keys(l);
+    if (c->token_previous_until_s && c->token_previous.len == 0)
+        warn(l, until, "%s is set, but there is no previous secret", until);
+
+    pick_secret(l, &c->api_key, &c->api_key_value, "http_api.key", c->api_key_file,
+                "http_api.key_file");
+    if (c->api_key.len > 0 && c->api_key.len < API_KEY_SHORT && !c->dev)
+        loader_note(l, false, place_of(l, "http_api.key", "http_api.key_file"),
+                    "the API key has only %zu bytes: better openssl rand -hex 32", c->api_key.len);
+}
+
+static void check_access(struct loader *l, bool clean)
+{
+    const struct config *c = l->c;
+    /* A file that could not be read has been reported; the option was there. */
+    bool has_secret = c->token_secret.len > 0 || *c->token_secret_file || c->token_keys.count > 0;
+    if (clean && !has_secret && !c->anonymous && !c->insecure && !c->dev)
+        loader_note(l, true, "",
+                    "nobody could connect, since there is no token secret. Make one: openssl rand "
+                    "-hex 32 > secret; then --token-secret-file secret (roost token makes tokens "
+                    "with it). Or --anonymous to let clients in without a token, or --dev to try "
+                    "things out");
+    if (c->insecure && any_open(c))
+        warn(l, "client.insecure",
+             "client.insecure: anybody who reaches this host may read and "
+             "publish everything");
+    if (c->api_insecure && any_open(c) && c->admin_listen.count == 0)
+        warn(l, "http_api.insecure",
+             "http_api.insecure: anybody who reaches this host may publish "
+             "to every channel");
+}
+
+/* ---- origins ---- */
+
+static bool has_upper_case(const char *text)
+{
+    for (; *text; text++)
+        if (*text >= 'A' && *text <= 'Z')
+            return true;
+    return false;
+}
+
+static void check_origins(struct loader *l)
+{
+    static const char key[] = "client.allowed_origins";
+    const struct config_strings *list = &l->c->allowed_origins;
+    char shown[VISIBLE_MAX];
+    for (size_t i = 0; i < list->count; i++) {
+        const char *text = list->items[i], *host = strstr(text, "://");
+        loader_visible(shown, text, strlen(text));
+        if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0)
+            continue;
+        if (has_upper_case(text))
+            warn(l, key, "\"%s\" matches nothing: origins are compared in lower case", shown);
+        if (!host && !strchr(text, '*'))
+            warn(l, key, "\"%s\" matches nothing: an origin has a scheme, like https://%s", shown,
+                 shown);
+        if (host && strchr(host + 3, '/'))
+            warn(l, key, "\"%s\" matches nothing: an origin ends after its host and port", shown);
+    }
+}
+
+/* Pages on this machine, whatever their port: --dev is for trying things out. */
+static void allow_local_origins(struct config *c)
+{
+    static const char *const local[] = {
+        "http://localhost",  "http://localhost:*",  "http://127.0.0.1",  "http://127.0.0.1:*",
+        "https://localhost", "https://localhost:*", "https://127.0.0.1", "https://127.0.0.1:*",
+    };
+    for (size_t i = 0; i < sizeof local / sizeof *local; i++) {
+        struct config_strings *list = &c->allowed_origins;
+        list->items = config_grow(list->items, list->count, sizeof *list->items);
+        config_string_set(&list->items[list->count++], local[i]);
+    }
+}
+
+/* ---- the rest ---- */
+
+static void check_times(struct loader *l)
+{
+    const struct config *c = l->c;
+    char ping[CONFIG_NUMBER_MAX], pong[CONFIG_NUMBER_MAX];
+    if (c->ping_interval_ms == 0 || c->pong_timeout_ms < c->ping_interval_ms)
+        return;
+    bool pong_said = origin_of(l, "client.pong_timeout")->layer != LAYER_DEFAULT;
+    wrong(l, pong_said ? "client.pong_timeout" : "client.ping_interval",
+          "client.pong_timeout (%s) must be less than client.ping_interval (%s)",
+          config_format_duration(pong, c->pong_timeout_ms),
+          config_format_duration(ping, c->ping_interval_ms));
+}
+
+/* protocol.md section 6.1: ^[-a-zA-Z0-9_.]{2,}$ */
+static bool namespace_name_ok(const char *name)
+{
+    static const char allowed[] =
+        "-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+    size_t len = strlen(name);
+    return len >= 2 && strspn(name, allowed) == len;
+}
+
+static void check_namespaces(struct loader *l)
+{
+    static const char key[] = "channel.namespaces";
+    const struct config_namespaces *list = &l->c->namespaces;
+    char shown[VISIBLE_MAX];
+    for (size_t i = 0; i < list->count; i++) {
+        const char *name = list->items[i].name;
+        loader_visible(shown, name, strlen(name));
+        if (!namespace_name_ok(name))
+            wrong(l, key, "%s[%zu].name is \"%s\": two or more letters, digits, - _ or .", key, i,
+                  shown);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(name, list->items[j].name) == 0)
+                wrong(l, key, "%s: \"%s\" is there twice", key, shown);
+    }
+}
+
+void config_check(struct loader *l, bool clean)
+{
+    default_listeners(l);
+    check_listeners(l);
+    check_certificate(l);
+    check_secrets(l);
+    check_access(l, clean);
+    check_origins(l);
+    if (l->c->dev)
+        allow_local_origins(l->c);
+    check_times(l);
+    check_namespaces(l);
+    if (!*l->c->token_user_id_claim)
+        wrong(l, "client.token.user_id_claim", "client.token.user_id_claim must not be empty");
+}

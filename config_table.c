@@ -1,0 +1,547 @@
+/* config_table.c - the rows, and finding one by key, flag or variable. */
+#include "config_table.h"
+
+#include <ctype.h>
+#include <string.h>
+
+#define FIELD(name) .field = offsetof(struct config, name)
+#define PLANNED .group = GROUP_PLANNED, .field = OPTION_NO_FIELD
+
+#define KIB 1024
+#define MIB (1024 * KIB)
+#define GIB ((int64_t)1024 * MIB)
+#define SECOND 1000
+#define HOUR (3600 * SECOND)
+#define DAY ((int64_t)24 * HOUR)
+
+static const char *const slow_policies[] = {
+    [CONFIG_SLOW_CLOSE] = "close",
+    [CONFIG_SLOW_DROP_OLDEST] = "drop-oldest",
+    [CONFIG_SLOW_KEEP_LATEST] = "keep-latest",
+    NULL,
+};
+static const char *const log_levels[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL,
+};
+static const char *const error_modes[] = {"", "transport", NULL};
+static const char *const recovery_modes[] = {"", "stream", "cache", NULL};
+static const char *const data_formats[] = {"", "json", "json_object", "binary", NULL};
+static const char *const engines[] = {"memory", "redis", "nats", NULL};
+
+const char *const option_group_titles[GROUP_COUNT] = {
+    [GROUP_LISTEN] = "Listening",
+    [GROUP_ACCESS] = "Who may connect",
+    [GROUP_API] = "HTTP API",
+    [GROUP_CONNECTION] = "Life of a connection",
+    [GROUP_LIMIT] = "Limits",
+    [GROUP_CHANNEL] = "Channels",
+    [GROUP_OBSERVE] = "Logs, metrics, process",
+    [GROUP_WORKER] = "Work of one turn of a worker",
+    [GROUP_PLANNED] = "Known, not supported yet",
+};
+
+/* protocol.md section 6.2: once for channels without a namespace, once inside channel.namespaces */
+#define NAMESPACE_FLAG(prefix, name)                                                               \
+    {                                                                                              \
+        prefix name, .kind = OPTION_BOOL, PLANNED                                                  \
+    }
+#define NAMESPACE_ROWS(p)                                                                          \
+    NAMESPACE_FLAG(p, "presence"), NAMESPACE_FLAG(p, "join_leave"),                                \
+        NAMESPACE_FLAG(p, "force_push_join_leave"),                                                \
+        {p "history_size", .kind = OPTION_INT, PLANNED},                                           \
+        {p "history_ttl", .kind = OPTION_DURATION, PLANNED},                                       \
+        {p "history_meta_ttl", .kind = OPTION_DURATION, PLANNED},                                  \
+        NAMESPACE_FLAG(p, "force_positioning"), NAMESPACE_FLAG(p, "allow_positioning"),            \
+        NAMESPACE_FLAG(p, "force_recovery"), NAMESPACE_FLAG(p, "allow_recovery"),                  \
+        {p "force_recovery_mode", .kind = OPTION_CHOICE, PLANNED, .choices = recovery_modes},      \
+        {p "allowed_delta_types", .kind = OPTION_STRINGS, PLANNED},                                \
+        NAMESPACE_FLAG(p, "allow_tags_filter"), NAMESPACE_FLAG(p, "allow_subscribe_for_client"),   \
+        NAMESPACE_FLAG(p, "allow_subscribe_for_anonymous"),                                        \
+        NAMESPACE_FLAG(p, "allow_publish_for_client"),                                             \
+        NAMESPACE_FLAG(p, "allow_publish_for_subscriber"),                                         \
+        NAMESPACE_FLAG(p, "allow_publish_for_anonymous"),                                          \
+        NAMESPACE_FLAG(p, "allow_presence_for_client"),                                            \
+        NAMESPACE_FLAG(p, "allow_presence_for_subscriber"),                                        \
+        NAMESPACE_FLAG(p, "allow_presence_for_anonymous"),                                         \
+        NAMESPACE_FLAG(p, "allow_history_for_client"),                                             \
+        NAMESPACE_FLAG(p, "allow_history_for_subscriber"),                                         \
+        NAMESPACE_FLAG(p, "allow_history_for_anonymous"),                                          \
+        NAMESPACE_FLAG(p, "allow_user_limited_channels"),                                          \
+        {p "channel_regex", .kind = OPTION_STRING, PLANNED},                                       \
+        {p "publication_data_format", .kind = OPTION_CHOICE, PLANNED, .choices = data_formats},    \
+    {                                                                                              \
+        p "slow_policy", .kind = OPTION_CHOICE, PLANNED, .choices = slow_policies                  \
+    }
+
+const struct option namespace_option_table[] = {NAMESPACE_ROWS("")};
+const size_t namespace_option_count =
+    sizeof namespace_option_table / sizeof namespace_option_table[0];
+
+#define TLS_ROWS(p)                                                                                \
+    {p "enabled", .kind = OPTION_BOOL, PLANNED},                                                   \
+        {p "server_ca_pem", .kind = OPTION_STRING, PLANNED},                                       \
+        {p "cert_pem", .kind = OPTION_STRING, PLANNED},                                            \
+        {p "key_pem", .kind = OPTION_STRING, PLANNED},                                             \
+        {p "server_name", .kind = OPTION_STRING, PLANNED},                                         \
+    {                                                                                              \
+        p "insecure_skip_verify", .kind = OPTION_BOOL, PLANNED                                     \
+    }
+
+/* Within a group: what a newcomer needs first. */
+const struct option option_table[] = {
+    /* ---- listening ---- */
+    {"listen", "listen", "URL", GROUP_LISTEN, OPTION_URLS, FIELD(listen),
+     .help = "Where clients connect: wss://HOST:PORT, ws://HOST:PORT or unix:/path; HOST is an "
+             "address like 0.0.0.0 or [::1], or localhost; port 0 lets the kernel choose. May be "
+             "given several times. Without it ws://127.0.0.1:8080; with --dev also "
+             "wss://127.0.0.1:8443."},
+    {"http_server.tls.cert_pem", "cert", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(tls_cert_file),
+     .help = "Certificate chain for wss:// listeners, a PEM file, the server's own first."},
+    {"http_server.tls.key_pem", "key", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(tls_key_file),
+     .help = "Private key of the certificate, a PEM file."},
+    {"dev", "dev", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(dev), .initial = "false",
+     .help = "Try it out: loopback only, with a certificate, token secret and API key of its own, "
+             "made once and kept, and a page to look at."},
+    {"config", "config", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(config_file),
+     .help = "Configuration file, JSON. Flags win over ROOST_ variables, which win over the file."},
+    {"workers", "workers", "N", GROUP_LISTEN, OPTION_INT, FIELD(workers), .initial = "0", .max = 64,
+     .help = "Worker threads. 0: one for each CPU that this process may use."},
+    {"admin_listen", "admin-listen", "URL", GROUP_LISTEN, OPTION_URLS, FIELD(admin_listen),
+     .help = "A listener for the HTTP API, metrics and the console page; they then leave the "
+             "listeners of clients. May be given several times."},
+    {"echo", "echo", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(echo), .initial = "false",
+     .help = "Serve /echo, which sends every message back: for conformance suites and benchmarks."},
+    {"http_server.tls.max_handshakes", NULL, "N", GROUP_LISTEN, OPTION_INT,
+     FIELD(tls_max_handshakes), .initial = "1024", .min = 1, .max = 1 << 20,
+     .help = "TLS handshakes under way at once, each about 40 KiB; others wait their turn."},
+    {"http_server.address", NULL, "HOST", GROUP_LISTEN, OPTION_STRING, FIELD(server_address),
+     .help = "Centrifugo's way to say listen: used with http_server.port and "
+             "http_server.tls.enabled if listen is not given."},
+    {"http_server.port", NULL, "PORT", GROUP_LISTEN, OPTION_INT, FIELD(server_port), .initial = "0",
+     .max = 65535, .help = "See http_server.address; 8000 if only the address is given."},
+    {"http_server.internal_address", NULL, "HOST", GROUP_LISTEN, OPTION_STRING,
+     FIELD(server_internal_address), .help = "The same for admin_listen."},
+    {"http_server.internal_port", NULL, "PORT", GROUP_LISTEN, OPTION_INT,
+     FIELD(server_internal_port), .initial = "0", .max = 65535,
+     .help = "See http_server.internal_address."},
+    {"http_server.tls.enabled", NULL, NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(server_tls),
+     .initial = "false", .help = "Makes http_server.address and .port a wss:// listener."},
+
+    /* ---- who may connect ---- */
+    {"client.token.hmac_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
+     FIELD(token_secret_value),
+     .help = "Secret of the HS256 tokens that clients show, 32 bytes or more, as text. Better in "
+             "ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY or a file than in a command line."},
+    {"client.token.hmac_secret_key_file", "token-secret-file", "FILE", GROUP_ACCESS, OPTION_STRING,
+     FIELD(token_secret_file),
+     .help = "File that holds the token secret; a line break at its end is not part of it."},
+    {"client.allowed_origins", "allowed-origin", "PATTERN", GROUP_ACCESS, OPTION_STRINGS,
+     FIELD(allowed_origins),
+     .help = "Web pages that may connect: their origin, in lower case, * stands for any "
+             "characters: https://*.example.com. May be given several times. None: no browser may "
+             "connect; programs that send no Origin header may."},
+    {"client.allow_anonymous_connect_without_token", "anonymous", NULL, GROUP_ACCESS, OPTION_BOOL,
+     FIELD(anonymous), .initial = "false", .help = "Clients may connect without a token."},
+    {"token_query", "token-query", NULL, GROUP_ACCESS, OPTION_BOOL, FIELD(token_query),
+     .initial = "false",
+     .help = "Accept a token in the URL as ?token=. Proxies and browsers keep URLs: use a header "
+             "or Sec-WebSocket-Protocol where you can."},
+    {"client.token.audience", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING, FIELD(token_audience),
+     .help = "A token's aud must be or hold this. Empty: not looked at."},
+    {"client.token.issuer", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING, FIELD(token_issuer),
+     .help = "A token's iss must be this. Empty: not looked at."},
+    {"client.token.user_id_claim", NULL, "NAME", GROUP_ACCESS, OPTION_STRING,
+     FIELD(token_user_id_claim), .initial = "sub", .help = "The claim that names the user."},
+    {"client.token.leeway", NULL, NULL, GROUP_ACCESS, OPTION_DURATION, FIELD(token_leeway_ms),
+     .initial = "0", .max = HOUR,
+     .help = "How far the clocks of token makers may differ from ours, for exp, nbf and iat."},
+    {"client.token.hmac_previous_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
+     FIELD(token_previous_value),
+     .help = "The secret before the last change: tokens made with it are still good."},
+    {"client.token.hmac_previous_secret_key_file", NULL, "FILE", GROUP_ACCESS, OPTION_STRING,
+     FIELD(token_previous_file), .help = "The same from a file."},
+    {"client.token.hmac_previous_secret_key_valid_until", NULL, "SECONDS", GROUP_ACCESS, OPTION_INT,
+     FIELD(token_previous_until_s), .initial = "0", .max = INT64_MAX / 1000,
+     .help = "When the previous secret ends, in seconds since 1970. 0: never."},
+    {"client.token.keys", NULL, "JSON", GROUP_ACCESS, OPTION_KEYS, FIELD(token_keys),
+     .help = "More secrets, for tokens that name theirs by kid: a list of "
+             "{\"kid\": NAME, \"secret\": TEXT} or {\"kid\": NAME, \"secret_file\": FILE}."},
+    {"client.disallow_anonymous_connection_tokens", NULL, NULL, GROUP_ACCESS, OPTION_BOOL,
+     FIELD(no_anonymous_tokens), .initial = "false",
+     .help = "Refuse tokens whose sub is empty or absent."},
+    {"client.insecure", NULL, NULL, GROUP_ACCESS, OPTION_BOOL, FIELD(insecure), .initial = "false",
+     .help = "No token is asked for and everything is allowed. For a closed network only."},
+
+    /* ---- HTTP API ---- */
+    {"http_api.key", NULL, "SECRET", GROUP_API, OPTION_SECRET, FIELD(api_key_value),
+     .help = "Key that a backend shows in X-API-Key. Without one the API is off."},
+    {"http_api.key_file", "api-key-file", "FILE", GROUP_API, OPTION_STRING, FIELD(api_key_file),
+     .help = "File that holds the API key."},
+    {"http_api.disabled", NULL, NULL, GROUP_API, OPTION_BOOL, FIELD(api_disabled),
+     .initial = "false", .help = "No HTTP API, key or not."},
+    {"http_api.insecure", NULL, NULL, GROUP_API, OPTION_BOOL, FIELD(api_insecure),
+     .initial = "false", .help = "The API asks for no key. For a closed network only."},
+    {"http_api.max_body_size", NULL, NULL, GROUP_API, OPTION_SIZE, FIELD(api_max_body_bytes),
+     .initial = "1MiB", .min = KIB, .max = 64 * MIB, .help = "Longer request bodies are refused."},
+
+    /* ---- life of a connection ---- */
+    {"client.ping_interval", "ping-interval", NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(ping_interval_ms), .initial = "25s", .max = DAY,
+     .help = "A ping goes out this often, or a little earlier. 0: none, and dead peers are only "
+             "noticed by TCP."},
+    {"client.pong_timeout", "pong-timeout", NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(pong_timeout_ms), .initial = "8s", .min = 1, .max = DAY,
+     .help = "A peer that has not answered a ping by then is closed with 3012. Must be less than "
+             "client.ping_interval."},
+    {"client.connection_max_age", "max-connection-age", NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(connection_max_age_ms), .initial = "1h", .max = 366 * DAY,
+     .help = "A connection is closed at this age, up to a fifth earlier, and its client comes "
+             "back. 0: never. Raw clients miss what is published in between."},
+    {"client.expired_close_delay", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(expired_close_delay_ms), .initial = "25s", .max = DAY,
+     .help = "Grace between a token's end and the close with 3005."},
+    {"http_server.handshake_timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(handshake_timeout_ms), .initial = "5s", .min = 1, .max = HOUR,
+     .help = "For the TLS handshake and the request head in all."},
+    {"http_server.idle_timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(http_idle_timeout_ms), .initial = "60s", .min = 1, .max = HOUR,
+     .help = "For the next request on a kept-alive HTTP connection."},
+    {"websocket.close_timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(close_timeout_ms), .initial = "5s", .min = 1, .max = HOUR,
+     .help = "For the peer's Close after ours; then the connection is cut."},
+    {"shutdown.timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION, FIELD(shutdown_timeout_ms),
+     .initial = "30s", .min = 1, .max = DAY,
+     .help = "After SIGTERM, connections are closed politely within this time."},
+
+    /* ---- limits ---- */
+    {"websocket.message_size_limit", "max-message", "BYTES", GROUP_LIMIT, OPTION_SIZE,
+     FIELD(max_message_bytes), .initial = "131072", .min = 1, .max = 64 * MIB,
+     .help = "Longest message a client may send, 64 MiB at most; a longer one ends the connection "
+             "with 1009."},
+    {"client.connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(connection_limit),
+     .initial = "0", .max = INT32_MAX,
+     .help = "Connections in all; more are answered with 503. 0: what file descriptors allow."},
+    {"client.queue_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(queue_max_bytes),
+     .initial = "1MiB", .min = KIB, .max = GIB,
+     .help = "What may wait to be sent to one client; raw.slow_policy says what happens beyond. An "
+             "empty queue takes one message of any allowed size."},
+    {"client.unauthenticated_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE,
+     FIELD(unauthenticated_max_bytes), .initial = "64MiB", .min = 64 * KIB, .max = 64 * GIB,
+     .help = "Kept in all for connections whose token has not been verified yet; beyond it they "
+             "are refused with 503."},
+    {"websocket.control_frames_per_second", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(control_frames_per_second), .initial = "100", .min = 1, .max = 1000000,
+     .help = "Of one client; above it, it is read no further for a while."},
+    {"channel.max_length", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_max_length),
+     .initial = "255", .min = 1, .max = 255, .help = "Bytes of a channel's name."},
+
+    /* ---- channels ---- */
+    {"raw.slow_policy", NULL, NULL, GROUP_CHANNEL, OPTION_CHOICE, FIELD(raw_slow_policy),
+     .initial = "close", .choices = slow_policies,
+     .help = "A raw client that does not read fast enough is closed with 3008, or loses the oldest "
+             "messages waiting for it, or all but the latest."},
+    {"channel.namespaces", NULL, "JSON", GROUP_CHANNEL, OPTION_NAMESPACES, FIELD(namespaces),
+     .help = "Namespaces: the part of a channel's name before a colon. A list of {\"name\": NAME}; "
+             "the options of a namespace are listed below."},
+
+    /* ---- logs, metrics, process ---- */
+    {"log.level", "log-level", NULL, GROUP_OBSERVE, OPTION_CHOICE, FIELD(log_level),
+     .initial = "info", .choices = log_levels, .help = "What is logged: this and all before it."},
+    {"log.file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(log_file),
+     .help = "Where logs go, opened anew on SIGHUP. Empty: standard error."},
+    {"prometheus.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics),
+     .initial = "true",
+     .help = "Serve /metrics, on admin_listen, on loopback listeners and with --dev."},
+    {"prometheus.public", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics_public),
+     .initial = "false", .help = "Serve /metrics on every listener."},
+    {"health.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(health), .initial = "true",
+     .help = "Serve /healthz, /readyz and /health."},
+    {"pid_file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(pid_file),
+     .help = "Where the process id is written."},
+
+    /* ---- work of one turn ---- */
+    {"worker.accepts_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_accepts_per_turn),
+     .initial = "64", .min = 1, .max = 65536, .help = "Connections accepted from one listener."},
+    {"worker.handshakes_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT,
+     FIELD(worker_handshakes_per_turn), .initial = "8", .min = 1, .max = 65536,
+     .help = "TLS handshakes moved on; each step may cost half a millisecond."},
+    {"worker.reads_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_reads_per_turn),
+     .initial = "16", .min = 1, .max = 65536, .help = "Reads from one connection."},
+    {"worker.receive_buffer", NULL, NULL, GROUP_WORKER, OPTION_SIZE,
+     FIELD(worker_receive_buffer_bytes), .initial = "256KiB", .min = 16 * KIB, .max = 64 * MIB,
+     .help = "The worker's one receive buffer."},
+    {"worker.fanout_slice", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_fanout_slice),
+     .initial = "512", .min = 1, .max = INT32_MAX,
+     .help = "Subscribers of one channel served before others get their turn."},
+    {"worker.mailbox_max_size", NULL, NULL, GROUP_WORKER, OPTION_SIZE,
+     FIELD(worker_mailbox_max_bytes), .initial = "64MiB", .min = MIB, .max = 64 * GIB,
+     .help = "Publications that may wait for one worker; beyond it a channel's subscribers there "
+             "are told that they missed something."},
+
+    /* ---- known, not supported yet ---- */
+    {"trace", "trace", "URL", .kind = OPTION_STRING, PLANNED, .help = "Where traces are sent."},
+    {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
+     .help = "Which part of the requests is traced, 0 to 1."},
+    {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
+    {"client.subscription_token.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"client.subscription_token.hmac_secret_key", .kind = OPTION_SECRET, PLANNED},
+    {"client.subscription_token.hmac_previous_secret_key", .kind = OPTION_SECRET, PLANNED},
+    {"client.subscription_token.hmac_previous_secret_key_valid_until", .kind = OPTION_INT, PLANNED},
+    {"client.subscription_token.audience", .kind = OPTION_STRING, PLANNED},
+    {"client.subscription_token.issuer", .kind = OPTION_STRING, PLANNED},
+    {"client.subscription_token.user_id_claim", .kind = OPTION_STRING, PLANNED},
+    {"client.expired_sub_close_delay", .kind = OPTION_DURATION, PLANNED},
+    {"client.stale_close_delay", .kind = OPTION_DURATION, PLANNED},
+    {"client.channel_limit", .kind = OPTION_INT, PLANNED},
+    {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
+    {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
+    {"client.connection_rate_limit", .kind = OPTION_INT, PLANNED},
+    {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},
+    {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
+    {"client.total_queue_max_size", .kind = OPTION_SIZE, PLANNED},
+    {"client.connect_include_server_time", .kind = OPTION_BOOL, PLANNED},
+    {"client.history_max_publication_limit", .kind = OPTION_INT, PLANNED},
+    {"client.recovery_max_publication_limit", .kind = OPTION_INT, PLANNED},
+    {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED},
+    {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED},
+    {"client.user_id_http_header", .kind = OPTION_STRING, PLANNED},
+    {"client.subscribe_to_user_personal_channel.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", .kind = OPTION_STRING,
+     PLANNED},
+    {"client.subscribe_to_user_personal_channel.single_connection", .kind = OPTION_BOOL, PLANNED},
+    NAMESPACE_ROWS("channel.without_namespace."),
+    {"channel.history_meta_ttl", .kind = OPTION_DURATION, PLANNED},
+    {"channel.history_max_size", .kind = OPTION_SIZE, PLANNED},
+    {"channel.limit", .kind = OPTION_INT, PLANNED},
+    {"channel.private_prefix", .kind = OPTION_STRING, PLANNED},
+    {"channel.namespace_boundary", .kind = OPTION_STRING, PLANNED},
+    {"channel.user_boundary", .kind = OPTION_STRING, PLANNED},
+    {"channel.user_separator", .kind = OPTION_STRING, PLANNED},
+    {"http_api.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"http_api.error_mode", .kind = OPTION_CHOICE, PLANNED, .choices = error_modes},
+    {"websocket.disabled", .kind = OPTION_BOOL, PLANNED},
+    {"websocket.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"websocket.compression", .kind = OPTION_BOOL, PLANNED},
+    {"websocket.compression_min_size", .kind = OPTION_SIZE, PLANNED},
+    {"websocket.compression_level", .kind = OPTION_INT, PLANNED, .max = 9},
+    {"websocket.write_timeout", .kind = OPTION_DURATION, PLANNED},
+    {"uni_sse.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"uni_sse.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"uni_http_stream.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"uni_http_stream.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"uni_websocket.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"uni_websocket.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"admin.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"admin.password", .kind = OPTION_SECRET, PLANNED},
+    {"admin.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"prometheus.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"health.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"engine.type", .kind = OPTION_CHOICE, PLANNED, .choices = engines},
+    {"engine.redis.address", .kind = OPTION_STRINGS, PLANNED},
+    {"engine.redis.prefix", .kind = OPTION_STRING, PLANNED},
+    {"engine.redis.user", .kind = OPTION_STRING, PLANNED},
+    {"engine.redis.password", .kind = OPTION_SECRET, PLANNED},
+    {"engine.redis.db", .kind = OPTION_INT, PLANNED},
+    TLS_ROWS("engine.redis.tls."),
+    {"node.name", .kind = OPTION_STRING, PLANNED},
+    {"shutdown.delay", .kind = OPTION_DURATION, PLANNED},
+};
+const size_t option_count = sizeof option_table / sizeof option_table[0];
+
+/* ---- finding a row ---- */
+
+const struct option *option_find(const char *key)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (strcmp(option_table[i].key, key) == 0)
+            return &option_table[i];
+    return NULL;
+}
+
+static bool is_text(const char *text, const char *p, size_t len)
+{
+    return text && strlen(text) == len && memcmp(text, p, len) == 0;
+}
+
+const struct option *option_find_flag(const char *name, size_t len)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *o = &option_table[i];
+        if (is_text(o->flag, name, len) || is_text(o->key, name, len))
+            return o;
+    }
+    return NULL;
+}
+
+char *option_env(char out[static OPTION_NAME_MAX], const struct option *o)
+{
+    size_t n = 0;
+    for (const char *p = "ROOST_"; *p; p++)
+        out[n++] = *p;
+    for (const char *p = o->key; *p && n < OPTION_NAME_MAX - 1; p++)
+        out[n++] = *p == '.' ? '_' : (char)toupper((unsigned char)*p);
+    out[n] = '\0';
+    return out;
+}
+
+const struct option *option_find_env(const char *name, size_t len)
+{
+    char env[OPTION_NAME_MAX];
+    for (size_t i = 0; i < option_count; i++)
+        if (is_text(option_env(env, &option_table[i]), name, len))
+            return &option_table[i];
+    return NULL;
+}
+
+bool option_is_section(const char *key)
+{
+    size_t len = strlen(key);
+    for (size_t i = 0; i < option_count; i++) {
+        const char *k = option_table[i].key;
+        if (strncmp(k, key, len) == 0 && k[len] == '.')
+            return true;
+    }
+    return false;
+}
+
+bool option_is_list(const struct option *o)
+{
+    return o->kind == OPTION_STRINGS || o->kind == OPTION_URLS;
+}
+
+const char *option_argument(const struct option *o)
+{
+    if (o->argument)
+        return o->argument;
+    switch (o->kind) {
+    case OPTION_BOOL:
+        return "";
+    case OPTION_INT:
+        return "N";
+    case OPTION_SIZE:
+        return "BYTES";
+    case OPTION_DURATION:
+        return "TIME";
+    case OPTION_FRACTION:
+        return "P";
+    case OPTION_CHOICE:
+        return "WORD";
+    case OPTION_STRING:
+    case OPTION_STRINGS:
+        return "TEXT";
+    case OPTION_SECRET:
+        return "SECRET";
+    case OPTION_URLS:
+        return "URL";
+    case OPTION_KEYS:
+    case OPTION_NAMESPACES:
+        return "JSON";
+    }
+    return "";
+}
+
+/* ---- the nearest name ---- */
+
+/* Levenshtein's distance by one row; long input is cut, which no known name comes near to. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[OPTION_NAME_MAX + 1];
+    size_t len = strnlen(b, OPTION_NAME_MAX);
+    for (size_t j = 0; j <= len; j++)
+        row[j] = j;
+    for (size_t i = 0; a[i] && i < OPTION_NAME_MAX; i++) {
+        size_t diagonal = row[0];
+        row[0] = i + 1;
+        for (size_t j = 0; j < len; j++) {
+            size_t best = diagonal + (a[i] != b[j]);
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j + 1] + 1 < best)
+                best = row[j + 1] + 1;
+            diagonal = row[j + 1];
+            row[j + 1] = best;
+        }
+    }
+    return row[len];
+}
+
+/* A key that is right but for the section it stands in is as near as one wrong letter. */
+static bool same_last_word(const char *a, const char *b)
+{
+    const char *x = strrchr(a, '.'), *y = strrchr(b, '.');
+    return strcmp(x ? x + 1 : a, y ? y + 1 : b) == 0;
+}
+
+static const char *nearest(const struct option *table, size_t count, const char *key)
+{
+    const char *best = table[0].key;
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < count; i++) {
+        size_t d = 2 * distance(key, table[i].key);
+        if (d > 3 && same_last_word(key, table[i].key))
+            d = 3;
+        if (d >= least)
+            continue;
+        least = d;
+        best = table[i].key;
+    }
+    return best;
+}
+
+const char *option_nearest_key(const char *key) { return nearest(option_table, option_count, key); }
+
+const char *option_nearest_namespace_key(const char *key)
+{
+    return nearest(namespace_option_table, namespace_option_count, key);
+}
+
+static void copy_name(char out[static OPTION_NAME_MAX], const char *name)
+{
+    size_t len = strnlen(name, OPTION_NAME_MAX - 1);
+    memcpy(out, name, len);
+    out[len] = '\0';
+}
+
+/* --queue-max-size for --client.queue_max_size: as near as one wrong letter. */
+static bool is_last_word(const char *key, const char *flag)
+{
+    const char *dot = strrchr(key, '.');
+    const char *word = dot ? dot + 1 : key;
+    while (*word && (*word == *flag || (*word == '_' && *flag == '-'))) {
+        word++;
+        flag++;
+    }
+    return !*word && !*flag;
+}
+
+const char *option_nearest_flag(char out[static OPTION_NAME_MAX], const char *flag)
+{
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < option_count; i++) {
+        const char *names[] = {option_table[i].flag, option_table[i].key};
+        for (size_t k = 0; k < 2; k++) {
+            size_t d = names[k] ? distance(flag, names[k]) : SIZE_MAX;
+            if (d > 1 && k == 1 && is_last_word(names[k], flag))
+                d = 1;
+            if (d >= least)
+                continue;
+            least = d;
+            copy_name(out, names[k]);
+        }
+    }
+    return out;
+}
+
+const char *option_nearest_env(char out[static OPTION_NAME_MAX], const char *name)
+{
+    char env[OPTION_NAME_MAX];
+    size_t least = SIZE_MAX;
+    for (size_t i = 0; i < option_count; i++) {
+        size_t d = distance(name, option_env(env, &option_table[i]));
+        if (d >= least)
+            continue;
+        least = d;
+        copy_name(out, env);
+    }
+    return out;
+}
