@@ -19,7 +19,7 @@ else ifeq ($(VARIANT),fuzz)
 CC := clang
 endif
 ARCH := $(or $(firstword $(subst -, ,$(CROSS))),$(shell uname -m))
-MAKEFLAGS += -j$(shell nproc) --no-print-directory
+MAKEFLAGS += --no-print-directory $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 Q := $(if $(V),,@)
 
 # ---- flags ------------------------------------------------------------------------------------
