@@ -210,7 +210,7 @@ function disconnect() {
 /* ---- counters ------------------------------------------------------------------------------------ */
 
 const METRICS = {
-  connections: 'roost_connections',
+  connections: 'roost_connections_open',
   in: 'roost_messages_received_total',
   out: 'roost_messages_sent_total',
 };
