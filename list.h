@@ -33,6 +33,12 @@ static inline void list_push_back(struct list *l, struct list *node)
     l->prev = node;
 }
 
+/* list_push_front puts node, which must be in no list, at the beginning of l. */
+static inline void list_push_front(struct list *l, struct list *node)
+{
+    list_push_back(l->next, node);
+}
+
 /* list_remove takes node out of its list and leaves it as a list of its own, so that
  * removing twice is harmless. */
 static inline void list_remove(struct list *node)

@@ -14,8 +14,11 @@
  * A size class is a slab. Its chunks are aligned to their size, so an object's chunk is found by
  * a mask, and objects that were never used cost no page: a chunk hands them out in order, and
  * those that came back first. A slab fills one chunk at a time; when that is full it takes the one
- * that last had an object freed, which is about the fullest. So objects stay close together,
- * and a chunk that lost its last object is unmapped, but for one spare a slab.
+ * that was last found full when an object came back, which is about the fullest. So objects stay
+ * close together. A chunk that lost its last object becomes a spare, or is unmapped if the slab
+ * has enough. Enough is one, and twice as many each time a slab must map again what it has just
+ * unmapped (frames come and go in waves, a turn each), until mem_pool_trim finds spares that
+ * nobody asked for since its last call.
  *
  * Cost: 32 bytes a chunk of 64 KiB or more, some 20 instructions an alloc or free. An object freed
  * by another thread becomes a node (link and size) of one stack a pool.
@@ -25,10 +28,11 @@
 #define ALIGN 8u
 #define OBJECT_MIN 16u /* link and size of a remote free */
 #define SMALL_MAX 256u /* classes in steps of ALIGN up to here, then 8 a doubling */
-#define SMALL_CLASSES ((SMALL_MAX - OBJECT_MIN) / ALIGN + 1)
+#define SMALL_CLASSES (SMALL_MAX / ALIGN + 1)
 #define CLASSES (SMALL_CLASSES + 8 * 8) /* 8 doublings from SMALL_MAX to MEM_SLAB_MAX */
 #define CHUNK_MIN (64u * 1024)
 #define CHUNK_OBJECTS 16u /* a chunk of large objects has room for about so many */
+#define SPARES_MAX_BYTES (1u << 20) /* a slab; one chunk is always allowed */
 #define SIZE_MAX_BYTES ((64u << 20) + 64)
 
 struct object { /* a free one */
@@ -37,19 +41,23 @@ struct object { /* a free one */
 };
 
 struct chunk {
-    struct list link;    /* slab->partial or slab->full, or in neither: current and spare */
+    struct list link;    /* in partial, full or spares of its slab; current is in none */
     struct object *free; /* came back */
     uint32_t used;       /* objects out */
     uint32_t fresh;      /* objects handed out at least once; those above touched no page */
 };
 
 struct slab {
-    struct chunk *current; /* allocations come from here; NULL before the first */
-    struct chunk *spare;   /* wholly free, or NULL */
-    struct list partial;   /* with room, the one that last became so first */
-    struct list full;
+    struct chunk *current; /* allocations come from here; may be empty, full or NULL */
     uint32_t object_bytes, chunk_bytes;
-    uint32_t capacity; /* objects a chunk */
+    uint32_t capacity;   /* objects a chunk */
+    uint16_t spare;      /* chunks in spares, */
+    uint16_t spare_low;  /* the fewest of them since the last trim, */
+    uint16_t spare_keep; /* and how many may be there, an empty current counted */
+    bool unmapped;       /* since the last trim */
+    struct list partial; /* with room, the one that last became so first */
+    struct list full;
+    struct list spares; /* wholly free */
 };
 
 struct large { /* in front of an object above MEM_SLAB_MAX */
@@ -113,18 +121,19 @@ static inline void add(_Atomic size_t *counter, size_t n)
 
 static inline unsigned class_of(size_t size)
 {
-    if (size <= OBJECT_MIN) return 0;
-    if (size <= SMALL_MAX) return (unsigned)((size - OBJECT_MIN + ALIGN - 1) / ALIGN);
+    if (size <= SMALL_MAX) return (unsigned)(size + ALIGN - 1) / ALIGN;
     unsigned last = (unsigned)size - 1;
     unsigned doubling = 31 - (unsigned)__builtin_clz(last); /* 8..15 */
     unsigned step = last >> (doubling - 3) & 7;
     return SMALL_CLASSES + (doubling - 8) * 8 + step;
 }
 
-static uint32_t class_bytes(unsigned class)
+static uint32_t class_bytes(unsigned size_class)
 {
-    if (class < SMALL_CLASSES) return OBJECT_MIN + class * ALIGN;
-    unsigned doubling = 8 + (class - SMALL_CLASSES) / 8, step = (class - SMALL_CLASSES) % 8;
+    if (size_class <= OBJECT_MIN / ALIGN) return OBJECT_MIN;
+    if (size_class < SMALL_CLASSES) return size_class * ALIGN;
+    unsigned doubling = 8 + (size_class - SMALL_CLASSES) / 8;
+    unsigned step = (size_class - SMALL_CLASSES) % 8;
     return (8 + step + 1) << (doubling - 3);
 }
 
@@ -133,15 +142,17 @@ size_t mem_usable(size_t size)
     return size <= MEM_SLAB_MAX ? class_bytes(class_of(size)) : size;
 }
 
-static void slab_init(struct slab *s, unsigned class)
+static void slab_init(struct slab *s, unsigned size_class)
 {
-    s->object_bytes = class_bytes(class);
+    s->object_bytes = class_bytes(size_class);
     s->chunk_bytes = CHUNK_MIN;
     /* Above 4 KiB: twice the chunk for twice the object. */
     while (s->chunk_bytes < s->object_bytes * CHUNK_OBJECTS) s->chunk_bytes *= 2;
     s->capacity = (s->chunk_bytes - (uint32_t)sizeof(struct chunk)) / s->object_bytes;
+    s->spare_keep = 1;
     list_init(&s->partial);
     list_init(&s->full);
+    list_init(&s->spares);
 }
 
 struct mem_pool *mem_pool_new(void)
@@ -153,7 +164,8 @@ struct mem_pool *mem_pool_new(void)
     }
     memset(p, 0, sizeof *p);
     list_init(&p->large);
-    for (unsigned class = 0; class < CLASSES; class++) slab_init(&p->slabs[class], class);
+    for (unsigned size_class = 0; size_class < CLASSES; size_class++)
+        slab_init(&p->slabs[size_class], size_class);
     mem_pool_own(p);
     return p;
 }
@@ -196,24 +208,44 @@ static struct chunk *chunk_map(struct mem_pool *p, const struct slab *s)
 
 static void chunk_unmap(struct mem_pool *p, const struct slab *s, struct chunk *c)
 {
+    list_remove(&c->link);
     SHOW(c, s->chunk_bytes);
     munmap(c, s->chunk_bytes);
     add(&p->mapped_bytes, -(size_t)s->chunk_bytes);
 }
 
+/* The hot paths are written out in mem_alloc and own_free; all else is kept out of them. */
+#define COLD __attribute__((noinline, cold))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+
+static struct chunk *first_of(struct list *l)
+{
+    return list_entry(l->next, struct chunk, link);
+}
+
+/* map_more has found no spare. If one was unmapped a moment ago, more shall be kept. */
+static struct chunk *map_more(struct mem_pool *p, struct slab *s)
+{
+    if (s->unmapped && s->spare_keep * s->chunk_bytes < SPARES_MAX_BYTES)
+        s->spare_keep = (uint16_t)(2 * s->spare_keep);
+    return chunk_map(p, s);
+}
+
 /* next_chunk puts a chunk with room in the place of a full one (or of none). */
 static struct chunk *next_chunk(struct mem_pool *p, struct slab *s)
 {
-    struct chunk *c = s->spare;
+    struct chunk *c;
     if (!list_empty(&s->partial)) {
-        c = list_entry(s->partial.next, struct chunk, link);
-        list_remove(&c->link);
-    } else if (c) {
-        s->spare = NULL;
+        c = first_of(&s->partial);
+    } else if (s->spare) {
+        c = first_of(&s->spares);
+        s->spare--;
+        if (s->spare < s->spare_low) s->spare_low = s->spare;
     } else {
-        c = chunk_map(p, s);
+        c = map_more(p, s);
         if (!c) return NULL;
     }
+    list_remove(&c->link);
     if (s->current) list_push_back(&s->full, &s->current->link);
     s->current = c;
     return c;
@@ -239,38 +271,51 @@ static void *slab_alloc(struct mem_pool *p, struct slab *s)
     return o;
 }
 
-/* chunk_idle keeps one wholly free chunk a slab, so that an object that comes and goes does not
- * map and unmap, and lets a partial chunk be filled before an empty one. */
-static void chunk_idle(struct mem_pool *p, struct slab *s, struct chunk *c)
+static void add_spare(struct slab *s, struct chunk *c)
 {
-    c->free = NULL;
-    c->fresh = 0;
-    if (c == s->current) {
-        if (list_empty(&s->partial)) {
-            if (s->spare) chunk_unmap(p, s, s->spare);
-            s->spare = NULL;
-            return;
-        }
-        s->current = list_entry(s->partial.next, struct chunk, link);
-        list_remove(&s->current->link);
-    } else {
-        list_remove(&c->link);
-    }
-    if (s->spare || !s->current->used) chunk_unmap(p, s, c);
-    else s->spare = c;
+    list_push_front(&s->spares, &c->link);
+    s->spare++;
 }
 
-static void slab_free(struct mem_pool *p, struct slab *s, struct object *o)
+static void drop_spare(struct mem_pool *p, struct slab *s)
 {
-    struct chunk *c = chunk_of(s, o);
-    assert(c->used > 0);
-    o->next = c->free;
-    c->free = o;
-    HIDE(&o->size, s->object_bytes - sizeof o->next);
-    add(&p->used_bytes, -(size_t)s->object_bytes);
-    if (c->used-- == s->capacity && c != s->current) {
+    chunk_unmap(p, s, list_entry(s->spares.prev, struct chunk, link));
+    s->spare--;
+}
+
+/* keep_enough unmaps a spare if there are too many; an empty current chunk is one of them. */
+static void keep_enough(struct mem_pool *p, struct slab *s)
+{
+    int idle = s->spare + (s->current && !s->current->used);
+    if (idle <= s->spare_keep) return;
+    drop_spare(p, s);
+    if (s->spare < s->spare_low) s->spare_low = s->spare;
+    s->unmapped = true;
+}
+
+/* chunk_idle: c has lost its last object. As the current one it may stay, so that one object that
+ * comes and goes costs nothing, unless there are holes elsewhere to fill first. */
+static void chunk_idle(struct mem_pool *p, struct slab *s, struct chunk *c)
+{
+    c->free = NULL; /* from the first page again */
+    c->fresh = 0;
+    if (c != s->current) {
         list_remove(&c->link);
-        list_push_back(s->partial.next, &c->link); /* before the first: to the front */
+        add_spare(s, c);
+    } else if (!list_empty(&s->partial)) {
+        s->current = first_of(&s->partial);
+        list_remove(&s->current->link);
+        add_spare(s, c);
+    }
+    keep_enough(p, s);
+}
+
+/* chunk_freed: c has just lost an object, and was full or is now empty (or both). */
+static COLD void chunk_freed(struct mem_pool *p, struct slab *s, struct chunk *c)
+{
+    if (c->used + 1 == s->capacity && c != s->current) {
+        list_remove(&c->link);
+        list_push_front(&s->partial, &c->link);
     }
     if (!c->used) chunk_idle(p, s, c);
 }
@@ -285,7 +330,7 @@ static void *large_alloc(struct mem_pool *p, size_t size)
     return l + 1;
 }
 
-static void large_free(struct mem_pool *p, void *ptr, size_t size)
+static COLD void large_free(struct mem_pool *p, void *ptr, size_t size)
 {
     struct large *l = (struct large *)ptr - 1;
     list_remove(&l->link);
@@ -294,16 +339,32 @@ static void large_free(struct mem_pool *p, void *ptr, size_t size)
     add(&p->mapped_bytes, -(sizeof *l + size));
 }
 
-void *mem_alloc(struct mem_pool *p, size_t size)
+static COLD void *alloc_slowly(struct mem_pool *p, size_t size)
 {
     void *ptr = NULL;
     if (!must_fail()) {
-        if (__builtin_expect(size <= MEM_SLAB_MAX, 1))
-            ptr = slab_alloc(p, &p->slabs[class_of(size)]);
+        if (size <= MEM_SLAB_MAX) ptr = slab_alloc(p, &p->slabs[class_of(size)]);
         else ptr = large_alloc(p, size);
     }
-    if (__builtin_expect(!ptr, 0)) add(&p->failed, 1);
+    if (!ptr) add(&p->failed, 1);
     return ptr;
+}
+
+void *mem_alloc(struct mem_pool *p, size_t size)
+{
+    if (LIKELY(size <= MEM_SLAB_MAX && !atomic_load_explicit(&fail_in, memory_order_relaxed))) {
+        struct slab *s = &p->slabs[class_of(size)];
+        struct chunk *c = s->current;
+        if (LIKELY(c && c->free)) {
+            struct object *o = c->free;
+            c->free = o->next;
+            c->used++;
+            SHOW(o, s->object_bytes);
+            add(&p->used_bytes, s->object_bytes);
+            return o;
+        }
+    }
+    return alloc_slowly(p, size);
 }
 
 void *mem_zalloc(struct mem_pool *p, size_t size)
@@ -312,13 +373,25 @@ void *mem_zalloc(struct mem_pool *p, size_t size)
     return ptr ? memset(ptr, 0, size) : NULL;
 }
 
-static void own_free(struct mem_pool *p, void *ptr, size_t size)
+static inline void own_free(struct mem_pool *p, void *ptr, size_t size)
 {
-    if (__builtin_expect(size <= MEM_SLAB_MAX, 1)) slab_free(p, &p->slabs[class_of(size)], ptr);
-    else large_free(p, ptr, size);
+    if (!LIKELY(size <= MEM_SLAB_MAX)) {
+        large_free(p, ptr, size);
+        return;
+    }
+    struct slab *s = &p->slabs[class_of(size)];
+    struct chunk *c = chunk_of(s, ptr);
+    struct object *o = ptr;
+    assert(c->used > 0);
+    o->next = c->free;
+    c->free = o;
+    HIDE(&o->size, s->object_bytes - sizeof o->next);
+    add(&p->used_bytes, -(size_t)s->object_bytes);
+    uint32_t used = c->used--;
+    if (!LIKELY(used != 1 && used != s->capacity)) chunk_freed(p, s, c);
 }
 
-static void remote_free(struct mem_pool *p, struct object *o, size_t size)
+static COLD void remote_free(struct mem_pool *p, struct object *o, size_t size)
 {
     o->size = size;
     if (size <= MEM_SLAB_MAX) HIDE(o + 1, mem_usable(size) - sizeof *o);
@@ -348,6 +421,28 @@ void mem_pool_reclaim(struct mem_pool *p)
     }
 }
 
+static bool slab_trim(struct mem_pool *p, struct slab *s)
+{
+    struct chunk *c = s->current;
+    if (c && !c->used) { /* counts as a spare from now on */
+        s->current = NULL;
+        add_spare(s, c);
+    }
+    if (s->spare_low) s->spare_keep = 1; /* will grow again if that was wrong */
+    for (; s->spare_low; s->spare_low--) drop_spare(p, s);
+    s->spare_low = s->spare;
+    s->unmapped = false;
+    return s->spare;
+}
+
+bool mem_pool_trim(struct mem_pool *p)
+{
+    bool left = false;
+    for (unsigned size_class = 0; size_class < CLASSES; size_class++)
+        left |= slab_trim(p, &p->slabs[size_class]);
+    return left;
+}
+
 struct mem_stats mem_pool_stats(const struct mem_pool *p)
 {
     return (struct mem_stats){
@@ -359,20 +454,16 @@ struct mem_stats mem_pool_stats(const struct mem_pool *p)
 
 static void unmap_list(struct mem_pool *p, const struct slab *s, struct list *l)
 {
-    while (!list_empty(l)) {
-        struct chunk *c = list_entry(l->next, struct chunk, link);
-        list_remove(&c->link);
-        chunk_unmap(p, s, c);
-    }
+    while (!list_empty(l)) chunk_unmap(p, s, first_of(l));
 }
 
 void mem_pool_delete(struct mem_pool *p)
 {
     if (!p) return;
-    for (unsigned class = 0; class < CLASSES; class++) {
-        struct slab *s = &p->slabs[class];
+    for (unsigned size_class = 0; size_class < CLASSES; size_class++) {
+        struct slab *s = &p->slabs[size_class];
         if (s->current) chunk_unmap(p, s, s->current);
-        if (s->spare) chunk_unmap(p, s, s->spare);
+        unmap_list(p, s, &s->spares);
         unmap_list(p, s, &s->partial);
         unmap_list(p, s, &s->full);
     }

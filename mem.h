@@ -2,8 +2,9 @@
  *
  * The problem: no malloc between two epoll_wait calls once warm, objects of 24 to 200 bytes
  * without a header each, and memory that goes back to the system when connections go.
- * A slab takes aligned chunks from mmap; a chunk knows its slab, how many of its objects are
- * in use, and its own free list; a chunk that becomes wholly free is unmapped, one spare kept.
+ * A slab takes aligned chunks from mmap; a chunk knows how many of its objects are in use and its
+ * own free list; a chunk that becomes wholly free is unmapped, one spare kept (more for a while
+ * where objects come and go in waves).
  *
  * Threads: a slab or pool belongs to one worker. The owner calls everything; any other thread
  * may call only the *_free functions: they notice that the caller is not the owner and
@@ -28,9 +29,9 @@ struct mem_pool *mem_pool_new(void);
 void mem_pool_own(struct mem_pool *p);
 void mem_pool_delete(struct mem_pool *p);
 
-/* mem_alloc gives size bytes (1..64 MiB + 64), 8-byte aligned, or NULL when memory is out (counted).
- * The size class is found from size again at mem_free, so both must be given the same size.
- * Slack of a class is at most 8 bytes up to 256 bytes, about 1/8 above. */
+/* mem_alloc gives size bytes (1..64 MiB + 64), 8-byte aligned, or NULL when memory is out
+ * (counted). The size class is found from size again at mem_free, so both must be given the same
+ * size. Slack of a class is at most 8 bytes up to 256 bytes, about 1/8 above. */
 void *mem_alloc(struct mem_pool *p, size_t size);
 void *mem_zalloc(struct mem_pool *p, size_t size);
 
@@ -44,6 +45,11 @@ size_t mem_usable(size_t size);
  * when there is nothing. */
 void mem_pool_reclaim(struct mem_pool *p);
 
+/* mem_pool_trim unmaps the spare chunks that were not needed since the last call. Owner, about once
+ * a second. Returns true while there are spares left, so that another call may find more to do:
+ * a worker that is about to sleep for long should then sleep a second at most. */
+bool mem_pool_trim(struct mem_pool *p);
+
 struct mem_stats {
     size_t used_bytes;   /* in objects, slack of classes included */
     size_t mapped_bytes; /* chunks mapped plus large objects */
@@ -53,7 +59,8 @@ struct mem_stats {
 struct mem_stats mem_pool_stats(const struct mem_pool *p);
 
 /* mem_fail_at makes the k-th allocation from now on of any pool, mmap or malloc in this module fail
- * once (k = 1 is the next); 0 switches it off. The seam of the failure-injection tests. Any thread. */
+ * once (k = 1 is the next); 0 switches it off. The seam of the failure-injection tests. Any
+ * thread. */
 void mem_fail_at(uint64_t k);
 
 #endif

@@ -14,7 +14,8 @@
  *
  * Bits in a word a level say which slots may hold timers, so that a long gap is crossed slot by
  * occupied slot and not tick by tick. A cancelled timer leaves its bit; the next visit clears it.
- * Invariant: at level L the slot of now is empty, the others are 1..63 slots ahead.
+ * Invariant: what a level holds is 1..64 slots ahead of now's slot, which itself was emptied when
+ * now came to it.
  * Rejected: a heap (log n cache misses an arm), levels of 64 slots of 64 (no room to spread). */
 
 /* Timers moved per advance ahead of their time: some 50 us. At one advance a tick it keeps
@@ -41,14 +42,12 @@ static void place(struct wheel *w, struct wheel_timer *t)
         return;
     }
     unsigned level = 0, shift = 0;
-    while (ahead >= WHEEL_SLOTS && level < WHEEL_LEVELS - 1) {
+    while (ahead > WHEEL_SLOTS) { /* ends: 2^31 - 1 ticks are at most 64 slots of the top level */
         level++;
         shift += WHEEL_BITS;
         /* In whole slots, counted from the beginning of now's slot. */
         ahead = ((t->deadline >> shift) - (w->now >> shift)) & UINT32_MAX >> shift;
     }
-    /* Only 2^31 - 1 ticks can be 64 slots of the top level; one slot early is spread again. */
-    if (ahead >= WHEEL_SLOTS) ahead = WHEEL_SLOTS - 1;
     unsigned slot = ((w->now >> shift) + ahead) & (WHEEL_SLOTS - 1);
     w->occupied[level] |= UINT64_C(1) << slot;
     list_push_back(&w->slots[level][slot], &t->link);
@@ -115,18 +114,19 @@ static uint32_t spread(struct wheel *w, unsigned level, unsigned slot, uint32_t 
     return moved;
 }
 
-/* begin_tick empties the slots that begin at w->now; what is due comes to w->due. */
+/* begin_tick empties the slots that begin at w->now; what is due comes to w->due. From the lowest
+ * level up, since what is 64 slots ahead goes where now's slot was. */
 static void begin_tick(struct wheel *w)
 {
-    for (unsigned level = 1; level < WHEEL_LEVELS; level++) {
-        unsigned shift = level * WHEEL_BITS;
-        if (w->now & ((1u << shift) - 1)) break;
-        unsigned slot = w->now >> shift & (WHEEL_SLOTS - 1);
-        if (w->occupied[level] >> slot & 1) spread(w, level, slot, UINT32_MAX);
-    }
     unsigned slot = w->now & (WHEEL_SLOTS - 1);
     w->occupied[0] &= ~(UINT64_C(1) << slot);
     list_splice(&w->due, &w->slots[0][slot]);
+    for (unsigned level = 1; level < WHEEL_LEVELS; level++) {
+        unsigned shift = level * WHEEL_BITS;
+        if (w->now & ((1u << shift) - 1)) break;
+        slot = w->now >> shift & (WHEEL_SLOTS - 1);
+        if (w->occupied[level] >> slot & 1) spread(w, level, slot, UINT32_MAX);
+    }
 }
 
 /* spread_ahead takes from each level's next slot, the most urgent level first. */
@@ -154,6 +154,7 @@ static void collect_due(struct wheel *w, uint32_t now)
 uint32_t wheel_advance(struct wheel *w, uint32_t now, uint32_t max,
                        void (*fire)(struct wheel_timer *t, void *arg), void *arg)
 {
+    if (now == w->now && list_empty(&w->due)) return 0; /* a worker turns oftener than it ticks */
     collect_due(w, now);
     /* What fire arms for the past goes to w->due, and so waits for the next pass. */
     struct list firing;

@@ -12,7 +12,7 @@
 
 #include "list.h"
 
-#define WHEEL_BITS 5   /* a slot is 32 times as long as one of the level below */
+#define WHEEL_BITS 5    /* a slot is 32 times as long as one of the level below */
 #define WHEEL_SLOTS 64u /* and each level looks twice that far ahead: see wheel.c */
 #define WHEEL_LEVELS 6
 
@@ -23,8 +23,8 @@ struct wheel_timer {
 };
 
 struct wheel {
-    uint32_t now;                   /* every tick up to and including this one has been processed */
-    uint32_t armed;                 /* timers in the wheel */
+    uint32_t now;   /* every tick up to and including this one has been processed */
+    uint32_t armed; /* timers in the wheel */
     uint64_t occupied[WHEEL_LEVELS]; /* bit s: slot s may hold timers */
     struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
     struct list due; /* for the next wheel_advance: armed for the past, or left over by max */
@@ -32,8 +32,8 @@ struct wheel {
 
 void wheel_init(struct wheel *w, uint32_t now);
 
-/* wheel_arm sets or moves t to fire at deadline; a deadline not after w->now fires at the next advance.
- * wheel_cancel disarms; harmless when t is not armed. wheel_armed tells. */
+/* wheel_arm sets or moves t to fire at deadline; a deadline not after w->now fires at the next
+ * advance. wheel_cancel disarms; harmless when t is not armed. wheel_armed tells. */
 void wheel_arm(struct wheel *w, struct wheel_timer *t, uint32_t deadline);
 void wheel_cancel(struct wheel *w, struct wheel_timer *t);
 static inline bool wheel_armed(const struct wheel_timer *t)

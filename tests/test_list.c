@@ -45,6 +45,19 @@ static void test_keeps_order(void **state)
     assert_values(&l, 5, 1);
 }
 
+static void test_pushes_to_the_front(void **state)
+{
+    (void)state;
+    struct list l;
+    struct item items[3];
+    list_init(&l);
+    for (int i = 2; i >= 0; i--) {
+        items[i].value = i;
+        list_push_front(&l, &items[i].link);
+        assert_values(&l, 3 - i, i);
+    }
+}
+
 static void test_removes_and_removes_again(void **state)
 {
     (void)state;
@@ -83,6 +96,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_keeps_order),
+        cmocka_unit_test(test_pushes_to_the_front),
         cmocka_unit_test(test_removes_and_removes_again),
         cmocka_unit_test(test_splices),
     };

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -149,7 +150,11 @@ static void test_many_come_and_go(void **state)
         shuffle_many();
         for (int i = 0; i < MANY; i++) mem_free(p, many[i], many_size[i]);
         assert_int_equal(mem_pool_stats(p).used_bytes, 0);
+        assert_true(mem_pool_stats(p).mapped_bytes <= 4 * CHUNK); /* a spare a class */
+        assert_true(mem_pool_trim(p));
         assert_true(mem_pool_stats(p).mapped_bytes <= 4 * CHUNK);
+        assert_false(mem_pool_trim(p));
+        assert_int_equal(mem_pool_stats(p).mapped_bytes, 0);
     }
 }
 
@@ -180,6 +185,34 @@ static void test_one_object_does_not_map_and_unmap(void **state)
     assert_int_equal(mem_pool_stats(p).mapped_bytes, CHUNK);
 }
 
+static void wave(struct mem_pool *p, int n)
+{
+    for (int i = 0; i < n; i++) many[i] = mem_alloc(p, 144);
+    for (int i = 0; i < n; i++) mem_free(p, many[i], 144);
+}
+
+/* Frames of a turn come and go in waves: after a few the chunks of a wave are kept. When the waves
+ * end, trimming gives them back. */
+static void test_waves_stop_mapping(void **state)
+{
+    struct mem_pool *p = *state;
+    enum { WAVE = 3000, CHUNKS = 7 };
+    for (int i = 0; i < 5; i++) wave(p, WAVE);
+    assert_int_equal(mem_pool_stats(p).mapped_bytes, CHUNKS * CHUNK);
+    mem_fail_at(10 * WAVE + 1); /* the first allocation after the waves, unless an mmap counted */
+    for (int i = 0; i < 10; i++) wave(p, WAVE);
+    assert_int_equal(mem_pool_stats(p).failed, 0);
+    assert_null(mem_alloc(p, 144));
+    mem_pool_trim(p);
+    wave(p, 2 * WAVE / CHUNKS); /* small ones need two chunks */
+    mem_pool_trim(p);
+    assert_true(mem_pool_stats(p).mapped_bytes <= 2 * CHUNK);
+    mem_pool_trim(p);
+    assert_int_equal(mem_pool_stats(p).mapped_bytes, 0);
+    wave(p, WAVE);
+    assert_int_equal(mem_pool_stats(p).mapped_bytes, CHUNK); /* one spare is enough again */
+}
+
 /* Random sizes against a model that knows who owns which bytes. */
 static void test_random_operations(void **state)
 {
@@ -206,6 +239,7 @@ static void test_random_operations(void **state)
             used += mem_usable(size[at]);
         }
         assert_int_equal(mem_pool_stats(p).used_bytes, used);
+        if (i % 5000 == 0) mem_pool_trim(p);
     }
     for (int at = 0; at < LIVE; at++) mem_free(p, live[at], size[at]);
     assert_int_equal(mem_pool_stats(p).used_bytes, 0);
@@ -235,12 +269,26 @@ static void test_fail_at(void **state)
     assert_int_equal(errno, ENOMEM);
 }
 
+static long mapped_pages(void)
+{
+    long pages = -1;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%ld", &pages) != 1) pages = -1;
+    if (f) fclose(f);
+    return pages;
+}
+
 static void test_delete_takes_objects_in_use_along(void **state)
 {
     (void)state;
+    long before = mapped_pages();
     struct mem_pool *p = mem_pool_new();
-    for (int i = 0; i < 5000; i++) assert_non_null(mem_alloc(p, 1 + random_below(70000)));
-    mem_pool_delete(p); /* the leak checker of the asan variant looks on */
+    for (int i = 0; i < 5000; i++) assert_non_null(mem_alloc(p, 1 + random_below(60000)));
+    for (int i = 0; i < 5; i++) wave(p, MANY); /* leaves spares */
+    assert_true(mapped_pages() - before > 20000);
+    assert_non_null(mem_alloc(p, 70000)); /* for the leak checker of the asan variant */
+    mem_pool_delete(p);
+    assert_true(mapped_pages() - before < 100);
     mem_pool_delete(NULL);
 }
 
@@ -316,6 +364,7 @@ int main(void)
         with_pool(test_many_come_and_go),
         with_pool(test_holes_are_filled_first),
         with_pool(test_one_object_does_not_map_and_unmap),
+        with_pool(test_waves_stop_mapping),
         with_pool(test_random_operations),
         with_pool(test_fail_at),
         cmocka_unit_test(test_delete_takes_objects_in_use_along),

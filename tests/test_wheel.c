@@ -88,6 +88,26 @@ static void test_fires_at_its_tick(void **state)
     }
 }
 
+/* A slot's full reach behind the border of every level: what is spread at the border goes to the
+ * lower level's slot that is just being emptied, and must not be handed out with it. */
+static void test_reach_of_a_slot_behind_a_border(void **state)
+{
+    (void)state;
+    for (unsigned level = 1; level < WHEEL_LEVELS; level++) {
+        for (unsigned lower = 0; lower < level; lower++) {
+            uint32_t border = 7u << level * WHEEL_BITS, reach = 64u << lower * WHEEL_BITS;
+            struct wheel_timer t = {0};
+            int fired = 0;
+            wheel_init(&wheel, border - (130u << (level - 1) * WHEEL_BITS));
+            wheel_arm(&wheel, &t, border + reach);
+            wheel_advance(&wheel, border, 0, count, &fired);
+            assert_int_equal(wheel_advance(&wheel, border + reach - 1, 0, count, &fired), 0);
+            assert_int_equal(wheel_advance(&wheel, border + reach, 0, count, &fired), 1);
+            assert_int_equal(fired, 1);
+        }
+    }
+}
+
 static void test_longest_deadline(void **state)
 {
     (void)state;
@@ -209,6 +229,37 @@ static void test_crowd_of_one_slot(void **state)
     free(crowd);
 }
 
+static int length(const struct list *l)
+{
+    int n = 0;
+    for (const struct list *node = l->next; node != l; node = node->next) n++;
+    return n;
+}
+
+/* Looks inside: the slot of level 2 that begins at tick 4,096 (32 x 32 ticks wide) is emptied before
+ * that, at most 1,024 timers an advance, so that no tick has much to do. */
+static void test_slot_is_spread_before_it_begins(void **state)
+{
+    (void)state;
+    enum { CROWD = 20000, BATCH = 1024 };
+    struct wheel_timer *crowd = calloc(CROWD, sizeof *crowd);
+    const struct list *slot = &wheel.slots[2][4];
+    int fired = 0, left = CROWD;
+    wheel_init(&wheel, 0);
+    for (uint32_t i = 0; i < CROWD; i++) wheel_arm(&wheel, &crowd[i], 4096 + i % 1024);
+    wheel_advance(&wheel, 3071, 0, count, &fired);
+    assert_int_equal(length(slot), CROWD);
+    for (uint32_t tick = 3072; left > 0; tick++) {
+        wheel_advance(&wheel, tick, 0, count, &fired);
+        left = left > BATCH ? left - BATCH : 0;
+        assert_int_equal(length(slot), left);
+    }
+    assert_int_equal(fired, 0);
+    wheel_advance(&wheel, 4096 + 1023, 0, count, &fired);
+    assert_int_equal(fired, CROWD);
+    free(crowd);
+}
+
 /* ---- the model: a table of deadlines, searched from end to end ---- */
 
 enum { TIMERS = 300, OPERATIONS = 100000 };
@@ -224,7 +275,7 @@ static struct model {
 
 static uint32_t random_deadline(void)
 {
-    uint32_t ahead = random_32() >> (1 + random_below(31));
+    uint32_t shift = 1 + random_below(31), ahead = random_32() >> shift;
     if (random_below(10) == 0) return model.now - ahead;
     return model.now + ahead;
 }
@@ -284,7 +335,8 @@ static void model_advance(void)
 {
     uint32_t max = random_below(3) ? 0 : 1 + random_below(5);
     uint32_t next = wheel_next(&wheel, model.now);
-    uint32_t step = random_below(4) ? random_below(40) : random_32() >> (2 + random_below(30));
+    uint32_t shift = 2 + random_below(30), step = random_32() >> shift;
+    if (random_below(4)) step = random_below(40);
     model.now += step;
     uint32_t due = model_due();
     if (due) assert_true(next <= step); /* wheel_next is never late */
@@ -326,7 +378,7 @@ static void run_model(uint64_t seed, uint32_t start)
 static void test_against_model(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 4; seed++) run_model(seed, UINT32_MAX - 5000 * (uint32_t)seed);
+    for (uint32_t seed = 1; seed <= 4; seed++) run_model(seed, UINT32_MAX - 5000 * seed);
     run_model(5, 0);
     run_model(6, INT32_MAX - 100);
 }
@@ -336,12 +388,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zeroed_timer_is_disarmed),
         cmocka_unit_test(test_fires_at_its_tick),
+        cmocka_unit_test(test_reach_of_a_slot_behind_a_border),
         cmocka_unit_test(test_longest_deadline),
         cmocka_unit_test(test_past_fires_at_the_next_advance),
         cmocka_unit_test(test_max_leaves_the_rest_due),
         cmocka_unit_test(test_rearms_itself),
         cmocka_unit_test(test_fire_may_cancel_and_move_others),
         cmocka_unit_test(test_crowd_of_one_slot),
+        cmocka_unit_test(test_slot_is_spread_before_it_begins),
         cmocka_unit_test(test_against_model),
     };
     return cmocka_run_group_tests_name("wheel", tests, NULL, NULL);
