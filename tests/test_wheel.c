@@ -236,7 +236,7 @@ static int length(const struct list *l)
     return n;
 }
 
-/* Looks inside: the slot of level 2 that begins at tick 4,096 (32 x 32 ticks wide) is emptied before
+/* Looks inside: the slot of level 2 that begins at tick 4,096 (1,024 ticks wide) is emptied before
  * that, at most 1,024 timers an advance, so that no tick has much to do. */
 static void test_slot_is_spread_before_it_begins(void **state)
 {
