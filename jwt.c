@@ -365,7 +365,7 @@ static bool check_signature(struct verify *v)
         good = hmac(mac, key, text, len) && mbedtls_ct_memcmp(mac, sent, MAC_LEN) == 0;
     }
     mbedtls_platform_zeroize(mac, sizeof mac); /* it would sign a forgery of these very parts */
-    return good ? true : fail(v, "signature does not verify");
+    return good ? true : fail(v, JWT_WHY_SIGNATURE);
 }
 
 static bool check_audience(struct verify *v)

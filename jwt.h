@@ -72,6 +72,7 @@ struct jwt_claims {
  * holds any part of the token. scratch: at least JWT_SCRATCH bytes, 8-byte aligned; holds no
  * secret. */
 #define JWT_SCRATCH (64u * 1024)
+#define JWT_WHY_SIGNATURE "signature does not verify" /* *why when all before was right */
 enum jwt_verdict jwt_verify(const struct jwt_rules *rules, const char *token, size_t len,
                             int64_t now_s, struct jwt_claims *claims, void *scratch,
                             size_t scratch_len, const char **why);
