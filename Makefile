@@ -57,6 +57,7 @@ SRC   := $(filter-out main.c,$(wildcard *.c)) $(wildcard bench/*.c)
 OBJ   := $(SRC:%.c=$B/%.o) $B/web_files.o
 TESTS := $(patsubst tests/%.c,$B/%,$(wildcard tests/test_*.c))
 FUZZ  := $(patsubst tests/%.c,$B/%,$(wildcard tests/fuzz_*.c))
+SOURCES := $(wildcard *.c bench/*.c tests/*.c)
 # a test that wants linker flags of its own says so in a line: /* link: -Wl,--wrap=malloc */
 LINK_OF = $(shell sed -n 's|^/\* link: \(.*\) \*/|\1|p' $(1))
 
@@ -123,10 +124,14 @@ fuzz-targets: $(FUZZ)
 bench: all ## the load generator against a server of its own
 	@./roost bench echo && ./roost bench fanout && ./roost bench idle
 
-lint: ## clang-tidy and cppcheck
-	@scripts/deps.sh build lint
-	@$(MAKE) mbedtls
-	@CPPFLAGS='$(CPPFLAGS)' scripts/lint.sh
+lint: ## clang-tidy (.clang-tidy) and cppcheck, clean or it fails; the first time a minute or two
+	@scripts/deps.sh build test lint
+	@$(MAKE) -k tidy
+	@scripts/lint.sh $(SOURCES)
+tidy: $(SOURCES:%=$B/tidy/%)
+$B/tidy/%: % .clang-tidy $B/mbedtls/libmbedtls.a $(wildcard *.h)
+	@mkdir -p $(@D) && echo "  TIDY  $<"
+	$(Q)clang-tidy --quiet $< -- -std=c11 $(CPPFLAGS) 2>/dev/null && touch $@
 
 layers: ## checks who includes whom (scripts/layers)
 	@scripts/layers.sh
@@ -159,7 +164,7 @@ help: ## this list
 	@echo "make [TARGET] [VARIANT=release|debug|asan|tsan|static] [MINIMAL=1] [CC=clang] [WERROR=1] [V=1]"
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench lint layers format static dist cross-arm64 test-fresh install clean help
+.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench lint tidy layers format static dist cross-arm64 test-fresh install clean help
 # keep the tests' objects
 .SECONDARY:
 -include $(OBJ:.o=.d) $B/main.d $(wildcard $B/tests/*.d)
