@@ -261,7 +261,12 @@ export async function serve(args = [], options = {}) {
     ...options,
     env: { ...defaults, ...options.env },
   });
-  return server.ready();
+  try {
+    return await server.ready();
+  } catch (error) {
+    server.kept = Boolean(server.exit); /* it ended by itself: nothing to stop */
+    throw error;
+  }
 }
 
 /* certificate makes a self-signed pair with openssl: {cert, key} file names. */

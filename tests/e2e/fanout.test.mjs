@@ -1,0 +1,210 @@
+/* The bus: two workers, publishers on both, and every subscriber sees the same sequence, whatever else goes on. */
+import {
+  assert, serve, connect, test, done, metrics, token, bearer, upgradeHead, frame, OP, until, scaled, spread, fresh, within, patience, Raw, SCALE,
+} from './lib.mjs';
+import crypto from 'node:crypto';
+import net from 'node:net';
+
+const auth = bearer(token());
+
+/* Listener counts and hashes what it hears; it keeps the bytes only if asked to. */
+class Listener {
+  constructor(server, target, { keep = false } = {}) {
+    this.bytes = 0;
+    this.hash = crypto.createHash('sha1');
+    this.kept = keep ? [] : null;
+    this.upgraded = new Promise((resolve, reject) => {
+      this.socket = net.connect({ host: '127.0.0.1', port: server.port() });
+      this.socket.on('error', reject);
+      this.socket.write(upgradeHead(target, auth));
+      let head = Buffer.alloc(0);
+      this.socket.on('data', (data) => {
+        if (head) {
+          head = Buffer.concat([head, data]);
+          const end = head.indexOf('\r\n\r\n');
+          if (end === -1) return;
+          if (!head.toString('latin1', 0, 12).startsWith('HTTP/1.1 101')) reject(new Error(head.toString('latin1', 0, 200)));
+          data = head.subarray(end + 4);
+          head = null;
+          resolve(this);
+        }
+        this.bytes += data.length;
+        this.hash.update(data);
+        if (this.kept) this.kept.push(data);
+      });
+    });
+  }
+
+  /* messages decodes what was kept; an incomplete frame at the end is left out. */
+  messages() {
+    const all = Buffer.concat(this.kept);
+    const list = [];
+    let at = 0;
+    while (at + 2 <= all.length) {
+      assert.equal(all[at], 0x81, `byte ${at}: not a whole text message`);
+      const form = all[at + 1];
+      const size = form < 126 ? 2 : 4;
+      if (at + size > all.length) break;
+      const length = form < 126 ? form : all.readUInt16BE(at + 2);
+      if (at + size + length > all.length) break;
+      list.push(all.toString('latin1', at + size, at + size + length));
+      at += size + length;
+    }
+    return list;
+  }
+}
+
+/* Connections until each of two workers has one that publishes: [client of worker 0, of worker 1]. */
+async function publishers(server, channel) {
+  const found = [];
+  const count = async () => {
+    const m = await metrics(server);
+    return [0, 1].map((w) => m.get(`worker_publications_total{worker="${w}"}`));
+  };
+  for (let i = 0; i < 60 && !(found[0] && found[1]); i++) {
+    const before = await count();
+    const client = await connect(server, `/raw/${channel}`);
+    await client.echo('which worker?');
+    const after = await count();
+    const w = after[0] > before[0] ? 0 : 1;
+    if (found[w]) await client.end();
+    else found[w] = client;
+  }
+  assert.ok(found[0] && found[1], 'no publisher on one of the workers');
+  return found;
+}
+
+const textOf = (who, i) => `${who}:${i}:${'.'.repeat(i % 150)}`;
+const sizeOf = (text) => text.length + (text.length < 126 ? 2 : 4);
+
+/* Publishes count messages, at most window of them not come back yet. */
+async function publishAll(client, who, count, window = 500) {
+  let back = 0;
+  let wake = null;
+  client.socket.on('message', (data) => {
+    if (data.toString('latin1', 0, who.length + 1) !== `${who}:`) return;
+    back++;
+    if (wake) wake();
+  });
+  client.inbox.push = () => 0; /* nobody reads it */
+  for (let i = 0; i < count; i++) {
+    client.send(textOf(who, i));
+    while (i - back >= window) await within(new Promise((resolve) => (wake = resolve)), patience(20000), 'message that comes back');
+  }
+  while (back < count) await within(new Promise((resolve) => (wake = resolve)), patience(20000), 'last messages');
+}
+
+function checkOrder(messages, counts) {
+  const next = Object.fromEntries(Object.keys(counts).map((who) => [who, 0]));
+  for (const m of messages) {
+    const [who, i] = m.split(':');
+    assert.equal(Number(i), next[who], `message of ${who}`);
+    assert.equal(m, textOf(who, next[who]));
+    next[who]++;
+  }
+  assert.deepEqual(next, counts);
+}
+
+test('1,000 subscribers on two workers, publishers on both: byte-equal sequences', async () => {
+  const server = await serve(['--workers', '2']);
+  const [p0, p1] = await publishers(server, 'all');
+  const people = scaled(1000, 250);
+  const each = scaled(1000, 200); /* 2,000 publications to 1,000 subscribers: 2,000,000 messages heard */
+  const listeners = [];
+  await spread(people, 50, async (i) => listeners.push(await new Listener(server, '/raw/all?pub=0', { keep: i < 3 }).upgraded));
+  const m = await metrics(server);
+  for (const w of [0, 1]) assert.ok(m.get(`worker_connections{worker="${w}"}`) > 100, `worker ${w} has ${m.get(`worker_connections{worker="${w}"}`)}`);
+  await Promise.all([publishAll(p0, 'a', each), publishAll(p1, 'b', each)]);
+  let total = 0;
+  for (const who of ['a', 'b']) for (let i = 0; i < each; i++) total += sizeOf(textOf(who, i));
+  await until(() => listeners.every((l) => l.bytes >= total), 'all have all bytes', 60000);
+  const digests = new Set(listeners.map((l) => l.hash.digest('hex')));
+  assert.equal(digests.size, 1, 'sequences differ');
+  for (const l of listeners) assert.equal(l.bytes, total);
+  checkOrder(listeners.find((l) => l.kept).messages(), { a: each, b: each });
+  const after = await metrics(server);
+  for (const w of [0, 1]) assert.ok(after.get(`worker_publications_total{worker="${w}"}`) >= each);
+  assert.equal(after.get('slow_total{action="close"}'), 0);
+  assert.equal(after.get('posts_lost_total'), 0);
+  for (const l of listeners) l.socket.destroy();
+}, { seconds: 150 });
+
+test('subscribe and unsubscribe race with a flood: whole, in order, from the first heard to the last', async () => {
+  const server = await serve(['--workers', '2', '--worker.fanout_slice', '16']);
+  const [p0, p1] = await publishers(server, 'race');
+  const stable = [];
+  const crowd = [];
+  const people = scaled(200, 60);
+  await spread(people, 50, async () => stable.push(await new Listener(server, '/raw/race?pub=0', { keep: true }).upgraded));
+  await spread(people, 50, async () => crowd.push(await new Listener(server, '/raw/race?pub=0', { keep: true }).upgraded));
+  const each = scaled(5000, 800);
+  let over = false;
+  const flood = Promise.all([publishAll(p0, 'a', each, 50), publishAll(p1, 'b', each, 50)]).finally(() => (over = true));
+  const gone = [];
+  const churn = (async () => {
+    for (let round = 0; !over; round++) {
+      const half = crowd.splice(0, crowd.length / 2); /* half of the channel at once, in the middle of a pass */
+      for (const [i, l] of half.entries()) {
+        l.stopped = true;
+        if (i % 2) l.socket.destroy();
+        else l.socket.resetAndDestroy();
+      }
+      gone.push(...half);
+      await spread(half.length, 20, async () => crowd.push(await new Listener(server, '/raw/race?pub=0', { keep: true }).upgraded));
+    }
+  })();
+  await flood;
+  await churn;
+  let total = 0;
+  for (const who of ['a', 'b']) for (let i = 0; i < each; i++) total += sizeOf(textOf(who, i));
+  await until(() => stable.every((l) => l.bytes >= total), 'the stable ones have all', 60000);
+  assert.equal(new Set(stable.map((l) => l.hash.digest('hex'))).size, 1);
+  checkOrder(stable[0].messages(), { a: each, b: each });
+  /* The others heard a piece of the same sequence: it is found in one place, whole. */
+  const reference = stable[0].messages();
+  const place = new Map(reference.map((text, i) => [text, i]));
+  let pieces = 0;
+  for (const l of [...gone, ...crowd]) {
+    const heard = l.messages();
+    if (!heard.length) continue;
+    pieces++;
+    const from = place.get(heard[0]);
+    heard.forEach((text, i) => assert.equal(text, reference[from + i], `message ${i} of a piece that starts at ${from}`));
+    if (!l.stopped) assert.equal(from + heard.length, reference.length, 'one who stayed misses the end');
+  }
+  assert.ok(pieces > people / 2, `only ${pieces} heard anything`);
+  for (const l of [...stable, ...crowd]) l.socket.destroy();
+  await until(async () => (await metrics(server)).get('subscriptions') === 2, 'only the publishers are left');
+  await fresh(server);
+}, { seconds: 150 });
+
+test('many channels at once, each by itself', async () => {
+  const server = await serve(['--workers', '2']);
+  const channels = scaled(200, 40);
+  const clients = [];
+  await spread(channels * 2, 40, async (i) => {
+    clients[i] = await connect(server, `/raw/room:${i % channels}`);
+  });
+  assert.equal((await metrics(server)).get('channels'), channels);
+  for (let round = 0; round < 5; round++) for (let i = 0; i < channels; i++) clients[i].send(`${i}:${round}`);
+  for (let i = 0; i < channels * 2; i++) for (let round = 0; round < 5; round++) assert.equal(await clients[i].next(), `${i % channels}:${round}`);
+  await spread(channels * 2, 100, (i) => clients[i].end());
+  await until(async () => (await metrics(server)).get('channels') === 0, 'no channel is left');
+});
+
+test('come and go: the same channel opened and closed again and again from both workers', async () => {
+  const server = await serve(['--workers', '2']);
+  await spread(scaled(1000, 100), 16, async (i) => {
+    const c = await connect(server, '/raw/door');
+    const word = `knock ${i}`;
+    c.send(word);
+    while ((await c.next()) !== word);
+    await c.end();
+  });
+  const m = await metrics(server);
+  assert.equal(m.get('subscriptions'), 0);
+  assert.equal(m.get('channels'), 0);
+  await fresh(server);
+});
+
+await done();

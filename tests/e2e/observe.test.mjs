@@ -1,0 +1,176 @@
+/* What an operator sees: metrics that are exact, health, logs with one line a connection. */
+import {
+  assert, serve, connect, upgraded, fresh, test, done, metrics, request, requestHead, Raw, until, command, ROOST, token, frame, OP,
+  refused, publish, launch, within, patience, path, fs, temporary,
+} from './lib.mjs';
+
+test('/healthz and /readyz', async () => {
+  const server = await serve();
+  for (const target of ['/healthz', '/readyz']) {
+    const answer = await request(server, { target });
+    assert.equal(answer.status, 200, target);
+    assert.match(answer.headers['content-type'], /^text\/plain/);
+  }
+});
+
+test('/metrics is the Prometheus text format, each family declared once, before its samples', async () => {
+  const server = await serve(['--workers', '2']);
+  const answer = await request(server, { target: '/metrics' });
+  assert.match(answer.headers['content-type'], /^text\/plain; version=0\.0\.4/);
+  const declared = new Set();
+  let family = '';
+  for (const line of answer.body.trimEnd().split('\n')) {
+    const type = line.match(/^# TYPE (roost_[a-z0-9_]+) (counter|gauge|histogram)$/);
+    if (type) {
+      [, family] = type;
+      assert.ok(!declared.has(family), `${family} twice`);
+      if (type[2] === 'counter') assert.match(family, /_total$/);
+      declared.add(family);
+      continue;
+    }
+    if (/^# HELP roost_[a-z0-9_]+ \S/.test(line)) continue;
+    const sample = line.match(/^(roost_[a-z0-9_]+)(\{[a-z]+="[^"]*"\})? (\d+(\.\d+)?(e[+-]\d+)?)$/);
+    assert.ok(sample, line);
+    assert.equal(sample[1].replace(/_(bucket|sum|count)$/, (s) => (family.endsWith(s) ? s : '')), family, line);
+  }
+});
+
+test('the figures are exact', async () => {
+  const server = await serve(['--echo', '--workers', '2']);
+  const before = await metrics(server);
+  const a = await connect(server, '/raw/chat');
+  const b = await connect(server, '/raw/chat?self=0');
+  const e = await connect(server, '/echo');
+  for (let i = 0; i < 10; i++) {
+    await a.echo(`a${i}`);
+    assert.equal(await b.next(), `a${i}`);
+  }
+  b.send('b');
+  assert.equal(await a.next(), 'b');
+  for (let i = 0; i < 7; i++) await e.echo('x');
+  await publish(server, 'chat', 1);
+  await a.next();
+  await b.next();
+  await publish(server, 'nobody-listens', 1);
+  await refused(server, '/echo', { token: null });
+  const m = await metrics(server);
+  const grown = (name) => m.get(name) - before.get(name);
+  assert.equal(m.get('connections_open'), 3);
+  assert.equal(grown('connections_upgraded_total'), 3);
+  assert.equal(m.get('subscriptions'), 2);
+  assert.equal(m.get('channels'), 1);
+  assert.equal(grown('messages_received_total'), 10 + 1 + 7);
+  assert.equal(grown('messages_sent_total'), 20 + 1 + 7 + 2);
+  assert.equal(grown('publications_total'), 10 + 1 + 2);
+  assert.equal(grown('deliveries_total'), 20 + 1 + 2);
+  assert.equal(grown('api_requests_total'), 2);
+  assert.equal(grown('refused_total{reason="token"}'), 1);
+  assert.equal(m.get('workers'), 2);
+  assert.ok(grown('bytes_received_total') > 1000 && grown('bytes_sent_total') > 1000);
+  assert.equal(m.get('queued_bytes'), 0);
+  assert.ok(m.get('loop_lag_seconds_count') > 0);
+  assert.ok(m.get('fanout_seconds_count') >= 13 || m.get('fanout_seconds_count') > 0);
+  assert.equal(m.get('loop_lag_seconds_bucket{le="+Inf"}'), m.get('loop_lag_seconds_count'));
+  for (const c of [a, b, e]) await c.end();
+  const end = await until(async () => {
+    const now = await metrics(server);
+    return now.get('connections_open') === 0 && now;
+  }, 'all are gone');
+  assert.equal(end.get('subscriptions'), 0);
+  assert.equal(end.get('channels'), 0);
+});
+
+test('memory goes back when connections go', async () => {
+  const server = await serve(['--echo', '--workers', '1']);
+  await fresh(server);
+  const used = async () => (await metrics(server)).get('memory_used_bytes');
+  const start = await used();
+  for (let round = 0; round < 3; round++) {
+    const clients = [];
+    for (let i = 0; i < 100; i++) clients.push(await connect(server, `/raw/m${i}`));
+    for (const c of clients) c.send('x'.repeat(10000), { fin: false });
+    await until(async () => (await used()) > start + 500000, 'unfinished messages are held');
+    for (const c of clients) c.socket.terminate();
+    await until(async () => (await used()) <= start * 1.05 + 1024, 'given back');
+  }
+});
+
+test('one line a closed connection, with how it ended and what it did', async () => {
+  const server = await serve(['--echo']);
+  const client = await connect(server);
+  await client.echo('four');
+  await client.end(4000, 'secret reason');
+  const [line] = await server.logged(/^.*msg="?[a-z ]*closed.*code=4000.*$/m);
+  assert.match(line, /^ts=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=\w+ /);
+  for (const field of [/ worker=\d/, / conn=\d/, / peer=127\.0\.0\.1:\d+/]) assert.match(line, field);
+  assert.doesNotMatch(line, /four/);
+  const cut = await upgraded(server);
+  cut.reset();
+  await server.logged(/code=1006/);
+});
+
+test('payloads, tokens and keys are in no log', async () => {
+  const server = await serve(['--echo', '--token-query', '--log-level', 'debug']);
+  const word = 'payload-that-no-log-may-hold';
+  const c = await connect(server, `/raw/chat?token=${token()}`, { token: null });
+  await c.echo(word);
+  await publish(server, 'chat', word);
+  await request(server, { method: 'POST', target: `/api/publish?api_key=wrong-key-in-a-query`, body: '{}' });
+  await c.end();
+  await server.logged(/code=1000/);
+  assert.ok(!server.log.includes(word));
+  assert.ok(!server.log.includes('wrong-key-in-a-query'));
+});
+
+test('metrics are for loopback and admin listeners; not for a public one unless asked', async () => {
+  const server = await serve(['--listen', 'ws://0.0.0.0:0', '--listen', 'ws://127.0.0.1:0']);
+  const nth = server.urls.findIndex((u) => u.includes('0.0.0.0'));
+  const port = new URL(server.urls[nth]).port;
+  const { out } = await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${port}/metrics`]);
+  assert.equal(out, '404');
+  const open = await serve(['--listen', 'ws://0.0.0.0:0', '--prometheus.public', 'true']);
+  assert.equal((await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${new URL(open.urls[0]).port}/metrics`])).out, '200');
+});
+
+test('a Unix socket is a listener like others', async () => {
+  const dir = temporary();
+  const file = path.join(dir, 'roost.sock');
+  const server = await serve(['--listen', `unix:${file}`, '--listen', 'ws://127.0.0.1:0', '--workers', '2']);
+  const { out } = await command('curl', ['-sS', '--unix-socket', file, 'http://roost/healthz', '-w', ' %{http_code}']);
+  assert.match(out, / 200$/);
+  await fresh(server);
+  await server.stop();
+  assert.equal(fs.existsSync(file), false);
+});
+
+test('IPv6', async () => {
+  let server;
+  try {
+    server = await serve(['--listen', 'ws://[::1]:0', '--listen', 'ws://127.0.0.1:0']);
+  } catch (error) {
+    if (/EADDRNOTAVAIL|Cannot assign|not supported/i.test(error.message)) return;
+    throw error;
+  }
+  const url = server.urls.find((u) => u.includes('[::1]'));
+  assert.match((await command('curl', ['-gsS', `${url.replace('ws:', 'http:')}/healthz`, '-w', ' %{http_code}'])).out, / 200$/);
+  await fresh(Object.assign(Object.create(server), { urls: server.urls.filter((u) => !u.includes('[')) }));
+});
+
+test('roost check, --help, --version and what is wrong', async () => {
+  const dir = temporary();
+  const file = path.join(dir, 'roost.json');
+  fs.writeFileSync(file, JSON.stringify({ client: { token: { hmac_secret_key: 'a-secret-of-more-than-32-bytes-0123456' } }, echo: true }));
+  const good = await command(ROOST, ['check', file]);
+  assert.ok(!good.out.includes('a-secret-of-more'), 'check prints a secret');
+  fs.writeFileSync(file, JSON.stringify({ client: { tokn: {} } }));
+  const bad = await command(ROOST, ['check', file], { code: null });
+  assert.notEqual(bad.code, 0);
+  assert.match(bad.out + bad.err, /client\.token/);
+  assert.match((await command(ROOST, ['serve', '--help'])).out, /--listen/);
+  assert.match((await command(ROOST, ['--version'])).out, /\d+\.\d+\.\d+/);
+  const unknown = await command(ROOST, ['serve', '--lissten', 'x'], { code: null });
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.err, /--listen/);
+});
+
+await done();

@@ -1,0 +1,149 @@
+/* SIGTERM closes politely, within a deadline; a second signal ends at once; SIGHUP changes nothing for those who are there. */
+import {
+  assert, serve, connect, upgraded, test, done, within, patience, frame, OP, Raw, requestHead, launch, spread, scaled, certificate,
+  refused, fresh, SECRET, API_KEY, fs, path, temporary, token, request,
+} from './lib.mjs';
+import net from 'node:net';
+
+async function over(server, ms) {
+  const start = performance.now();
+  await within(server.exited, patience(ms), 'exit');
+  return performance.now() - start;
+}
+
+test('SIGTERM: 1012 with a reason to all, exit 0', async () => {
+  const server = await serve(['--echo', '--workers', '2', '--shutdown.timeout', '5s']);
+  const clients = [];
+  await spread(scaled(200, 50), 20, async (i) => clients.push(await connect(server, i % 2 ? '/echo' : `/raw/c${i % 7}`)));
+  server.child.kill('SIGTERM');
+  for (const c of clients) {
+    const close = await c.over();
+    assert.equal(close.code, 1012);
+    assert.match(close.reason, /\S/);
+    assert.doesNotMatch(close.reason, /[{}]/);
+  }
+  await over(server, 10000);
+  assert.deepEqual(server.exit, { code: 0, signal: null });
+  server.check();
+});
+
+test('SIGINT does the same', async () => {
+  const server = await serve(['--echo']);
+  const client = await connect(server);
+  server.child.kill('SIGINT');
+  assert.equal((await client.over()).code, 1012);
+  await over(server, 10000);
+  assert.deepEqual(server.exit, { code: 0, signal: null });
+});
+
+test('with nobody there it ends at once', async () => {
+  const server = await serve(['--shutdown.timeout', '30s']);
+  server.child.kill('SIGTERM');
+  const took = await over(server, 5000);
+  assert.ok(took < patience(2000), `${took} ms`);
+});
+
+test('what was published before the signal still arrives', async () => {
+  const server = await serve(['--workers', '2', '--shutdown.timeout', '5s']);
+  const listeners = [];
+  for (let i = 0; i < 10; i++) listeners.push(await connect(server, '/raw/last'));
+  const raw = await upgraded(server, '/raw/last');
+  const count = 200;
+  raw.write(Buffer.concat(Array.from({ length: count }, (_, i) => frame(OP.TEXT, `word ${i}`))));
+  assert.equal(await listeners[0].next(), 'word 0');
+  server.child.kill('SIGTERM');
+  for (const [n, c] of listeners.entries()) {
+    await c.over();
+    const got = n === 0 ? ['word 0', ...c.inbox] : c.inbox;
+    got.forEach((m, i) => assert.equal(m, `word ${i}`)); /* no gap, whatever the last one was */
+  }
+});
+
+test('peers that do not answer the Close: the deadline ends it', async () => {
+  const server = await serve(['--echo', '--shutdown.timeout', '1500ms', '--websocket.close_timeout', '60s']);
+  const stubborn = [];
+  for (let i = 0; i < 5; i++) stubborn.push(await upgraded(server));
+  server.child.kill('SIGTERM');
+  for (const raw of stubborn) assert.equal((await raw.closeFrame()).code, 1012);
+  const took = await over(server, 10000);
+  assert.ok(took < patience(4000), `${took} ms`);
+  assert.deepEqual(server.exit, { code: 0, signal: null });
+});
+
+test('a second signal ends at once', async () => {
+  const server = await serve(['--echo', '--shutdown.timeout', '60s', '--websocket.close_timeout', '60s']);
+  server.kept = true; /* how it exits is up to it */
+  const raw = await upgraded(server);
+  server.child.kill('SIGTERM');
+  assert.equal((await raw.closeFrame()).code, 1012);
+  server.child.kill('SIGTERM');
+  const took = await over(server, 5000);
+  assert.ok(took < patience(1000), `${took} ms`);
+  server.check();
+});
+
+test('while it drains nobody new comes in', async () => {
+  const server = await serve(['--echo', '--shutdown.timeout', '3s', '--websocket.close_timeout', '60s']);
+  const raw = await upgraded(server);
+  const port = server.port();
+  server.child.kill('SIGTERM');
+  await raw.closeFrame();
+  const outcome = await new Promise((resolve) => {
+    const s = net.connect(port, '127.0.0.1');
+    s.on('connect', () => s.write(requestHead('GET', '/readyz', { Host: 'a' })));
+    s.on('data', (d) => resolve(d.toString()));
+    s.on('error', (e) => resolve(e.code));
+    s.on('end', () => resolve('FIN'));
+  });
+  assert.ok(/^(ECONNREFUSED|ECONNRESET|FIN|HTTP\/1\.1 503 )/.test(outcome), outcome);
+  raw.reset();
+  await over(server, 10000);
+});
+
+test('HTTP requests under way are answered, idle keep-alive connections end', async () => {
+  const server = await serve(['--shutdown.timeout', '5s']);
+  const idle = await Raw.connect(server);
+  idle.write(requestHead('GET', '/healthz', { Host: 'a' }));
+  await idle.response();
+  server.child.kill('SIGTERM');
+  await idle.over();
+  idle.end();
+  await over(server, 10000);
+});
+
+test('SIGHUP: new secret and certificate for newcomers, those who are there stay', async () => {
+  const dir = temporary();
+  const secret = path.join(dir, 'secret');
+  fs.writeFileSync(secret, `${SECRET}\n`);
+  const server = await serve(['--echo', '--token-secret-file', secret], { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: '' } });
+  const old = await connect(server);
+  const fresher = 'a-fresh-secret-that-is-long-enough-0123';
+  fs.writeFileSync(secret, `${fresher}\n`);
+  server.child.kill('SIGHUP');
+  await server.logged(/reload/i);
+  await old.echo('not cut off');
+  assert.equal((await refused(server, '/echo')).status, 401);
+  await fresh(server, '/raw/fresh', { token: token({}, { secret: fresher }) });
+  fs.writeFileSync(secret, 'short\n');
+  server.child.kill('SIGHUP');
+  await server.logged(/level=(error|warn).*/);
+  await fresh(server, '/raw/fresh', { token: token({}, { secret: fresher }) }); /* a bad file changes nothing */
+  await old.echo('still not');
+});
+
+test('a port that is taken: one line that says so, exit 1', async () => {
+  const server = await serve();
+  const port = server.port();
+  const blocker = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => blocker.on('listening', resolve));
+  const second = launch(['serve', '--listen', `ws://127.0.0.1:${blocker.address().port}`],
+    { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ROOST_HTTP_API_KEY: API_KEY } });
+  second.kept = true;
+  await within(second.exited, patience(5000), 'exit');
+  blocker.close();
+  assert.notEqual(second.exit.code, 0);
+  assert.match(second.log, /in use/i);
+  await fresh(server);
+});
+
+await done();
