@@ -137,7 +137,7 @@ test('subscribe and unsubscribe race with a flood: whole, in order, from the fir
   const people = scaled(200, 60);
   await spread(people, 50, async () => stable.push(await new Listener(server, '/raw/race?pub=0', { keep: true }).upgraded));
   await spread(people, 50, async () => crowd.push(await new Listener(server, '/raw/race?pub=0', { keep: true }).upgraded));
-  const each = scaled(5000, 800);
+  const each = scaled(3000, 800);
   let over = false;
   const flood = Promise.all([publishAll(p0, 'a', each, 50), publishAll(p1, 'b', each, 50)]).finally(() => (over = true));
   const gone = [];
