@@ -253,7 +253,7 @@ static void test_show_wrong(void **state)
     expect("show abc", 1, "three parts", "");
     expect("show a.b.c", 1, "INVALID", "");
     expect("show eyJ.eyJ.x", 1, "INVALID", "");
-    strcpy(out, none);
+    memcpy(out, none, sizeof none);
     expect("show @", 1, "INVALID    alg is not HS256", "");
     memset(out, 'a', 20000);
     out[20000] = 0;
