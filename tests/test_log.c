@@ -64,16 +64,16 @@ static void values(void **state)
         {"\t\r\x01\x7f", "\"\\t\\r\\u0001\\u007f\""},
         {"\033[31mred", "\"\\u001b[31mred\""},
         {"Zo\xc3\xab", "\"Zo\xc3\xab\""},
-        {"\xf0\x9f\x90\x93", "\"\xf0\x9f\x90\x93\""},   /* four bytes */
-        {"\xc2\x9b", "\"\\u009b\""},                    /* C1: CSI in one character */
-        {"\xe2\x80\xae", "\"\\u202e\""},                /* right-to-left override */
-        {"\xe2\x80\xa8", "\"\\u2028\""},                /* line separator */
-        {"\xff", "\"\\ufffd\""},                        /* never in UTF-8 */
-        {"\xc0\xaf", "\"\\ufffd\\ufffd\""},             /* overlong */
-        {"\xe0\x80\xaf", "\"\\ufffd\\ufffd\\ufffd\""},  /* overlong */
-        {"\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\""},  /* surrogate */
+        {"\xf0\x9f\x90\x93", "\"\xf0\x9f\x90\x93\""},             /* four bytes */
+        {"\xc2\x9b", "\"\\u009b\""},                              /* C1: CSI in one character */
+        {"\xe2\x80\xae", "\"\\u202e\""},                          /* right-to-left override */
+        {"\xe2\x80\xa8", "\"\\u2028\""},                          /* line separator */
+        {"\xff", "\"\\ufffd\""},                                  /* never in UTF-8 */
+        {"\xc0\xaf", "\"\\ufffd\\ufffd\""},                       /* overlong */
+        {"\xe0\x80\xaf", "\"\\ufffd\\ufffd\\ufffd\""},            /* overlong */
+        {"\xed\xa0\x80", "\"\\ufffd\\ufffd\\ufffd\""},            /* surrogate */
         {"\xf4\x90\x80\x80", "\"\\ufffd\\ufffd\\ufffd\\ufffd\""}, /* above U+10FFFF */
-        {"\xc3", "\"\\ufffd\""},                        /* cut */
+        {"\xc3", "\"\\ufffd\""},                                  /* cut */
         {"\xe2\x82 x", "\"\\ufffd\\ufffd x\""},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -91,23 +91,29 @@ static bool logfmt_ok(const char *p)
 {
     for (;; p++) {
         size_t name = strspn(p, "abcdefghijklmnopqrstuvwxyz_");
-        if (name == 0 || p[name] != '=') return false;
+        if (name == 0 || p[name] != '=')
+            return false;
         p += name + 1;
         if (*p == '"') {
             for (p++; *p != '"'; p++) {
-                if (*p == '\\') p++;
-                if (*p < ' ' && *p >= 0) return false;
+                if (*p == '\\')
+                    p++;
+                if (*p < ' ' && *p >= 0)
+                    return false;
             }
             p++;
         } else {
             p += strcspn(p, " \n\"=");
         }
-        if (*p == '\n') return p[1] == '\0';
-        if (*p != ' ') return false;
+        if (*p == '\n')
+            return p[1] == '\0';
+        if (*p != ' ')
+            return false;
     }
 }
 
-/* Values of every length, in every style, with a field behind: cut lines are well-formed and say so. */
+/* Values of every length, in every style, with a field behind: cut lines are well-formed and say
+ * so. */
 static void truncation(void **state)
 {
     (void)state;
@@ -117,15 +123,17 @@ static void truncation(void **state)
         size_t step = strlen(pieces[k]);
         for (size_t len = 0; len + step < sizeof value; len += step) {
             memcpy(value + len, pieces[k], step);
-            const struct log_field fields[] = {
-                LOG_STRN("v", value, len + step), LOG_U64("n", 1234567890123456789), LOG_END};
+            const struct log_field fields[] = {LOG_STRN("v", value, len + step),
+                                               LOG_U64("n", 1234567890123456789), LOG_END};
             const char *line = format("m", fields, 1);
             assert_true(logfmt_ok(line));
             bool whole = strstr(line, " n=1234567890123456789\n") != NULL;
             bool cut = strstr(line, " truncated=true\n") != NULL;
             assert_true(whole != cut);
-            if (len > 1000) assert_true(cut);
-            if (len + step < 100) assert_true(whole);
+            if (len > 1000)
+                assert_true(cut);
+            if (len + step < 100)
+                assert_true(whole);
         }
     }
 }
@@ -135,8 +143,13 @@ static void color(void **state)
     (void)state;
     char out[LOG_LINE_MAX];
     const struct log_field none[] = {LOG_END};
-    struct log_line line = {.ts_ms = TS_MS, .level = LOG_WARN, .msg = "m", .fields = none,
-                            .suppressed = 7, .worker = -1, .color = true};
+    struct log_line line = {.ts_ms = TS_MS,
+                            .level = LOG_WARN,
+                            .msg = "m",
+                            .fields = none,
+                            .suppressed = 7,
+                            .worker = -1,
+                            .color = true};
     size_t len = log_format(out, &line);
     static const char expected[] =
         "ts=2026-11-24T07:15:00.123Z level=\033[33mwarn\033[0m msg=m suppressed=7\n";
@@ -186,10 +199,7 @@ static size_t slurp(const char *file, char *out, size_t cap)
 }
 
 static int evaluated;
-static uint64_t evaluate(void)
-{
-    return (uint64_t)++evaluated;
-}
+static uint64_t evaluate(void) { return (uint64_t)++evaluated; }
 
 static void levels_and_rotation(void **state)
 {
@@ -272,10 +282,14 @@ static void threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_line),      cmocka_unit_test(values),
-        cmocka_unit_test(truncation),  cmocka_unit_test(color),
-        cmocka_unit_test(level_names), cmocka_unit_test(limit),
-        cmocka_unit_test(levels_and_rotation), cmocka_unit_test(threads),
+        cmocka_unit_test(a_line),
+        cmocka_unit_test(values),
+        cmocka_unit_test(truncation),
+        cmocka_unit_test(color),
+        cmocka_unit_test(level_names),
+        cmocka_unit_test(limit),
+        cmocka_unit_test(levels_and_rotation),
+        cmocka_unit_test(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
