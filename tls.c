@@ -41,11 +41,15 @@ static int receive(void *ctx, unsigned char *buf, size_t len)
     return (int)len;
 }
 
+enum { MAX_REFUSALS = 3 }; /* a peer that asks for a renegotiation again and again is closed */
+
 static int transmit(void *ctx, const unsigned char *buf, size_t len)
 {
     struct tls *t = ctx;
     size_t room = t->out_cap - t->out_len;
 
+    /* What mbedTLS sends by itself while it reads is that it will not renegotiate. */
+    if (t->reading && t->refusals++ == MAX_REFUSALS) return MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
     if (room == 0) return MBEDTLS_ERR_SSL_WANT_WRITE;
     if (len > room) len = room;
     memcpy(t->out + t->out_len, buf, len);
@@ -80,17 +84,16 @@ static void give_back(struct tls *t, size_t *used, size_t *out_len)
 static uint8_t alert_for(const struct tls *t, int error)
 {
     enum { MAX_CIPHERTEXT = 16384 + 256 }; /* RFC 8446 5.2 */
+    const unsigned char *length = t->ssl.in_len; /* of the record at hand, in its header */
 
+    if (length && (length[0] << 8 | length[1]) > MAX_CIPHERTEXT &&
+        (error == MBEDTLS_ERR_SSL_INVALID_RECORD || error == MBEDTLS_ERR_SSL_BAD_INPUT_DATA))
+        return MBEDTLS_SSL_ALERT_MSG_RECORD_OVERFLOW;
     switch (error) {
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
     case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY:
         return 0;
-    case MBEDTLS_ERR_SSL_INVALID_RECORD: {
-        const unsigned char *length = t->ssl.in_len; /* of the record at hand */
-        return length && (length[0] << 8 | length[1]) > MAX_CIPHERTEXT
-                   ? MBEDTLS_SSL_ALERT_MSG_RECORD_OVERFLOW
-                   : MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE;
-    }
+    case MBEDTLS_ERR_SSL_INVALID_RECORD:
     case MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE:
         return MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE;
     case MBEDTLS_ERR_SSL_INVALID_MAC:
@@ -162,8 +165,20 @@ static const char *refusal_text(uint32_t flags) /* why a certificate was not acc
     return "the certificate could not be verified";
 }
 
+/* A 1.3 client that does not like our certificate has no key for its alert yet, so mbedTLS sees a
+ * record that can not be opened. Anybody could have sent it; it serves for the log alone. */
+static bool is_plain_alert(const struct tls *t)
+{
+    const unsigned char *record = t->ssl.in_hdr; /* type, version, length, level, description */
+
+    return !t->over && record && record[0] == MBEDTLS_SSL_MSG_ALERT && record[3] == 0 &&
+           record[4] == 2;
+}
+
 static const char *explain(const struct tls *t, int error)
 {
+    if (error == MBEDTLS_ERR_SSL_INVALID_MAC && is_plain_alert(t))
+        return alert_text(t->ssl.in_hdr[6]);
     switch (error) {
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
         return t->ssl.in_msg ? alert_text(t->ssl.in_msg[1]) : alert_text(-1);
@@ -176,15 +191,18 @@ static const char *explain(const struct tls *t, int error)
     }
 }
 
-/* out_before is how much was in out when the failing step began: if it wrote something, that ends in
- * an alert. */
-static void fail(struct tls *t, int error, size_t out_before)
+/* told: mbedTLS has sent the alert itself. */
+static void fail(struct tls *t, int error, bool told)
 {
+    uint8_t alert = told ? 0 : alert_for(t, error);
+    /* Best effort: without room for it the peer sees the connection end. What mbedTLS has left to
+     * send goes first, and instead of what was to be sent. */
+    bool twice = t->ssl.out_left > 0;
+
     t->failed = true;
     t->why = explain(t, error);
-    uint8_t alert = t->out_len == out_before ? alert_for(t, error) : 0;
-    /* Best effort: without room for it the peer sees the connection end. */
-    if (alert)
+    if (alert) (void)mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, alert);
+    if (alert && twice)
         (void)mbedtls_ssl_send_alert_message(&t->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL, alert);
 }
 
@@ -289,7 +307,7 @@ static enum io step_through(struct tls *t)
         if (ret == MBEDTLS_ERR_SSL_WANT_READ && !t->starved) continue;
         if (ret == MBEDTLS_ERR_SSL_WANT_READ) return IO_WANT_READ;
         if (ret == MBEDTLS_ERR_SSL_WANT_WRITE) return IO_WANT_WRITE;
-        fail(t, ret, out_before);
+        fail(t, ret, t->out_len > out_before);
         return IO_CLOSED;
     }
     return IO_DONE;
@@ -321,9 +339,10 @@ enum io tls_handshake(struct tls *t, const uint8_t *in, size_t len, size_t *used
 static enum io read_records(struct tls *t, uint8_t *plain, size_t cap, size_t *n)
 {
     while (*n < cap) {
-        size_t out_before = t->out_len;
         t->starved = false;
+        t->reading = true;
         int ret = mbedtls_ssl_read(&t->ssl, plain + *n, cap - *n);
+        t->reading = false;
 
         if (ret > 0) {
             *n += (size_t)ret;
@@ -340,8 +359,9 @@ static enum io read_records(struct tls *t, uint8_t *plain, size_t cap, size_t *n
         if (ret == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
             t->closed_cleanly = true;
         } else {
-            /* WANT_WRITE too: only a flood of renegotiations fills out with refusals. */
-            fail(t, ret, out_before);
+            /* The one alert that mbedTLS sends from here is bad_record_mac. WANT_WRITE is a failure
+             * too: only a flood of renegotiations fills out with refusals. */
+            fail(t, ret, ret == MBEDTLS_ERR_SSL_INVALID_MAC);
         }
         return *n > 0 ? IO_DONE : IO_CLOSED;
     }
@@ -375,7 +395,7 @@ enum io tls_seal(struct tls *t, const uint8_t *plain, size_t len, size_t *used, 
     if (ret > 0)
         *used = (size_t)ret;
     else
-        fail(t, ret, t->out_len); /* no room for a whole record can not be: TLS_OVERHEAD */
+        fail(t, ret, false); /* no room for a whole record can not be: TLS_OVERHEAD */
     give_back(t, NULL, out_len);
     return ret > 0 ? IO_DONE : IO_CLOSED;
 }

@@ -194,11 +194,15 @@ int tls_load_trust(mbedtls_x509_crt *trust, const char *file, char *err, size_t 
     struct text text;
 
     if (read_pem(&text, "CA", file, err, err_len) == -1) return -1;
+    bool none = !strstr(text.bytes, "-----BEGIN CERTIFICATE-----");
     /* A system's bundle may hold a certificate of a kind that we do not read; the others serve. */
     int ret = mbedtls_x509_crt_parse(trust, (unsigned char *)text.bytes, text.len + 1);
     text_free(&text);
     if (ret >= 0 && trust->raw.p) return 0;
-    tls_say(err, err_len, "CA file %s: %s", file, ret < 0 ? tls_text(ret) : "no certificate in it");
+    tls_say(err, err_len, "CA file %s: %s", file,
+            none      ? "it holds no certificate"
+            : ret < 0 ? tls_text(ret)
+                      : "no certificate in it can be read");
     return -1;
 }
 

@@ -51,6 +51,8 @@ struct tls {
     bool failed;         /* nothing more comes in or goes out */
     bool closed_cleanly; /* the peer said close_notify: nothing more comes in */
     bool said_goodbye;   /* we said close_notify: nothing more goes out */
+    bool reading;        /* application data is */
+    uint8_t refusals;    /* renegotiations that the peer asked for */
     uint8_t ip_len;      /* client: host is an IP address of 4 or 16 bytes */
     uint8_t ip[16];
     const char *why;

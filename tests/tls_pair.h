@@ -183,6 +183,9 @@ enum pieces { WHOLE, BYTEWISE, RANDOM };
 struct wire {
     uint8_t bytes[256 * 1024];
     size_t len;
+    size_t total;   /* bytes that were ever put in */
+    size_t flip_at; /* the byte of those to be damaged ... */
+    uint8_t flip;   /* ... by this; 0: none */
 };
 
 struct end {
@@ -244,7 +247,10 @@ static UNUSED void put(struct wire *w, const uint8_t *bytes, size_t len)
 {
     assert_true(len <= sizeof w->bytes - w->len);
     memcpy(w->bytes + w->len, bytes, len);
+    if (w->flip && w->flip_at >= w->total && w->flip_at - w->total < len)
+        w->bytes[w->len + w->flip_at - w->total] ^= w->flip;
     w->len += len;
+    w->total += len;
 }
 
 static UNUSED void shake(struct end *e, enum pieces pieces)
