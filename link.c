@@ -439,7 +439,7 @@ static void check_silence(struct link *l, int64_t now_ms)
     l->due_ms = l->ping_sent ? ask_at + PONG_TIMEOUT_MS : ask_at;
     if (now_ms < ask_at + PONG_TIMEOUT_MS)
         return;
-    note(l, "no sign of life from the server for %" PRId64 " s", (now_ms - l->heard_ms) / 1000);
+    note(l, "lost: the server is silent since %" PRId64 " s", (now_ms - l->heard_ms) / 1000);
     drop_dial(l);
     wait_for_retry(l, now_ms, 0);
 }
