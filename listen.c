@@ -1,0 +1,102 @@
+#include "listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define NOTSENT_LOWAT (32 * 1024) /* unsent bytes that the kernel may hold: a slow reader is noticed early */
+
+static int fail(int fd)
+{
+    int saved = errno;
+    if (fd != -1) close(fd);
+    errno = saved;
+    return -1;
+}
+
+static void set(int fd, int level, int name, int value)
+{
+    (void)setsockopt(fd, level, name, &value, sizeof value); /* what an old kernel lacks, it lacks */
+}
+
+static socklen_t fill_address(struct sockaddr_storage *sa, const char *host, bool ipv6,
+                              uint16_t port)
+{
+    memset(sa, 0, sizeof *sa);
+    if (ipv6) {
+        struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)sa;
+        in6->sin6_family = AF_INET6;
+        in6->sin6_port = htons(port);
+        return inet_pton(AF_INET6, host, &in6->sin6_addr) == 1 ? sizeof *in6 : 0;
+    }
+    struct sockaddr_in *in = (struct sockaddr_in *)(void *)sa;
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    return inet_pton(AF_INET, host, &in->sin_addr) == 1 ? sizeof *in : 0;
+}
+
+static uint16_t bound_port(int fd)
+{
+    struct sockaddr_storage sa = {0};
+    socklen_t len = sizeof sa;
+    if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1) return 0;
+    return ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&sa)->sin6_port
+                                          : ((struct sockaddr_in *)(void *)&sa)->sin_port);
+}
+
+int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_options *o)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = fill_address(&sa, host, ipv6, *port);
+    if (!len) {
+        errno = EINVAL;
+        return -1;
+    }
+    int one = 1;
+    int fd = socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd == -1) return -1;
+    set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == -1) return fail(fd);
+    if (ipv6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    /* accepted sockets inherit these: no system call per connection */
+    set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT);
+    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)o->user_timeout_ms);
+    if (bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, o->backlog) == -1)
+        return fail(fd);
+    *port = bound_port(fd);
+    return fd;
+}
+
+/* is_stale: is there a socket file at which nobody listens? */
+static bool is_stale(const struct sockaddr_un *sa)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd == -1) return false;
+    bool refused =
+        connect(fd, (const struct sockaddr *)sa, sizeof *sa) == -1 && errno == ECONNREFUSED;
+    close(fd);
+    return refused;
+}
+
+int listen_unix(const char *path, const struct listen_options *o)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof sa.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(sa.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd == -1) return -1;
+    int r = bind(fd, (struct sockaddr *)&sa, sizeof sa);
+    if (r == -1 && errno == EADDRINUSE && is_stale(&sa) && unlink(path) == 0)
+        r = bind(fd, (struct sockaddr *)&sa, sizeof sa);
+    if (r == -1 || listen(fd, o->backlog) == -1) return fail(fd);
+    return fd;
+}

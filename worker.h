@@ -1,0 +1,166 @@
+/* worker.h - a thread with its listeners, reactor, memory, timers and mailbox; and the turn that it repeats.
+ *
+ * A worker touches only its own memory; what crosses workers is a post in a mailbox. What is done with a connection, a post or
+ * a timer is said by a table of functions (struct worker_ops), so that this module knows no connection.
+ * Threads: struct server is filled before workers start and then only its _Atomic fields change. A struct worker belongs
+ * to its thread, apart from mailbox, metrics (readers), stop and reactor_wake. */
+#ifndef WORKER_H
+#define WORKER_H
+
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mailbox.h"
+#include "mem.h"
+#include "metrics.h"
+#include "reactor.h"
+#include "wheel.h"
+
+#define WORKERS_MAX 64 /* a channel's interested workers are bits of a uint64_t */
+
+struct conn;
+struct tls_server;
+struct worker;
+struct app;
+
+/* A listening socket of one worker. TCP: its own, by SO_REUSEPORT; Unix and inherited: shared with EPOLLEXCLUSIVE. */
+struct listener {
+    int fd;
+    bool shared;             /* the descriptor is one for all workers */
+    bool local;              /* loopback or Unix socket */
+    bool admin;              /* of --admin-listen */
+    bool clients;            /* of --listen */
+    struct tls_server *tls;  /* NULL = plain */
+};
+#define LISTENERS_MAX 32
+
+struct peer_address { /* of an accepted socket */
+    struct in6_addr ip; /* IPv4 as ::ffff:a.b.c.d; zero for a Unix socket */
+    uint16_t port;      /* host order */
+};
+
+struct worker_ops {
+    /* a socket was accepted: takes over fd */
+    void (*accepted)(struct worker *w, const struct listener *l, int fd, const struct peer_address *from);
+    void (*event)(struct conn *c, uint32_t epoll_events);
+    void (*ready)(struct worker *w);                     /* connections with work left over from earlier */
+    bool (*pending)(const struct worker *w);             /* is there work that must not wait for an event? */
+    void (*posts)(struct worker *w, struct post *oldest); /* may be NULL: then only what is left of earlier ones */
+    void (*timer)(struct wheel_timer *t, void *worker);
+    void (*flush)(struct worker *w); /* write what the turn has queued */
+    void (*end)(struct worker *w);   /* free what the turn has closed */
+    void (*stopping)(struct worker *w); /* once, when a stop was asked for; listeners are closed already */
+};
+
+/* conn_vector: connections of one worker, in an array mapped once for as many as there can be descriptors: pushing neither fails nor moves. */
+struct conn_vector {
+    struct conn **items;
+    uint32_t count;
+};
+
+struct worker_options {
+    int64_t accepts_per_turn;
+    int64_t receive_buffer_bytes;
+    uint64_t mailbox_max_bytes;
+};
+
+enum worker_stop { WORKER_RUNS, WORKER_DRAINS, WORKER_ENDS };
+
+struct server { /* the process */
+    struct worker_options options;
+    const struct worker_ops *ops;
+    const struct app *app; /* what the layers above do; conn.h */
+    struct worker *workers[WORKERS_MAX];
+    unsigned worker_count;
+    uint32_t conns_max; /* per worker: the descriptor limit */
+    int64_t started_ms, started_s;
+    /* relaxed counters that several workers write: once per connection, never per message */
+    _Atomic int64_t connections;           /* WebSocket connections open */
+    _Atomic int64_t tls_in_flight;         /* TLS handshakes begun and not ended */
+    _Atomic int64_t unauthenticated_bytes; /* kept for connections without a verified token */
+    _Atomic bool draining;                 /* readyz says 503; set by main */
+    _Atomic int running;                   /* worker threads; release by the one that ends */
+    int done_fd;                           /* eventfd, -1 = none: written when the last thread ends */
+};
+
+struct worker {
+    /* read on every turn */
+    struct server *server;
+    unsigned index;
+    enum worker_stop stopped; /* how far stop has been obeyed */
+    int64_t now_ms, now_us;   /* monotonic; read once a turn */
+    uint64_t wake;            /* bits of workers whose mailbox was empty when this one pushed */
+    struct mem_pool *pool;
+    struct wheel wheel;       /* ticks of WORKER_TICK_MS */
+    struct metrics metrics;
+    uint8_t *rx;              /* the one receive buffer: plain bytes, rx_size */
+    uint8_t *cipher;          /* received TLS bytes, rx_size; made when the first TLS connection comes */
+    uint8_t *tx;              /* bytes on their way out: several frames or TLS records, tx_size */
+    size_t rx_size, tx_size;
+    struct conn_vector conns; /* all of them; a connection knows its slot */
+    struct conn_vector dirty, ready, closed;
+    unsigned handshakes;      /* TLS handshake steps this turn */
+    unsigned full_turns;      /* turns in a row in which the kernel had more events than were taken */
+    int64_t trim_at_ms;
+    bool congested; /* some mailbox is half full: publishers are read later */
+    bool trimming; /* there is memory to give back: do not sleep long */
+    uint64_t next_conn_id;
+    uint64_t random;          /* state of worker_random */
+    void *pubsub;             /* this worker's half of the bus */
+    void *users;              /* interned user names */
+    struct listener listeners[LISTENERS_MAX];
+    unsigned listener_count;
+    int spare_fd; /* given up for a moment to accept and close when descriptors run out */
+    struct reactor reactor;
+    pthread_t thread;
+    _Atomic int stop; /* enum worker_stop; written by main */
+    struct mailbox mailbox;
+};
+
+#define WORKER_TICK_MS 8
+
+/* worker_new makes a worker, not yet running, with its memory and reactor. NULL with errno. worker_delete ends it;
+ * its thread is gone. Main thread. */
+struct worker *worker_new(struct server *s, unsigned index);
+void worker_delete(struct worker *w);
+
+/* worker_listen adds a listening socket (taken over). 0 or -1 with errno. Before worker_start. */
+int worker_listen(struct worker *w, const struct listener *l);
+
+/* worker_start runs the turns in a thread of their own until worker_stop; 0 or -1 with errno. Main thread. */
+int worker_start(struct worker *w);
+
+/* worker_stop asks for a drain (accept queues are emptied, ops->stopping is called, the thread ends when no
+ * connection is left) or for the end at once. Any thread; worker_join waits for the thread. */
+void worker_stop(struct worker *w, enum worker_stop how);
+void worker_join(struct worker *w);
+
+/* worker_turn does one turn; for tests that drive a worker without a thread. timeout_ms bounds the sleep. */
+void worker_turn(struct worker *w, int timeout_ms);
+
+/* worker_wake_others wakes the workers noted in w->wake. */
+void worker_wake_others(struct worker *w);
+
+static inline uint32_t worker_tick(const struct worker *w)
+{
+    return (uint32_t)(w->now_ms / WORKER_TICK_MS);
+}
+
+/* worker_arm sets t to fire in ms from now, rounded up to ticks. */
+void worker_arm(struct worker *w, struct wheel_timer *t, int64_t in_ms);
+
+/* worker_random: a fast generator for jitter; not for secrets. */
+uint64_t worker_random(struct worker *w);
+
+int64_t clock_us(void); /* monotonic */
+
+static inline void conn_vector_push(struct conn_vector *v, struct conn *c)
+{
+    v->items[v->count++] = c;
+}
+
+#endif
