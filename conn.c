@@ -1,0 +1,775 @@
+#include "conn.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "tls.h"
+
+#define IOV_MAX_PIECES 64
+#define SEALED_ROOM (44u * 1024) /* of the worker's tx: sealed records; behind it plain bytes are gathered */
+#define RESTART_HINT_S 8         /* clients of a stopping server come back within so many seconds */
+
+static const uint8_t may_become[] = {
+    [CONN_TLS_HANDSHAKE] = 1 << CONN_HTTP | 1 << CONN_LINGER | 1 << CONN_CLOSED,
+    [CONN_HTTP] = 1 << CONN_OPEN | 1 << CONN_LINGER | 1 << CONN_CLOSED,
+    [CONN_OPEN] = 1 << CONN_CLOSING | 1 << CONN_LINGER | 1 << CONN_CLOSED,
+    [CONN_CLOSING] = 1 << CONN_LINGER | 1 << CONN_CLOSED,
+    [CONN_LINGER] = 1 << CONN_CLOSED,
+    [CONN_CLOSED] = 0,
+};
+
+void conn_set_state(struct conn *c, enum conn_state to) /* the only writer of c->state */
+{
+    if (!(may_become[c->state] & 1 << to)) abort();
+    c->state = (uint8_t)to;
+}
+
+/* ---- unfinished input ---- */
+
+static void book_unverified(struct conn *c, int64_t bytes)
+{
+    atomic_fetch_add_explicit(&c->worker->server->unauthenticated_bytes, bytes,
+                              memory_order_relaxed);
+}
+
+struct conn_in *conn_in_need(struct conn *c)
+{
+    if (c->in) return c->in;
+    c->in = mem_zalloc(c->worker->pool, sizeof *c->in);
+    if (!c->in) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_drop(c, WS_CLOSE_INTERNAL);
+    }
+    return c->in;
+}
+
+static uint32_t grown(uint32_t cap, size_t need, size_t max)
+{
+    size_t want = cap ? cap : 512;
+    while (want < need) want *= 2;
+    if (want > max) want = max;
+    return (uint32_t)want;
+}
+
+bool conn_in_reserve(struct conn *c, size_t len, size_t max)
+{
+    struct conn_in *in = c->in;
+    if (len <= in->cap) return true;
+    if (len > max) return false;
+    uint32_t cap = grown(in->cap, len, max);
+    struct server *s = c->worker->server;
+    int64_t more = (int64_t)cap - in->cap;
+    if (in->unverified && atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) +
+                                  more > conn_options(c)->unauthenticated_max_bytes) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_UNAUTHENTICATED, 1);
+        return false;
+    }
+    uint8_t *bigger = mem_alloc(c->worker->pool, cap);
+    if (!bigger) return false;
+    if (in->len) memcpy(bigger, in->buf, in->len);
+    mem_free(c->worker->pool, in->buf, in->cap);
+    if (in->unverified) book_unverified(c, more);
+    in->buf = bigger;
+    in->cap = cap;
+    return true;
+}
+
+void conn_in_free(struct worker *w, struct conn_in **in)
+{
+    if (!*in) return;
+    if ((*in)->unverified)
+        atomic_fetch_sub_explicit(&w->server->unauthenticated_bytes, (*in)->cap,
+                                  memory_order_relaxed);
+    mem_free(w->pool, (*in)->buf, (*in)->cap);
+    mem_free(w->pool, *in, sizeof **in);
+    *in = NULL;
+}
+
+/* ---- begin and end ---- */
+
+static void set_peer(struct conn *c, const struct peer_address *from)
+{
+    c->peer_port = from->port;
+    if (IN6_IS_ADDR_V4MAPPED(&from->ip)) {
+        memcpy(&c->peer.ip4, from->ip.s6_addr + 12, 4);
+    } else if (from->port && (c->peer.ip6 = mem_alloc(c->worker->pool, sizeof from->ip))) {
+        *c->peer.ip6 = from->ip;
+        c->flags |= CONN_IPV6;
+    }
+}
+
+const char *conn_peer_text(const struct conn *c, char out[static CONN_PEER_TEXT])
+{
+    char ip[INET6_ADDRSTRLEN] = "";
+    if (c->flags & CONN_IPV6) {
+        inet_ntop(AF_INET6, c->peer.ip6, ip, sizeof ip);
+        snprintf(out, CONN_PEER_TEXT, "[%s]:%u", ip, c->peer_port);
+    } else if (c->peer_port) {
+        inet_ntop(AF_INET, &c->peer.ip4, ip, sizeof ip);
+        snprintf(out, CONN_PEER_TEXT, "%s:%u", ip, c->peer_port);
+    } else {
+        snprintf(out, CONN_PEER_TEXT, "unix");
+    }
+    return out;
+}
+
+static void accepted(struct worker *w, const struct listener *l, int fd,
+                     const struct peer_address *from)
+{
+    struct conn *c = mem_zalloc(w->pool, sizeof *c);
+    if (!c) {
+        metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
+        close(fd);
+        return;
+    }
+    c->worker = w;
+    c->fd = fd;
+    c->id = (uint32_t)++w->next_conn_id;
+    c->opened = c->last_seen = worker_tick(w);
+    c->flags = (l->local ? CONN_LOCAL : 0u) | (l->admin ? CONN_ADMIN : 0u) |
+               (l->clients ? CONN_CLIENTS : 0u) | (l->tls ? CONN_TLS : 0u) | CONN_KEEP_ALIVE;
+    c->state = l->tls ? CONN_TLS_HANDSHAKE : CONN_HTTP;
+    if (l->tls) c->sub_index = (uint32_t)(l - w->listeners); /* until the handshake begins */
+    set_peer(c, from);
+    if (reactor_add(&w->reactor, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c, REACTOR_CONN) ==
+        -1) {
+        metric_add(&w->metrics, METRIC_REFUSED_DESCRIPTORS, 1);
+        log_limited(1, LOG_WARN, "a connection could not be watched: see fs.epoll.max_user_watches",
+                    LOG_ERRNO(errno));
+        if (c->flags & CONN_IPV6) mem_free(w->pool, c->peer.ip6, sizeof *c->peer.ip6);
+        mem_free(w->pool, c, sizeof *c);
+        close(fd);
+        return;
+    }
+    c->slot = w->conns.count;
+    conn_vector_push(&w->conns, c);
+    metric_add(&w->metrics, METRIC_SOCKETS, 1);
+    conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
+}
+
+void conn_left_open(struct conn *c, unsigned code)
+{
+    if (!(c->flags & CONN_COUNTED)) return;
+    c->flags &= ~(uint32_t)CONN_COUNTED;
+    if (!c->close_code) c->close_code = (uint16_t)code;
+    struct worker *w = c->worker;
+    atomic_fetch_sub_explicit(&w->server->connections, 1, memory_order_relaxed);
+    metric_sub(&w->metrics, METRIC_CONNECTIONS, 1);
+    metric_add(&w->metrics, METRIC_CLOSED, 1);
+    w->server->app->handlers[c->protocol].closed(c);
+}
+
+static void handshake_over(struct conn *c)
+{
+    atomic_fetch_sub_explicit(&c->worker->server->tls_in_flight, 1, memory_order_relaxed);
+    metric_sub(&c->worker->metrics, METRIC_TLS_IN_FLIGHT, 1);
+}
+
+void conn_drop(struct conn *c, unsigned code)
+{
+    if (c->state == CONN_CLOSED) return;
+    if (c->state == CONN_TLS_HANDSHAKE && c->tls) {
+        handshake_over(c);
+        metric_add(&c->worker->metrics, METRIC_TLS_FAILED, 1);
+    }
+    conn_left_open(c, code);
+    conn_set_state(c, CONN_CLOSED);
+    wheel_cancel(&c->worker->wheel, &c->timer);
+    conn_vector_push(&c->worker->closed, c);
+}
+
+void conn_finish(struct conn *c, unsigned code)
+{
+    if (c->state == CONN_CLOSED || c->state == CONN_LINGER) return;
+    if (c->state == CONN_TLS_HANDSHAKE) {
+        conn_drop(c, code);
+        return;
+    }
+    conn_left_open(c, code);
+    conn_set_state(c, CONN_LINGER);
+    conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+    conn_mark_dirty(c);
+}
+
+static void release(struct conn *c)
+{
+    struct worker *w = c->worker;
+    w->server->app->ended(c);
+    close(c->fd);
+    tls_free(c->tls);
+    conn_in_free(w, &c->in);
+    metric_sub(&w->metrics, METRIC_QUEUED_BYTES, outq_bytes(c->out));
+    outq_free(w->pool, &c->out);
+    if (c->flags & CONN_IPV6) mem_free(w->pool, c->peer.ip6, sizeof *c->peer.ip6);
+    struct conn *last = w->conns.items[--w->conns.count];
+    w->conns.items[c->slot] = last;
+    last->slot = c->slot;
+    metric_sub(&w->metrics, METRIC_SOCKETS, 1);
+    mem_free(w->pool, c, sizeof *c);
+}
+
+static void end_of_turn(struct worker *w)
+{
+    if (w->closed.count == 0) return;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < w->ready.count; i++)
+        if (w->ready.items[i]->state != CONN_CLOSED) w->ready.items[kept++] = w->ready.items[i];
+    w->ready.count = kept;
+    for (uint32_t i = 0; i < w->closed.count; i++) release(w->closed.items[i]);
+    w->closed.count = 0;
+}
+
+/* ---- deadlines ---- */
+
+void conn_arm(struct conn *c, enum conn_deadline what, int64_t in_ms)
+{
+    c->timer.kind = what;
+    worker_arm(c->worker, &c->timer, in_ms);
+}
+
+static void push_ready(struct conn *c)
+{
+    if (c->flags & CONN_READY) return;
+    c->flags |= CONN_READY;
+    conn_vector_push(&c->worker->ready, c);
+}
+
+void conn_read_again(struct conn *c)
+{
+    c->flags &= ~(uint32_t)(CONN_THROTTLED | CONN_PAUSED);
+    if (c->flags & CONN_READABLE) push_ready(c);
+}
+
+static void timer_fired(struct wheel_timer *t, void *worker)
+{
+    struct conn *c = (struct conn *)(void *)t; /* its first member */
+    struct worker *w = worker;
+    if (c->flags & CONN_THROTTLED) conn_read_again(c);
+    switch ((enum conn_deadline)t->kind) {
+    case CONN_DEADLINE_HANDSHAKE:
+        metric_add(&w->metrics, METRIC_TIMED_OUT_HANDSHAKE, 1);
+        if (c->state == CONN_HTTP && c->in)
+            conn_http_error(c, NULL, 408, "the request head did not arrive in time");
+        else
+            conn_drop(c, WS_CLOSE_ABNORMAL);
+        break;
+    case CONN_DEADLINE_REQUEST:
+        metric_add(&w->metrics, METRIC_TIMED_OUT_IDLE, 1);
+        conn_finish(c, WS_CLOSE_ABNORMAL);
+        break;
+    case CONN_DEADLINE_HEARTBEAT: w->server->app->heartbeat(c); break;
+    case CONN_DEADLINE_CLOSE:
+        if (c->state == CONN_CLOSING) metric_add(&w->metrics, METRIC_TIMED_OUT_CLOSE, 1);
+        conn_drop(c, WS_CLOSE_ABNORMAL);
+        break;
+    }
+}
+
+void conn_throttle(struct conn *c)
+{
+    if (c->state != CONN_OPEN || c->flags & CONN_THROTTLED) return;
+    c->flags |= CONN_THROTTLED;
+    metric_add(&c->worker->metrics, METRIC_CONTROL_THROTTLED, 1);
+    conn_arm(c, CONN_DEADLINE_HEARTBEAT, 1000);
+}
+
+/* ---- writing ---- */
+
+void conn_mark_dirty(struct conn *c)
+{
+    if (c->flags & CONN_DIRTY || c->state == CONN_CLOSED) return;
+    c->flags |= CONN_DIRTY;
+    conn_vector_push(&c->worker->dirty, c);
+}
+
+void conn_queue(struct conn *c, struct out_entry e)
+{
+    if (!e.frame) { /* it could not be made: memory is out */
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_drop(c, WS_CLOSE_INTERNAL);
+        return;
+    }
+    if (c->state == CONN_CLOSED || c->state == CONN_LINGER) {
+        frame_unref(e.frame, 1);
+        return;
+    }
+    uint32_t len = e.frame->len - e.from;
+    if (!outq_push(c->worker->pool, &c->out, e)) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_drop(c, WS_CLOSE_INTERNAL);
+        return;
+    }
+    metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, len);
+    if (e.messages) {
+        c->messages_out += e.messages;
+        metric_add(&c->worker->metrics, METRIC_MESSAGES_OUT, e.messages);
+    }
+    conn_mark_dirty(c);
+}
+
+static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
+{
+    struct worker *w = c->worker;
+    int64_t room = conn_options(c)->queue_max_bytes - len;
+    uint32_t before = c->out->bytes;
+    uint32_t dropped = policy == SLOW_KEEP_LATEST
+                           ? outq_drop_all(c->out)
+                           : outq_drop_oldest(c->out, room > 0 ? (uint32_t)room : 0);
+    metric_sub(&w->metrics, METRIC_QUEUED_BYTES, before - c->out->bytes);
+    metric_add(&w->metrics, METRIC_SLOW_DROPPED, dropped);
+    c->messages_out -= dropped;
+}
+
+static void unqueued(struct conn *c, size_t n)
+{
+    metric_sub(&c->worker->metrics, METRIC_QUEUED_BYTES, n);
+}
+
+/* clear drops what is queued and not begun; returns how many bytes that was. */
+static uint32_t clear(struct conn *c)
+{
+    uint32_t before = c->out->bytes;
+    outq_clear(c->out);
+    return before - c->out->bytes;
+}
+
+void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
+{
+    uint32_t len = e.frame->len - e.from;
+    int64_t max = conn_options(c)->queue_max_bytes;
+    if (c->out && c->out->bytes && (int64_t)c->out->bytes + len > max) {
+        if (policy != SLOW_CLOSE) make_way(c, len, policy);
+        if (policy == SLOW_CLOSE || (c->out->bytes && (int64_t)c->out->bytes + len > max)) {
+            frame_unref(e.frame, 1);
+            if (policy == SLOW_CLOSE) {
+                metric_add(&c->worker->metrics, METRIC_SLOW_CLOSED, 1);
+                unqueued(c, clear(c));
+                conn_close(c, 3008, "slow");
+            } else {
+                metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e.messages);
+            }
+            return;
+        }
+    }
+    conn_queue(c, e);
+}
+
+void conn_pause_if_full(struct conn *c)
+{
+    if (outq_bytes(c->out) > conn_options(c)->queue_max_bytes / 2) c->flags |= CONN_PAUSED;
+}
+
+/* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took all. */
+static bool socket_took(struct conn *c, ssize_t n, size_t want)
+{
+    if (n < 0) {
+        if (errno == EAGAIN || errno == EINTR)
+            c->flags |= CONN_BLOCKED;
+        else
+            conn_drop(c, WS_CLOSE_ABNORMAL);
+        return false;
+    }
+    c->bytes_out += (uint64_t)n;
+    metric_add(&c->worker->metrics, METRIC_BYTES_OUT, (uint64_t)n);
+    if ((size_t)n == want) return true;
+    c->flags |= CONN_BLOCKED; /* epoll(7): a short write is as good as EAGAIN */
+    return false;
+}
+
+/* flush_plain sends what is queued; one system call unless there is more than a send takes. */
+static void flush_plain(struct conn *c)
+{
+    struct worker *w = c->worker;
+    while (c->out->count) {
+        struct iovec iov[IOV_MAX_PIECES];
+        unsigned pieces = outq_iov(c->out, iov, IOV_MAX_PIECES, 1u << 20);
+        size_t want = 0;
+        for (unsigned i = 0; i < pieces; i++) want += iov[i].iov_len;
+        ssize_t n;
+        if (pieces == 1) {
+            n = send(c->fd, iov[0].iov_base, want, MSG_NOSIGNAL);
+        } else if (want <= w->tx_size) { /* copying small frames together is cheaper than an iovec each */
+            size_t at = 0;
+            for (unsigned i = 0; i < pieces; i++) {
+                memcpy(w->tx + at, iov[i].iov_base, iov[i].iov_len);
+                at += iov[i].iov_len;
+            }
+            n = send(c->fd, w->tx, want, MSG_NOSIGNAL);
+        } else {
+            struct msghdr m = {.msg_iov = iov, .msg_iovlen = pieces};
+            n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+        }
+        bool all = socket_took(c, n, want);
+        if (n > 0) {
+            outq_sent(c->out, (size_t)n);
+            unqueued(c, (size_t)n);
+        }
+        if (!all) return;
+    }
+}
+
+/* send_sealed sends TLS bytes behind what waits already; the rest is kept. */
+static void send_sealed(struct conn *c, const uint8_t *bytes, size_t len)
+{
+    size_t taken = 0;
+    if (!(c->flags & CONN_BLOCKED) && !(c->out && c->out->cipher)) {
+        ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
+        if (socket_took(c, n, len) || c->state == CONN_CLOSED) return;
+        taken = n > 0 ? (size_t)n : 0;
+    }
+    if (!outq_add_cipher(c->worker->pool, &c->out, bytes + taken, (uint32_t)(len - taken))) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_drop(c, WS_CLOSE_INTERNAL); /* the stream has a hole now */
+        return;
+    }
+    metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, len - taken);
+}
+
+static bool flush_cipher(struct conn *c)
+{
+    struct out_queue *q = c->out;
+    size_t want = q->cipher->len - q->cipher_at;
+    ssize_t n = send(c->fd, q->cipher->bytes + q->cipher_at, want, MSG_NOSIGNAL);
+    bool all = socket_took(c, n, want);
+    if (n > 0) {
+        outq_cipher_sent(q, (uint32_t)n);
+        unqueued(c, (size_t)n);
+    }
+    return all;
+}
+
+/* gather gives up to a record's worth of plain bytes of the queue in one piece: in place if the first frame has as many. */
+static const uint8_t *gather(struct conn *c, size_t *len)
+{
+    struct iovec iov[IOV_MAX_PIECES];
+    unsigned pieces = outq_iov(c->out, iov, IOV_MAX_PIECES, TLS_RECORD_MAX);
+    if (pieces == 1 || iov[0].iov_len >= TLS_RECORD_MAX) {
+        *len = iov[0].iov_len < TLS_RECORD_MAX ? iov[0].iov_len : TLS_RECORD_MAX;
+        return iov[0].iov_base;
+    }
+    uint8_t *plain = c->worker->tx + SEALED_ROOM;
+    *len = 0;
+    for (unsigned i = 0; i < pieces && *len < TLS_RECORD_MAX; i++) {
+        size_t n = iov[i].iov_len;
+        if (n > TLS_RECORD_MAX - *len) n = TLS_RECORD_MAX - *len;
+        memcpy(plain + *len, iov[i].iov_base, n);
+        *len += n;
+    }
+    return plain;
+}
+
+static void flush_tls(struct conn *c)
+{
+    struct worker *w = c->worker;
+    if (c->out->cipher && !flush_cipher(c)) return;
+    while (c->out->count) {
+        size_t sealed = 0;
+        while (c->out->count && SEALED_ROOM - sealed >= TLS_RECORD_MAX + TLS_OVERHEAD) {
+            size_t len, used = 0, n = 0;
+            const uint8_t *plain = gather(c, &len);
+            if (tls_seal(c->tls, plain, len, &used, w->tx + sealed, SEALED_ROOM - sealed, &n) ==
+                    IO_CLOSED || used == 0) {
+                conn_drop(c, WS_CLOSE_ABNORMAL);
+                return;
+            }
+            sealed += n;
+            outq_sent(c->out, used);
+            unqueued(c, used);
+        }
+        send_sealed(c, w->tx, sealed);
+        if (c->flags & CONN_BLOCKED || c->state == CONN_CLOSED) return;
+    }
+}
+
+/* shut says that nothing more will come from us. */
+static void shut(struct conn *c)
+{
+    if (c->flags & CONN_SHUT) return;
+    c->flags |= CONN_SHUT;
+    if (c->tls) {
+        size_t n = 0;
+        tls_close_notify(c->tls, c->worker->tx, c->worker->tx_size, &n);
+        if (n) send_sealed(c, c->worker->tx, n);
+        if (c->state == CONN_CLOSED) return;
+    }
+    shutdown(c->fd, SHUT_WR);
+}
+
+/* drained: everything queued is sent; go on with what waited for that. */
+static void drained(struct conn *c)
+{
+    if (c->flags & CONN_PAUSED) conn_read_again(c);
+    switch ((enum conn_state)c->state) {
+    case CONN_CLOSING:
+        if (!(c->flags & CONN_PEER_DONE)) break;
+        conn_finish(c, c->close_code);
+        drained(c);
+        break;
+    case CONN_LINGER:
+        shut(c);
+        if (c->flags & CONN_EOF) conn_drop(c, c->close_code);
+        break;
+    case CONN_TLS_HANDSHAKE:
+    case CONN_HTTP:
+    case CONN_OPEN:
+    case CONN_CLOSED: break;
+    }
+}
+
+static void flush(struct conn *c)
+{
+    if (c->state == CONN_CLOSED || c->flags & CONN_BLOCKED) return;
+    if (!outq_empty(c->out)) {
+        if (c->tls)
+            flush_tls(c);
+        else
+            flush_plain(c);
+        if (c->state == CONN_CLOSED) return;
+    }
+    if (outq_empty(c->out)) {
+        outq_free(c->worker->pool, &c->out);
+        drained(c);
+    }
+}
+
+static void flush_dirty(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->dirty.count; i++) { /* may grow meanwhile, each connection once */
+        flush(w->dirty.items[i]);
+        w->dirty.items[i]->flags &= ~(uint32_t)CONN_DIRTY;
+    }
+    w->dirty.count = 0;
+}
+
+/* ---- reading ---- */
+
+static void end_of_input(struct conn *c)
+{
+    c->flags |= CONN_EOF;
+    c->flags &= ~(uint32_t)CONN_READABLE;
+    if (c->state == CONN_LINGER && outq_empty(c->out))
+        conn_drop(c, c->close_code);
+    else
+        conn_finish(c, WS_CLOSE_ABNORMAL); /* what is queued may still be read by a peer that only shut its side */
+}
+
+void conn_input(struct conn *c, uint8_t *plain, size_t len)
+{
+    switch ((enum conn_state)c->state) {
+    case CONN_HTTP: conn_http_input(c, plain, len); return;
+    case CONN_OPEN:
+    case CONN_CLOSING: conn_ws_input(c, plain, len); return;
+    case CONN_TLS_HANDSHAKE:
+    case CONN_LINGER:
+    case CONN_CLOSED: return;
+    }
+}
+
+/* begin_tls makes the session, about 40 KiB, now that a handshake record has begun. */
+static bool begin_tls(struct conn *c, const uint8_t *bytes, size_t len)
+{
+    struct worker *w = c->worker;
+    if (!tls_looks_like_handshake(bytes, len)) {
+        static const char plain_http[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
+                                         "Content-Type: text/plain\r\nContent-Length: 43\r\n\r\n"
+                                         "this port speaks TLS: use https:// or wss:\n";
+        (void)send(c->fd, plain_http, sizeof plain_http - 1, MSG_NOSIGNAL);
+        metric_add(&w->metrics, METRIC_TLS_FAILED, 1);
+        conn_drop(c, WS_CLOSE_ABNORMAL);
+        return false;
+    }
+    int64_t before = atomic_fetch_add_explicit(&w->server->tls_in_flight, 1, memory_order_relaxed);
+    metric_add(&w->metrics, METRIC_TLS_IN_FLIGHT, 1);
+    if (before < conn_options(c)->tls_max_handshakes)
+        c->tls = tls_accept(w->listeners[c->sub_index].tls);
+    if (!c->tls) {
+        handshake_over(c);
+        metric_add(&w->metrics, before < conn_options(c)->tls_max_handshakes
+                                    ? METRIC_REFUSED_MEMORY
+                                    : METRIC_REFUSED_TLS_LIMIT, 1);
+        conn_drop(c, WS_CLOSE_ABNORMAL);
+        return false;
+    }
+    c->sub_index = 0;
+    return true;
+}
+
+/* shake_hands feeds the handshake; returns how many bytes it used, or -1 when c is dropped. */
+static int64_t shake_hands(struct conn *c, const uint8_t *bytes, size_t len)
+{
+    struct worker *w = c->worker;
+    if (!c->tls && !begin_tls(c, bytes, len)) return -1;
+    size_t at = 0;
+    enum io io;
+    do {
+        size_t used = 0, n = 0;
+        io = tls_handshake(c->tls, bytes + at, len - at, &used, w->tx, w->tx_size, &n);
+        at += used;
+        if (n) send_sealed(c, w->tx, n);
+        if (c->state == CONN_CLOSED) return -1;
+    } while (io == IO_WANT_WRITE);
+    if (io == IO_CLOSED) {
+        char peer[CONN_PEER_TEXT];
+        log_limited(20, LOG_DEBUG, "TLS handshake failed", LOG_STR("why", tls_why(c->tls)),
+                    LOG_STR("peer", conn_peer_text(c, peer)));
+        conn_drop(c, WS_CLOSE_ABNORMAL);
+        return -1;
+    }
+    if (io == IO_DONE) {
+        handshake_over(c);
+        metric_add(&w->metrics, tls_resumed(c->tls) ? METRIC_TLS_RESUMED : METRIC_TLS_HANDSHAKES, 1);
+        conn_set_state(c, CONN_HTTP);
+    }
+    return (int64_t)at;
+}
+
+static void open_records(struct conn *c, const uint8_t *bytes, size_t len)
+{
+    struct worker *w = c->worker;
+    for (;;) {
+        uint8_t alert[256];
+        size_t used = 0, n = 0, alert_len = 0;
+        enum io io = tls_open(c->tls, bytes, len, &used, w->rx, w->rx_size, &n, alert, sizeof alert,
+                              &alert_len);
+        bytes += used;
+        len -= used;
+        if (alert_len) send_sealed(c, alert, alert_len);
+        if (n && c->state != CONN_CLOSED) conn_input(c, w->rx, n);
+        if (c->state == CONN_CLOSED || io == IO_WANT_READ) return;
+        if (io != IO_DONE) {
+            end_of_input(c);
+            return;
+        }
+    }
+}
+
+static void received(struct conn *c, uint8_t *bytes, size_t len)
+{
+    c->bytes_in += len;
+    metric_add(&c->worker->metrics, METRIC_BYTES_IN, len);
+    c->last_seen = worker_tick(c->worker);
+    c->flags &= ~(uint32_t)CONN_PONG_DUE;
+    if (!(c->flags & CONN_TLS)) {
+        conn_input(c, bytes, len);
+        return;
+    }
+    if (c->state == CONN_TLS_HANDSHAKE) {
+        c->worker->handshakes++;
+        int64_t used = shake_hands(c, bytes, len);
+        if (used < 0 || c->state == CONN_TLS_HANDSHAKE) return;
+        bytes += used;
+        len -= (size_t)used;
+    }
+    open_records(c, bytes, len);
+}
+
+static uint8_t *receive_buffer(struct conn *c)
+{
+    struct worker *w = c->worker;
+    if (!(c->flags & CONN_TLS)) return w->rx;
+    if (!w->cipher) w->cipher = malloc(w->rx_size); /* once a worker */
+    if (!w->cipher) conn_drop(c, WS_CLOSE_INTERNAL);
+    return w->cipher;
+}
+
+static bool may_read(const struct conn *c)
+{
+    return c->state != CONN_CLOSED && !(c->flags & (CONN_PAUSED | CONN_THROTTLED));
+}
+
+/* must_wait: not this turn, because its share of TLS handshakes is used up, or because subscribers have to catch up with what
+ * publishers sent already. */
+static bool must_wait(const struct conn *c)
+{
+    if (c->state == CONN_TLS_HANDSHAKE)
+        return c->worker->handshakes >= conn_options(c)->handshakes_per_turn;
+    return c->flags & CONN_MAY_PUBLISH && c->worker->congested;
+}
+
+static void read_some(struct conn *c)
+{
+    uint8_t *buf = receive_buffer(c);
+    for (int64_t i = 0; i < conn_options(c)->reads_per_turn; i++) {
+        if (!may_read(c)) return;
+        if (must_wait(c)) break;
+        ssize_t n = recv(c->fd, buf, c->worker->rx_size, 0);
+        if (n == 0) {
+            end_of_input(c);
+            return;
+        }
+        if (n < 0) {
+            if (errno == EINTR) continue;
+            c->flags &= ~(uint32_t)CONN_READABLE;
+            if (errno != EAGAIN) conn_drop(c, WS_CLOSE_ABNORMAL);
+            return;
+        }
+        received(c, buf, (size_t)n);
+        if ((size_t)n < c->worker->rx_size && !(c->flags & CONN_HUP)) {
+            c->flags &= ~(uint32_t)CONN_READABLE; /* drained: the next byte is a new edge */
+            return;
+        }
+    }
+    if (c->state != CONN_CLOSED) push_ready(c);
+}
+
+static void event(struct conn *c, uint32_t events)
+{
+    if (c->state == CONN_CLOSED) return;
+    if (events & EPOLLOUT && c->flags & CONN_BLOCKED) {
+        c->flags &= ~(uint32_t)CONN_BLOCKED;
+        conn_mark_dirty(c);
+    }
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) c->flags |= CONN_HUP;
+    if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) return;
+    c->flags |= CONN_READABLE;
+    read_some(c);
+}
+
+static void ready(struct worker *w)
+{
+    uint32_t n = w->ready.count;
+    for (uint32_t i = 0; i < n; i++) {
+        struct conn *c = w->ready.items[i];
+        c->flags &= ~(uint32_t)CONN_READY;
+        if (c->state != CONN_CLOSED) read_some(c); /* may append itself again */
+    }
+    w->ready.count -= n;
+    memmove(w->ready.items, w->ready.items + n, w->ready.count * sizeof *w->ready.items);
+}
+
+/* ---- stopping ---- */
+
+static void stopping(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->conns.count; i++) {
+        struct conn *c = w->conns.items[i];
+        if (w->stopped == WORKER_ENDS) {
+            conn_drop(c, WS_CLOSE_RESTART);
+        } else if (c->state == CONN_OPEN) {
+            char reason[64];
+            snprintf(reason, sizeof reason, "shutdown, come back in %u s",
+                     1 + (unsigned)(worker_random(w) % RESTART_HINT_S));
+            conn_close(c, WS_CLOSE_RESTART, reason);
+        } else if (c->state == CONN_HTTP && !c->in && !(c->flags & CONN_READABLE) &&
+                   outq_empty(c->out) && c->timer.kind == CONN_DEADLINE_REQUEST) {
+            conn_finish(c, WS_CLOSE_RESTART); /* between two requests */
+        }
+    }
+}
+
+/* The bus is the only user of posts; it is wired in by cmd_serve, which copies this table. */
+const struct worker_ops conn_worker_ops = {
+    .accepted = accepted,
+    .event = event,
+    .ready = ready,
+    .timer = timer_fired,
+    .flush = flush_dirty,
+    .end = end_of_turn,
+    .stopping = stopping,
+};

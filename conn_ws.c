@@ -1,0 +1,194 @@
+#include "conn.h"
+
+#include <string.h>
+
+/* ---- sending ---- */
+
+struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, const void *payload,
+                                 size_t len)
+{
+    size_t head_len = ws_head_size(len);
+    struct frame *f = frame_new(pool, (uint32_t)(head_len + len));
+    if (!f) return NULL;
+    struct ws_head h = {.opcode = (uint8_t)opcode, .fin = true, .payload_len = len};
+    f->payload_at = (uint32_t)ws_head_write(f->bytes, &h);
+    if (len) memcpy(f->bytes + f->payload_at, payload, len);
+    return f;
+}
+
+void conn_send(struct conn *c, enum ws_opcode opcode, const void *payload, size_t len)
+{
+    struct frame *f = conn_message_frame(c->worker->pool, opcode, payload, len);
+    bool data = opcode == WS_TEXT || opcode == WS_BINARY;
+    conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY, .messages = data});
+}
+
+void conn_ping(struct conn *c)
+{
+    c->flags |= CONN_PONG_DUE;
+    metric_add(&c->worker->metrics, METRIC_PINGS, 1);
+    conn_send(c, WS_PING, NULL, 0);
+}
+
+/* Every ping is answered. While an earlier pong could not be written, it answers the latest ping instead (RFC 6455 section 5.5.3). */
+static void pong(struct conn *c, const uint8_t *payload, size_t len)
+{
+    struct frame *f = conn_message_frame(c->worker->pool, WS_PONG, payload, len);
+    if (f && c->flags & CONN_BLOCKED && c->out && outq_replace_pong(c->out, f)) return;
+    conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_PONG});
+}
+
+/* ---- closing (RFC 6455 section 7) ---- */
+
+static void queue_close(struct conn *c, unsigned code, const char *reason)
+{
+    uint8_t payload[WS_CONTROL_MAX];
+    size_t len = code == WS_CLOSE_NO_STATUS ? 0 : ws_close_write(payload, code, reason);
+    conn_send(c, WS_CLOSE, payload, len);
+}
+
+void conn_close(struct conn *c, unsigned code, const char *reason)
+{
+    if (c->state != CONN_OPEN) {
+        if (c->state != CONN_CLOSING) conn_finish(c, code);
+        return;
+    }
+    c->close_code = (uint16_t)code;
+    queue_close(c, code, reason);
+    if (c->state != CONN_OPEN) return; /* memory was out: dropped */
+    conn_left_open(c, code);
+    conn_set_state(c, CONN_CLOSING);
+    conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+    conn_read_again(c); /* for the peer's Close */
+}
+
+/* fail: the peer broke the protocol (section 7.1.7). Say why, and look at nothing that comes after. */
+static void fail(struct conn *c, unsigned code)
+{
+    const char *reason = code == WS_CLOSE_TOO_LARGE   ? "message too large"
+                         : code == WS_CLOSE_BAD_DATA  ? "text is not UTF-8"
+                         : code == WS_CLOSE_PROTOCOL  ? "protocol error"
+                                                      : "closed";
+    if (c->state == CONN_OPEN) {
+        c->close_code = (uint16_t)code;
+        queue_close(c, code, reason);
+    }
+    conn_finish(c, code);
+}
+
+static void peer_closed(struct conn *c, const struct ws_event *e)
+{
+    const char *reason;
+    size_t reason_len;
+    int code = ws_close_parse(e->payload, e->len, &reason, &reason_len);
+    if (code < 0) {
+        fail(c, (unsigned)-code);
+        return;
+    }
+    c->flags |= CONN_PEER_DONE;
+    if (c->state == CONN_OPEN) { /* the echo carries the peer's code (section 5.5.1) */
+        c->close_code = (uint16_t)code;
+        queue_close(c, (unsigned)code, "");
+        if (c->state != CONN_OPEN) return;
+        conn_left_open(c, (unsigned)code);
+        conn_set_state(c, CONN_CLOSING);
+        conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+    }
+    conn_mark_dirty(c); /* once the queue is sent, the flush ends the connection */
+}
+
+/* ---- receiving ---- */
+
+/* count_control notices more than the allowed number of control frames in one second. */
+static void count_control(struct conn *c)
+{
+    uint8_t second = (uint8_t)(c->worker->now_ms / 1000);
+    if (second != c->control_second) {
+        c->control_second = second;
+        c->control_frames = 0;
+    }
+    if (c->control_frames < UINT8_MAX) c->control_frames++;
+    if (c->control_frames > conn_options(c)->control_frames_per_second) conn_throttle(c);
+}
+
+static void control(struct conn *c, const struct ws_event *e)
+{
+    count_control(c);
+    switch ((enum ws_opcode)e->opcode) {
+    case WS_CLOSE: peer_closed(c, e); return;
+    case WS_PING:
+        if (c->state == CONN_OPEN) pong(c, e->payload, e->len);
+        return;
+    case WS_PONG:
+    case WS_CONTINUATION:
+    case WS_TEXT:
+    case WS_BINARY: return;
+    }
+}
+
+static void deliver(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
+{
+    c->messages_in++;
+    metric_add(&c->worker->metrics, METRIC_MESSAGES_IN, 1);
+    c->worker->server->app->handlers[c->protocol].message(c, opcode, payload, len);
+}
+
+/* data puts a piece to its message and delivers the message that it completes. */
+static void data(struct conn *c, const struct ws_event *e)
+{
+    if (e->first && e->last) {
+        deliver(c, (enum ws_opcode)e->opcode, e->payload, e->len);
+        return;
+    }
+    struct conn_in *in = conn_in_need(c);
+    if (!in) return;
+    if (!conn_in_reserve(c, in->len + e->len, (size_t)conn_options(c)->max_message_bytes)) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        fail(c, WS_CLOSE_INTERNAL);
+        return;
+    }
+    if (e->len) memcpy(in->buf + in->len, e->payload, e->len);
+    in->len += (uint32_t)e->len;
+    if (!e->last) return;
+    uint32_t len = in->len;
+    in->len = 0; /* what follows in this input is the next message */
+    deliver(c, (enum ws_opcode)e->opcode, in->buf, len);
+}
+
+/* rest forgets the reader when it is between messages: an idle connection owns none. */
+static void rest(struct conn *c, const struct ws_reader *reader)
+{
+    if (c->state == CONN_CLOSED) return; /* freed with the connection */
+    if (ws_reader_at_rest(reader)) {
+        conn_in_free(c->worker, &c->in);
+        return;
+    }
+    struct conn_in *in = conn_in_need(c);
+    if (in) in->reader = *reader;
+}
+
+void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
+{
+    const struct ws_limits limits = {
+        .max_message_bytes = (uint64_t)conn_options(c)->max_message_bytes, .server = true};
+    struct ws_reader reader = {0};
+    if (c->in) reader = c->in->reader;
+    while (len && (c->state == CONN_OPEN || c->state == CONN_CLOSING)) {
+        struct ws_event e;
+        int64_t used = ws_read(&reader, &limits, bytes, len, &e);
+        if (used < 0) {
+            fail(c, (unsigned)-used);
+            return;
+        }
+        bytes += used;
+        len -= (size_t)used;
+        switch (e.kind) {
+        case WS_EVENT_NONE: break;
+        case WS_EVENT_CONTROL: control(c, &e); break;
+        case WS_EVENT_DATA:
+            if (c->state == CONN_OPEN) data(c, &e); /* section 5.5.1: nothing counts behind our Close */
+            break;
+        }
+    }
+    rest(c, &reader);
+}
