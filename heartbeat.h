@@ -1,0 +1,30 @@
+/* heartbeat.h - what time does to an open raw or echo connection: pings and pong deadlines (RFC 6455 section 5.5.2), the end of
+ * its token, its age.
+ *
+ * One timer a connection, armed for the earliest of these. The schedule of pings follows from when the connection was opened and from its
+ * id, so nothing is stored for it: the first ping comes at a random time in the second half of an interval, the others each an interval later,
+ * also on a busy connection. Jitter only ever shortens a period. Activity touches no timer: it clears CONN_PONG_DUE, and the timer looks.
+ * Worker only. */
+#ifndef HEARTBEAT_H
+#define HEARTBEAT_H
+
+#include "conn.h"
+
+struct heartbeat_options {
+    int64_t ping_interval_ms; /* 0 = no pings */
+    int64_t pong_timeout_ms;
+    int64_t max_age_ms;             /* 0 = no limit; a connection is closed up to 20 % earlier */
+    int64_t expired_close_delay_ms; /* grace after a token's end */
+};
+
+/* heartbeat_init keeps o for all workers. Main thread, before workers start. */
+void heartbeat_init(const struct heartbeat_options *o);
+
+/* heartbeat_start arms the timer of a connection that has just been opened. left_ms: how long its token is still good, or
+ * negative for no end. */
+void heartbeat_start(struct conn *c, int64_t left_ms);
+
+/* heartbeat_fired is struct app's heartbeat. */
+void heartbeat_fired(struct conn *c);
+
+#endif

@@ -1,0 +1,185 @@
+#include "raw.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "heartbeat.h"
+#include "pubsub.h"
+#include "users.h"
+
+static struct raw_options options;
+
+void raw_init(const struct raw_options *o)
+{
+    options = *o;
+}
+
+bool raw_channel_known(const char *name, size_t len)
+{
+    if (len && name[0] == '$') name++, len--;
+    const char *colon = memchr(name, ':', len);
+    if (!colon || options.any_namespace) return true;
+    size_t n = (size_t)(colon - name);
+    for (size_t i = 0; i < options.namespace_count; i++)
+        if (strlen(options.namespaces[i]) == n && memcmp(options.namespaces[i], name, n) == 0)
+            return true;
+    return false;
+}
+
+static int64_t left_ms(const struct auth *a)
+{
+    if (!a->claims.has_exp) return -1;
+    int64_t left_s = a->claims.exp_s - (int64_t)time(NULL);
+    return left_s <= 0 ? 0 : left_s > INT32_MAX ? INT32_MAX * 1000ll : left_s * 1000;
+}
+
+/* opened upgrades and gives the connection its user. Returns false if it did not become an open connection. */
+static bool opened(struct conn *c, const struct http_request *r, const struct auth *a,
+                   enum conn_protocol protocol)
+{
+    struct user *u = users_intern(c->worker, a->claims.sub.p, a->claims.sub.len);
+    if (!u) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_http_error(c, r, 503, "out of memory");
+        return false;
+    }
+    conn_upgrade(c, r, protocol, a->by_subprotocol ? AUTH_SUBPROTOCOL : NULL);
+    if (c->state != CONN_OPEN) {
+        users_release(c->worker, u);
+        return false;
+    }
+    c->user = u;
+    return true;
+}
+
+static void let_go(struct conn *c)
+{
+    struct local *l = c->channel;
+    if (!l) return;
+    if (pubsub_is_subscribed(c)) pubsub_unsubscribe(c);
+    pubsub_detach(l);
+    c->channel = NULL; /* c->user stays for the summary line */
+}
+
+/* ---- raw ---- */
+
+struct wish { /* what a raw connection asked for and may do */
+    char name[USER_NAME_MAX];
+    size_t len;
+    bool publish, subscribe;
+};
+
+static bool switched_off(struct http_str query, const char *name)
+{
+    struct http_str v;
+    return http_query_get(query, name, &v) && http_str_is(v, "0");
+}
+
+static void refuse_channel(struct conn *c, const struct http_request *r, int status,
+                           const char *line)
+{
+    metric_add(&c->worker->metrics, status == 403 ? METRIC_REFUSED_PERMISSION : METRIC_REFUSED_BAD_REQUEST, 1);
+    conn_http_error(c, r, status, line);
+}
+
+static bool read_wish(struct conn *c, const struct http_request *r, const struct auth *a,
+                      struct http_str encoded, struct wish *wish)
+{
+    char name[HTTP_HEAD_MAX];
+    int64_t len = http_percent_decode(name, sizeof name, encoded);
+    if (len <= 0) {
+        refuse_channel(c, r, len ? 400 : 404, len ? "the channel in the path is not well percent-encoded" : "the path is /raw/CHANNEL");
+        return false;
+    }
+    if ((size_t)len > options.channel_max_length || (size_t)len > sizeof wish->name) {
+        refuse_channel(c, r, 400, "the channel's name is too long");
+        return false;
+    }
+    memcpy(wish->name, name, (size_t)len);
+    wish->len = (size_t)len;
+    if (!raw_channel_known(wish->name, wish->len)) {
+        refuse_channel(c, r, 404, "unknown namespace: it is not in channel.namespaces");
+        return false;
+    }
+    const struct jwt_claims *claims = &a->claims;
+    wish->publish = !switched_off(r->query, "pub") &&
+                    (a->everything || jwt_may(claims->pub, claims->pub_count, wish->name, wish->len));
+    wish->subscribe = !switched_off(r->query, "sub") &&
+                      (a->everything || jwt_may(claims->sub_to, claims->sub_to_count, wish->name, wish->len));
+    if (wish->publish || wish->subscribe) return true;
+    refuse_channel(c, r, 403, "the token's claim roost permits neither publishing nor subscribing here");
+    return false;
+}
+
+void raw_open(struct conn *c, const struct http_request *r, const struct auth *a,
+              struct http_str encoded)
+{
+    struct wish wish;
+    if (!read_wish(c, r, a, encoded, &wish)) return;
+    struct local *l = pubsub_attach(c->worker, wish.name, wish.len);
+    if (!l) {
+        bool full = errno == ENOSPC;
+        metric_add(&c->worker->metrics, full ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY, 1);
+        conn_http_error(c, r, 503, full ? "too many channels" : "out of memory");
+        return;
+    }
+    if (!opened(c, r, a, CONN_RAW)) {
+        pubsub_detach(l);
+        return;
+    }
+    c->channel = l;
+    c->sub_index = UINT32_MAX;
+    if (switched_off(r->query, "self")) c->flags |= CONN_NO_SELF;
+    if (wish.publish) c->flags |= CONN_MAY_PUBLISH;
+    if (wish.subscribe && pubsub_subscribe(c, l) == -1) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_close(c, WS_CLOSE_INTERNAL, "out of memory");
+        return;
+    }
+    heartbeat_start(c, left_ms(a));
+}
+
+static void raw_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
+{
+    if (!(c->flags & CONN_MAY_PUBLISH)) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
+        conn_close(c, WS_CLOSE_POLICY, "publishing is not permitted");
+        return;
+    }
+    struct frame *f = conn_message_frame(c->worker->pool, opcode, payload, len);
+    if (pubsub_publish(c->worker, c->channel, f, conn_key(c)) == -1)
+        conn_close(c, WS_CLOSE_TRY_LATER, "out of memory: not published");
+}
+
+const struct conn_handler raw_handler = {.message = raw_message, .closed = let_go};
+
+/* ---- echo ---- */
+
+void echo_open(struct conn *c, const struct http_request *r, const struct auth *a)
+{
+    if (opened(c, r, a, CONN_ECHO)) heartbeat_start(c, left_ms(a));
+}
+
+static void echo_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
+{
+    conn_send(c, opcode, payload, len);
+    conn_pause_if_full(c);
+}
+
+const struct conn_handler echo_handler = {.message = echo_message, .closed = let_go};
+
+/* ---- refusals ---- */
+
+void raw_refuse(struct conn *c, const struct http_request *r, const struct auth *a)
+{
+    struct metrics *m = &c->worker->metrics;
+    metric_add(m, a->verdict == AUTH_EXPIRED ? METRIC_REFUSED_TOKEN_EXPIRED : METRIC_REFUSED_TOKEN, 1);
+    const char *line = a->verdict == AUTH_EXPIRED ? "token expired" : a->why;
+    if (!a->by_subprotocol) {
+        conn_http_error(c, r, 401, line);
+        return;
+    }
+    conn_upgrade(c, r, CONN_RAW, AUTH_SUBPROTOCOL);
+    conn_close(c, 4401, a->verdict == AUTH_EXPIRED ? "token expired" : "invalid token");
+}

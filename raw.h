@@ -1,0 +1,34 @@
+/* raw.h - WebSocket without an envelope: /raw/CHANNEL, where a message is a publication, and /echo.
+ *
+ * Text and binary messages are published to the channel as they are; what anybody publishes arrives as it is. Raw connections have no
+ * offsets: what is published while one is away is not sent to it. What may be published and heard is said by the token's claim roost
+ * alone. Worker only. */
+#ifndef RAW_H
+#define RAW_H
+
+#include "auth.h"
+#include "conn.h"
+
+struct raw_options {
+    size_t channel_max_length;
+    bool any_namespace;               /* --dev: every namespace exists */
+    const char *const *namespaces;    /* names that exist beside none */
+    size_t namespace_count;
+};
+
+/* raw_init keeps o; before workers start. */
+void raw_init(const struct raw_options *o);
+
+/* raw_channel_known: does the part before the first ':' (behind one '$') name a namespace that exists, or is there none? */
+bool raw_channel_known(const char *name, size_t len);
+
+/* raw_open goes on with a handshake whose token is good: upgrades and subscribes, or refuses. encoded: the path behind /raw/. */
+void raw_open(struct conn *c, const struct http_request *r, const struct auth *a, struct http_str encoded);
+void echo_open(struct conn *c, const struct http_request *r, const struct auth *a);
+
+/* raw_refuse answers a bad token: 401 before the upgrade, or, to a browser that sent roost.bearer, 4401 behind it. */
+void raw_refuse(struct conn *c, const struct http_request *r, const struct auth *a);
+
+extern const struct conn_handler raw_handler, echo_handler;
+
+#endif

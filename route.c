@@ -1,0 +1,271 @@
+#include "route.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "api.h"
+#include "dev.h"
+#include "json.h"
+#include "log.h"
+#include "origin.h"
+#include "pubsub.h"
+#include "raw.h"
+#include "web.h"
+
+_Static_assert(JWT_SCRATCH <= 64u * 1024, "a worker's tx is the scratch of a verification");
+
+static struct route_options options;
+
+void route_init(const struct route_options *o)
+{
+    options = *o;
+}
+
+static bool starts_with(struct http_str s, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    return s.len >= n && memcmp(s.p, prefix, n) == 0;
+}
+
+/* ---- opening handshakes ---- */
+
+static void refuse(struct conn *c, const struct http_request *r, enum metric why, int status,
+                   const char *line)
+{
+    metric_add(&c->worker->metrics, why, 1);
+    conn_http_error(c, r, status, line);
+}
+
+/* is_handshake checks what RFC 6455 section 4.2.1 wants of the request. */
+static bool is_handshake(struct conn *c, const struct http_request *r)
+{
+    if (r->method != HTTP_GET) {
+        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 405, "an opening handshake is a GET");
+        return false;
+    }
+    if (!r->upgrade_websocket) {
+        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 426, "this path speaks WebSocket: Upgrade: websocket and Connection: Upgrade are missing");
+        return false;
+    }
+    if (r->minor < 1) {
+        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 400, "an opening handshake needs HTTP/1.1");
+        return false;
+    }
+    if (!r->ws_version.p || !http_str_is(r->ws_version, "13")) {
+        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 426, "Sec-WebSocket-Version must be 13");
+        return false;
+    }
+    if (!r->ws_key.p || !ws_key_ok(r->ws_key.p, r->ws_key.len)) {
+        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 400, "Sec-WebSocket-Key must be 16 bytes in base64");
+        return false;
+    }
+    return true;
+}
+
+static bool is_full(const struct server *s)
+{
+    int64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
+    return options.connection_limit > 0 && open >= options.connection_limit;
+}
+
+static bool has_room(struct conn *c, const struct http_request *r)
+{
+    const struct server *s = c->worker->server;
+    if (atomic_load_explicit(&s->draining, memory_order_relaxed)) {
+        refuse(c, r, METRIC_REFUSED_LIMIT, 503, "this server is shutting down");
+        return false;
+    }
+    if (is_full(s)) {
+        refuse(c, r, METRIC_REFUSED_LIMIT, 503, "the connection limit is reached");
+        return false;
+    }
+    return true;
+}
+
+static bool origin_is_allowed(struct conn *c, const struct http_request *r)
+{
+    if (origin_allowed(options.origins, options.origin_count, r->origin)) return true;
+    log_limited(5, LOG_WARN, "origin refused: allow it with --allowed-origin or client.allowed_origins",
+                LOG_STRN("origin", r->origin.p, r->origin.len));
+    refuse(c, r, METRIC_REFUSED_ORIGIN, 403, "this origin is not allowed: see client.allowed_origins");
+    return false;
+}
+
+static bool authenticate(struct conn *c, const struct http_request *r, struct auth *a)
+{
+    struct worker *w = c->worker;
+    auth_check(&options.auth, r, (int64_t)time(NULL), w->tx, w->tx_size, a);
+    if (a->verdict == AUTH_OK) return true;
+    raw_refuse(c, r, a);
+    return false;
+}
+
+static void open_websocket(struct conn *c, const struct http_request *r)
+{
+    struct auth a;
+    if (!is_handshake(c, r) || !has_room(c, r) || !origin_is_allowed(c, r) ||
+        !authenticate(c, r, &a))
+        return;
+    if (http_str_is(r->path, "/echo")) {
+        echo_open(c, r, &a);
+        return;
+    }
+    const size_t prefix = sizeof "/raw/" - 1;
+    raw_open(c, r, &a, (struct http_str){r->path.p + prefix, r->path.len - prefix});
+}
+
+/* ---- plain HTTP ---- */
+
+static bool is_read(struct conn *c, const struct http_request *r)
+{
+    if (r->method == HTTP_GET || r->method == HTTP_HEAD) return true;
+    conn_http_error(c, r, 405, "use GET");
+    return false;
+}
+
+static void reply_text(struct conn *c, const struct http_request *r, int status, const char *text)
+{
+    struct http_reply reply = {.status = status, .body = text, .len = strlen(text)};
+    conn_http_reply(c, r, &reply);
+}
+
+static void readyz(struct conn *c, const struct http_request *r)
+{
+    const struct server *s = c->worker->server;
+    if (atomic_load_explicit(&s->draining, memory_order_relaxed))
+        conn_http_error(c, r, 503, "draining");
+    else if (is_full(s))
+        conn_http_error(c, r, 503, "the connection limit is reached");
+    else
+        reply_text(c, r, 200, "ok\n");
+}
+
+static void metrics(struct conn *c, const struct http_request *r)
+{
+    const struct server *s = c->worker->server;
+    const struct metrics *all[WORKERS_MAX];
+    struct metrics_process p = {.version = ROOST_VERSION,
+                                .channels = pubsub_channel_count(),
+                                .start_time_s = s->started_s};
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        struct mem_stats m = mem_pool_stats(s->workers[i]->pool);
+        p.memory_used_bytes += m.used_bytes;
+        p.memory_mapped_bytes += m.mapped_bytes;
+        all[i] = &s->workers[i]->metrics;
+    }
+    char *text = mem_alloc(c->worker->pool, METRICS_TEXT_MAX);
+    int64_t len = text ? metrics_render(text, METRICS_TEXT_MAX, all, s->worker_count, &p) : -1;
+    if (len < 0) {
+        conn_http_error(c, r, 503, "out of memory");
+    } else {
+        struct http_reply reply = {.status = 200,
+                                   .content_type = "text/plain; version=0.0.4; charset=utf-8",
+                                   .body = text,
+                                   .len = (size_t)len};
+        conn_http_reply(c, r, &reply);
+    }
+    mem_free(c->worker->pool, text, METRICS_TEXT_MAX);
+}
+
+/* A page of another origin must not get a token by having its own name point here (DNS rebinding). */
+static bool host_is_loopback(struct http_str host)
+{
+    static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (starts_with(host, names[i]) &&
+            (host.len == strlen(names[i]) || host.p[strlen(names[i])] == ':'))
+            return true;
+    return false;
+}
+
+static void dev_token_for_page(struct conn *c, const struct http_request *r)
+{
+    struct http_str channel;
+    char name[DEV_TOKEN_MAX], token[DEV_TOKEN_MAX], json[DEV_TOKEN_MAX + 32];
+    if (!host_is_loopback(r->host)) {
+        conn_http_error(c, r, 403, "open the page as localhost or 127.0.0.1");
+        return;
+    }
+    bool named = http_query_get(r->query, "channel", &channel);
+    int64_t len = named ? http_percent_decode(name, sizeof name, channel) : 0;
+    if (len < 0 || dev_token(options.dev, token, sizeof token, named ? name : NULL, (size_t)len,
+                             (int64_t)time(NULL)) < 0) {
+        conn_http_error(c, r, 400, "?channel=NAME, at most 255 bytes");
+        return;
+    }
+    int n = snprintf(json, sizeof json, "{\"token\":\"%s\"}\n", token);
+    struct http_reply reply = {.status = 200,
+                               .content_type = "application/json",
+                               .headers = "Cache-Control: no-store\r\n",
+                               .body = json,
+                               .len = (size_t)n};
+    conn_http_reply(c, r, &reply);
+}
+
+static const struct web_file *find_page(struct http_str path)
+{
+    for (size_t i = 0; i < web_file_count; i++)
+        if (http_str_is(path, web_files[i].path) ||
+            (http_str_is(path, "/") && strcmp(web_files[i].path, "/index.html") == 0))
+            return &web_files[i];
+    return NULL;
+}
+
+static void page(struct conn *c, const struct http_request *r, const struct web_file *f)
+{
+    struct http_reply reply = {
+        .status = 200,
+        .content_type = f->content_type,
+        .headers = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+                   "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+                   "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
+                   "Referrer-Policy: no-referrer\r\nCache-Control: no-cache\r\n",
+        .body = (const char *)f->data,
+        .len = f->len};
+    conn_http_reply(c, r, &reply);
+}
+
+/* ---- the table of paths ---- */
+
+static bool for_operators(const struct conn *c)
+{
+    return options.dev || c->flags & (CONN_ADMIN | CONN_LOCAL);
+}
+
+static int64_t plain_http(struct conn *c, const struct http_request *r)
+{
+    const struct web_file *f;
+    if (options.health && (http_str_is(r->path, "/healthz") || http_str_is(r->path, "/health"))) {
+        if (is_read(c, r)) reply_text(c, r, 200, "ok\n");
+    } else if (options.health && http_str_is(r->path, "/readyz")) {
+        if (is_read(c, r)) readyz(c, r);
+    } else if (options.metrics && http_str_is(r->path, "/metrics") &&
+               (options.metrics_public || for_operators(c))) {
+        if (is_read(c, r)) metrics(c, r);
+    } else if (options.dev && http_str_is(r->path, "/dev/token")) {
+        if (is_read(c, r)) dev_token_for_page(c, r);
+    } else if (for_operators(c) && (f = find_page(r->path))) {
+        if (is_read(c, r)) page(c, r, f);
+    } else {
+        conn_http_error(c, r, 404, "nothing is served at this path");
+    }
+    return 0;
+}
+
+int64_t route_head(struct conn *c, const struct http_request *r)
+{
+    bool clients = c->flags & CONN_CLIENTS, admin = c->flags & CONN_ADMIN;
+    if (clients && (starts_with(r->path, "/raw/") || (options.echo && http_str_is(r->path, "/echo")))) {
+        open_websocket(c, r);
+        return 0;
+    }
+    if (options.api && starts_with(r->path, "/api/") && (admin || !options.api_on_admin_only))
+        return api_head(c, r);
+    return plain_http(c, r);
+}
+
+void route_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
+{
+    api_request(c, r, body, len); /* the only path that accepts a body */
+}

@@ -1,0 +1,23 @@
+/* route.h - which path means what: struct app's head and request. Worker only. */
+#ifndef ROUTE_H
+#define ROUTE_H
+
+#include "auth.h"
+#include "conn.h"
+
+struct dev_state;
+
+struct route_options {
+    struct auth_options auth;
+    const char *const *origins; /* allowed; origin.h */
+    size_t origin_count;
+    bool echo, metrics, metrics_public, health, api, api_on_admin_only;
+    int64_t connection_limit;    /* WebSocket connections of the process; 0 = what descriptors allow */
+    const struct dev_state *dev; /* NULL unless --dev: then the page gets tokens */
+};
+
+void route_init(const struct route_options *o); /* keeps o's pointers; before workers start */
+int64_t route_head(struct conn *c, const struct http_request *r);
+void route_request(struct conn *c, const struct http_request *r, const char *body, size_t len);
+
+#endif
