@@ -6,6 +6,9 @@
 #ifndef CMD_H
 #define CMD_H
 
+/* cmd_program is how the binary was called: what lines to paste begin with. Set by main. */
+extern const char *cmd_program;
+
 int cmd_serve(int argc, char **argv);
 int cmd_token(int argc, char **argv);
 int cmd_check(int argc, char **argv);

@@ -114,6 +114,7 @@ struct config {
     int64_t connection_limit;          /* whole process; 0 = what descriptors allow */
     int64_t control_frames_per_second; /* of one connection, before it is read no further */
     int64_t channel_max_length;        /* bytes of a name */
+    int64_t channel_limit;             /* channels of the process */
 
     /* channels */
     enum config_slow_policy raw_slow_policy;

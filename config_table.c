@@ -234,6 +234,9 @@ const struct option option_table[] = {
      .help = "Of one client; above it, it is read no further for a while."},
     {"channel.max_length", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_max_length),
      .initial = "255", .min = 1, .max = 255, .help = "Bytes of a channel's name."},
+    {"channel.limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_limit), .initial = "1000000",
+     .min = 1, .max = (int64_t)1 << 40,
+     .help = "Channels that may exist at once; beyond it connections for new ones get 503."},
 
     /* ---- channels ---- */
     {"raw.slow_policy", NULL, NULL, GROUP_CHANNEL, OPTION_CHOICE, FIELD(raw_slow_policy),
@@ -312,7 +315,6 @@ const struct option option_table[] = {
     NAMESPACE_ROWS("channel.without_namespace."),
     {"channel.history_meta_ttl", .kind = OPTION_DURATION, PLANNED},
     {"channel.history_max_size", .kind = OPTION_SIZE, PLANNED},
-    {"channel.limit", .kind = OPTION_INT, PLANNED},
     {"channel.private_prefix", .kind = OPTION_STRING, PLANNED},
     {"channel.namespace_boundary", .kind = OPTION_STRING, PLANNED},
     {"channel.user_boundary", .kind = OPTION_STRING, PLANNED},

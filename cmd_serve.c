@@ -1,0 +1,484 @@
+/* `roost serve`: reads the configuration, wires the modules together, runs the workers, and stops politely. */
+#include "cmd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "config.h"
+#include "conn.h"
+#include "cpus.h"
+#include "dev.h"
+#include "heartbeat.h"
+#include "listen.h"
+#include "log.h"
+#include "pubsub.h"
+#include "raw.h"
+#include "route.h"
+#include "tls.h"
+#include "users.h"
+
+extern char **environ;
+
+const char *cmd_program = "roost";
+
+#define BACKLOG 65535
+#define CONNS_MAX (16u << 20) /* when the descriptor limit is "unlimited" */
+#define DEV_ORIGINS 12
+
+struct serve { /* everything that lives as long as the server */
+    struct config config;
+    struct dev_state dev;
+    struct server server;
+    struct app app;
+    struct worker_ops ops;
+    struct tls_server *tls;
+    const char **origins, **namespaces;
+    char urls[LISTENERS_MAX][CONFIG_URL_MAX];
+    size_t url_count;
+    const char *wss_url, *ws_url; /* of the dev banner */
+    int unix_fds[LISTENERS_MAX];
+    size_t unix_count;
+    int signal_fd;
+};
+
+/* ---- configuration ---- */
+
+static int say(const char *what, const char *why)
+{
+    fprintf(stderr, "roost: %s: %s\n", what, why);
+    return 1;
+}
+
+static void help(bool all)
+{
+    puts("Usage: roost serve [OPTION]...\n\n"
+         "Serves WebSocket connections: /raw/CHANNEL, /echo (with --echo), and POST /api/publish.\n"
+         "SIGTERM closes them politely; a second one ends at once.\n");
+    config_help(stdout, all);
+}
+
+/* load returns -1 to go on, or the exit status. */
+static int load(struct serve *s, int argc, char **argv)
+{
+    struct config_report report = {0};
+    enum config_outcome outcome = config_load(&s->config, argc, argv, environ, &report);
+    if (outcome == CONFIG_LOADED || outcome == CONFIG_WRONG) config_report_print(&report, stderr);
+    config_report_free(&report);
+    switch (outcome) {
+    case CONFIG_LOADED: return -1;
+    case CONFIG_WRONG: return 2;
+    case CONFIG_HELP:
+    case CONFIG_HELP_ALL: help(outcome == CONFIG_HELP_ALL); return 0;
+    }
+    return 2;
+}
+
+static void add_url(struct config_urls *urls, const char *text)
+{
+    struct config_url *bigger = realloc(urls->items, (urls->count + 1) * sizeof *bigger);
+    if (!bigger) abort(); /* at start, a few bytes */
+    urls->items = bigger;
+    if (!config_parse_url(&urls->items[urls->count], text)) urls->count++;
+}
+
+/* prepare_dev fills in what --dev makes by itself. */
+static int prepare_dev(struct serve *s)
+{
+    struct config *c = &s->config;
+    char err[512];
+    if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1) return say("--dev", err);
+    if (!c->token_secret.len)
+        config_secret_set(&c->token_secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
+    if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
+    if (!*c->tls_cert_file) config_string_set(&c->tls_cert_file, s->dev.cert_file);
+    if (!*c->tls_key_file) config_string_set(&c->tls_key_file, s->dev.key_file);
+    if (!c->listen.count) {
+        add_url(&c->listen, "wss://127.0.0.1:8443");
+        add_url(&c->listen, "ws://127.0.0.1:8080");
+    }
+    return -1;
+}
+
+static enum slow_policy policy_of(enum config_slow_policy p)
+{
+    switch (p) {
+    case CONFIG_SLOW_CLOSE: return SLOW_CLOSE;
+    case CONFIG_SLOW_DROP_OLDEST: return SLOW_DROP_OLDEST;
+    case CONFIG_SLOW_KEEP_LATEST: return SLOW_KEEP_LATEST;
+    }
+    return SLOW_CLOSE;
+}
+
+/* ---- wiring ---- */
+
+static void ended(struct conn *c)
+{
+    static const char *const protocols[] = {[CONN_ECHO] = "echo", [CONN_RAW] = "raw"};
+    struct worker *w = c->worker;
+    char peer[CONN_PEER_TEXT];
+    enum log_level level = c->user ? LOG_INFO : LOG_DEBUG; /* never upgraded: a peer's matter */
+    int64_t life_ms = (int64_t)(worker_tick(w) - c->opened) * WORKER_TICK_MS;
+    log_event(level, "conn closed", LOG_U64("conn", c->id),
+              LOG_STR("peer", conn_peer_text(c, peer)),
+              LOG_STR("proto", c->user ? protocols[c->protocol] : "http"),
+              LOG_STRN("user", c->user ? c->user->name : "", c->user ? c->user->len : 0),
+              LOG_U64("code", c->close_code), LOG_U64("in", c->messages_in),
+              LOG_U64("out", c->messages_out), LOG_U64("bytes_in", c->bytes_in),
+              LOG_U64("bytes_out", c->bytes_out), LOG_I64("ms", life_ms));
+    users_release(w, c->user);
+    c->user = NULL;
+}
+
+static void wire_app(struct serve *s)
+{
+    const struct config *c = &s->config;
+    s->app = (struct app){
+        .conn = {.reads_per_turn = c->worker_reads_per_turn,
+                 .handshakes_per_turn = c->worker_handshakes_per_turn,
+                 .handshake_timeout_ms = c->handshake_timeout_ms,
+                 .http_idle_timeout_ms = c->http_idle_timeout_ms,
+                 .close_timeout_ms = c->close_timeout_ms,
+                 .max_message_bytes = c->max_message_bytes,
+                 .queue_max_bytes = c->queue_max_bytes,
+                 .unauthenticated_max_bytes = c->unauthenticated_max_bytes,
+                 .tls_max_handshakes = c->tls_max_handshakes,
+                 .control_frames_per_second = c->control_frames_per_second},
+        .head = route_head,
+        .request = route_request,
+        .heartbeat = heartbeat_fired,
+        .ended = ended,
+        .handlers = {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler},
+    };
+    s->ops = conn_worker_ops;
+    s->ops.posts = pubsub_posts;
+    s->ops.pending = pubsub_pending;
+}
+
+static void fill_rules(struct jwt_rules *r, const struct config *c)
+{
+    struct jwt_key *k = r->keys;
+    for (size_t i = 0; i < c->token_keys.count && i < JWT_KEYS_MAX - 2; i++)
+        *k++ = (struct jwt_key){.secret = c->token_keys.items[i].secret.bytes,
+                                .secret_len = c->token_keys.items[i].secret.len,
+                                .kid = c->token_keys.items[i].kid};
+    if (c->token_secret.len)
+        *k++ = (struct jwt_key){.secret = c->token_secret.bytes, .secret_len = c->token_secret.len};
+    if (c->token_previous.len)
+        *k++ = (struct jwt_key){.secret = c->token_previous.bytes,
+                                .secret_len = c->token_previous.len,
+                                .until_s = c->token_previous_until_s};
+    r->key_count = (size_t)(k - r->keys);
+    r->audience = *c->token_audience ? c->token_audience : NULL;
+    r->issuer = *c->token_issuer ? c->token_issuer : NULL;
+    r->user_id_claim = *c->token_user_id_claim ? c->token_user_id_claim : NULL;
+    r->leeway_s = c->token_leeway_ms / 1000;
+}
+
+/* collect_origins: the configured ones, and with --dev those of pages on this machine. */
+static size_t collect_origins(struct serve *s)
+{
+    static const char *const local[] = {
+        "http://localhost",   "http://localhost:*",  "https://localhost",   "https://localhost:*",
+        "http://127.0.0.1",   "http://127.0.0.1:*",  "https://127.0.0.1",   "https://127.0.0.1:*",
+        "http://[[]::1[]]:*", "https://[[]::1[]]:*", "http://[[]::1[]]",    "https://[[]::1[]]"};
+    const struct config_strings *from = &s->config.allowed_origins;
+    s->origins = calloc(from->count + DEV_ORIGINS, sizeof *s->origins);
+    if (!s->origins) abort();
+    size_t n = 0;
+    for (size_t i = 0; i < from->count; i++) s->origins[n++] = from->items[i];
+    for (size_t i = 0; s->config.dev && i < sizeof local / sizeof *local; i++)
+        s->origins[n++] = local[i];
+    return n;
+}
+
+static void wire_formats(struct serve *s)
+{
+    const struct config *c = &s->config;
+    s->namespaces = calloc(c->namespaces.count + 1, sizeof *s->namespaces);
+    if (!s->namespaces) abort();
+    for (size_t i = 0; i < c->namespaces.count; i++) s->namespaces[i] = c->namespaces.items[i].name;
+    raw_init(&(struct raw_options){.channel_max_length = (size_t)c->channel_max_length,
+                                   .any_namespace = c->dev,
+                                   .namespaces = s->namespaces,
+                                   .namespace_count = c->namespaces.count});
+    api_init(&(struct api_options){.key = c->api_key.len ? c->api_key.bytes : NULL,
+                                   .key_len = c->api_key.len,
+                                   .insecure = c->api_insecure,
+                                   .max_body_bytes = c->api_max_body_bytes,
+                                   .channel_max_length = (size_t)c->channel_max_length});
+    struct route_options r = {.auth = {.anonymous = c->anonymous,
+                                       .insecure = c->insecure,
+                                       .no_anonymous_tokens = c->no_anonymous_tokens,
+                                       .token_query = c->token_query},
+                              .origin_count = collect_origins(s),
+                              .echo = c->echo,
+                              .metrics = c->metrics,
+                              .metrics_public = c->metrics_public,
+                              .health = c->health,
+                              .api = !c->api_disabled,
+                              .api_on_admin_only = c->admin_listen.count > 0,
+                              .connection_limit = c->connection_limit,
+                              .dev = c->dev ? &s->dev : NULL};
+    r.origins = s->origins;
+    fill_rules(&r.auth.rules, c);
+    route_init(&r);
+    heartbeat_init(&(struct heartbeat_options){.ping_interval_ms = c->ping_interval_ms,
+                                               .pong_timeout_ms = c->pong_timeout_ms,
+                                               .max_age_ms = c->connection_max_age_ms,
+                                               .expired_close_delay_ms = c->expired_close_delay_ms});
+}
+
+/* ---- workers and listeners ---- */
+
+static uint32_t raise_descriptor_limit(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) == -1) return 1024;
+    r.rlim_cur = r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r) == -1) getrlimit(RLIMIT_NOFILE, &r);
+    return r.rlim_cur > CONNS_MAX ? CONNS_MAX : (uint32_t)r.rlim_cur;
+}
+
+static int make_workers(struct serve *s)
+{
+    const struct config *c = &s->config;
+    struct server *v = &s->server;
+    unsigned want = c->workers ? (unsigned)c->workers : cpus_usable();
+    if (want > WORKERS_MAX) want = WORKERS_MAX;
+    v->options = (struct worker_options){.accepts_per_turn = c->worker_accepts_per_turn,
+                                         .receive_buffer_bytes = c->worker_receive_buffer_bytes,
+                                         .mailbox_max_bytes = (uint64_t)c->worker_mailbox_max_bytes};
+    v->ops = &s->ops;
+    v->app = &s->app;
+    v->conns_max = raise_descriptor_limit();
+    v->started_s = (int64_t)time(NULL);
+    struct pubsub_options bus = {.slice = (uint32_t)c->worker_fanout_slice,
+                                 .channels_max = c->channel_limit,
+                                 .policy = policy_of(c->raw_slow_policy)};
+    if (pubsub_open(&bus, want) == -1) return say("channels", strerror(errno));
+    for (unsigned i = 0; i < want; i++) {
+        struct worker *w = worker_new(v, i);
+        if (!w || users_open(w) == -1 || pubsub_worker_open(w) == -1)
+            return say("worker", strerror(errno));
+        v->workers[v->worker_count++] = w;
+    }
+    return -1;
+}
+
+static int cannot_listen(const struct config_url *u)
+{
+    char text[CONFIG_URL_MAX];
+    int e = errno;
+    fprintf(stderr, "roost: cannot listen on %s: %s%s\n", config_url_format(text, u), strerror(e),
+            e == EADDRINUSE ? " (another process has the port: stop it or choose another --listen)"
+            : e == EACCES   ? " (ports below 1024 need CAP_NET_BIND_SERVICE)"
+                            : "");
+    return 1;
+}
+
+/* listen_on opens u on every worker. */
+static int listen_on(struct serve *s, struct config_url u, bool admin)
+{
+    struct listen_options o = {.backlog = BACKLOG,
+                               .user_timeout_ms = s->config.ping_interval_ms + s->config.pong_timeout_ms};
+    struct listener l = {.admin = admin,
+                         .clients = !admin,
+                         .local = u.loopback,
+                         .tls = u.scheme == CONFIG_WSS ? s->tls : NULL};
+    for (unsigned i = 0; i < s->server.worker_count; i++) {
+        if (u.scheme != CONFIG_UNIX) {
+            l.fd = listen_tcp(u.host, u.ipv6, &u.port, &o);
+        } else if (i == 0) {
+            l.shared = true;
+            l.fd = listen_unix(u.path, &o);
+            if (l.fd != -1) s->unix_fds[s->unix_count++] = l.fd;
+        }
+        if (l.fd == -1 || worker_listen(s->server.workers[i], &l) == -1) return cannot_listen(&u);
+    }
+    char *text = config_url_format(s->urls[s->url_count++], &u);
+    if (u.scheme == CONFIG_WSS && !s->wss_url && !admin) s->wss_url = text;
+    if (u.scheme == CONFIG_WS && !s->ws_url && !admin) s->ws_url = text;
+    if (u.scheme == CONFIG_WS && !u.loopback)
+        log_event(LOG_WARN, "listener without TLS is reachable from outside", LOG_STR("url", text));
+    return -1;
+}
+
+static bool wants_tls(const struct config_urls *urls)
+{
+    for (size_t i = 0; i < urls->count; i++)
+        if (urls->items[i].scheme == CONFIG_WSS) return true;
+    return false;
+}
+
+static int open_listeners(struct serve *s)
+{
+    const struct config *c = &s->config;
+    if (c->listen.count + c->admin_listen.count > LISTENERS_MAX)
+        return say("--listen", "too many listeners, 32 at most");
+    if (wants_tls(&c->listen) || wants_tls(&c->admin_listen)) {
+        char err[512];
+        s->tls = tls_server_new(c->tls_cert_file, c->tls_key_file, err, sizeof err);
+        if (!s->tls) return say("TLS", err);
+    }
+    for (size_t i = 0; i < c->listen.count; i++) {
+        int status = listen_on(s, c->listen.items[i], false);
+        if (status != -1) return status;
+    }
+    for (size_t i = 0; i < c->admin_listen.count; i++) {
+        int status = listen_on(s, c->admin_listen.items[i], true);
+        if (status != -1) return status;
+    }
+    return -1;
+}
+
+/* ---- running ---- */
+
+static int open_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); /* workers inherit it */
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static const char *write_pid(const char *path)
+{
+    if (!*path) return NULL;
+    FILE *f = fopen(path, "we");
+    if (!f) return strerror(errno);
+    fprintf(f, "%ld\n", (long)getpid());
+    return fclose(f) == 0 ? NULL : strerror(errno);
+}
+
+static void stop_workers(struct serve *s, enum worker_stop how)
+{
+    for (unsigned i = 0; i < s->server.worker_count; i++) worker_stop(s->server.workers[i], how);
+}
+
+static int64_t open_conns(const struct serve *s)
+{
+    return atomic_load_explicit(&s->server.connections, memory_order_relaxed);
+}
+
+/* wait_for waits for a signal (returns true) or until running workers are no more or timeout_ms has passed (false). */
+static bool wait_for(struct serve *s, int64_t timeout_ms)
+{
+    int64_t until = timeout_ms < 0 ? INT64_MAX : clock_us() / 1000 + timeout_ms;
+    for (;;) {
+        int64_t left = until - clock_us() / 1000;
+        if (left <= 0) return false;
+        struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN},
+                              {.fd = s->server.done_fd, .events = POLLIN}};
+        poll(p, 2, left > 60000 ? 60000 : (int)left);
+        struct signalfd_siginfo info;
+        if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) return true;
+        if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
+    }
+}
+
+static void drain(struct serve *s)
+{
+    log_event(LOG_INFO, "stopping", LOG_I64("connections", open_conns(s)),
+              LOG_I64("timeout_ms", s->config.shutdown_timeout_ms));
+    atomic_store_explicit(&s->server.draining, true, memory_order_relaxed);
+    stop_workers(s, WORKER_DRAINS);
+    if (wait_for(s, s->config.shutdown_timeout_ms))
+        log_event(LOG_WARN, "second signal: ending at once", LOG_I64("connections", open_conns(s)));
+    stop_workers(s, WORKER_ENDS);
+}
+
+static int run(struct serve *s)
+{
+    struct server *v = &s->server;
+    for (unsigned i = 0; i < v->worker_count; i++) {
+        if (worker_start(v->workers[i]) == -1) {
+            int e = errno;
+            while (i-- > 0) {
+                worker_stop(v->workers[i], WORKER_ENDS);
+                worker_join(v->workers[i]);
+            }
+            return say("worker", strerror(e));
+        }
+    }
+    for (size_t i = 0; i < s->url_count; i++)
+        log_event(LOG_INFO, "listening", LOG_STR("url", s->urls[i]));
+    log_event(LOG_INFO, "ready", LOG_STR("version", ROOST_VERSION),
+              LOG_STR("tls", tls_library_version()), LOG_U64("workers", v->worker_count),
+              LOG_U64("descriptors", v->conns_max));
+    if (s->config.dev)
+        dev_banner(stdout, &s->dev, cmd_program, s->wss_url ? s->wss_url : s->ws_url,
+                   s->ws_url ? s->ws_url : s->wss_url);
+    fflush(stdout);
+    wait_for(s, -1);
+    drain(s);
+    for (unsigned i = 0; i < v->worker_count; i++) worker_join(v->workers[i]);
+    log_event(LOG_INFO, "stopped");
+    return 0;
+}
+
+static void clean_up(struct serve *s)
+{
+    struct server *v = &s->server;
+    for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
+    for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
+    for (unsigned i = 0; i < v->worker_count; i++) worker_delete(v->workers[i]);
+    for (size_t i = 0; i < s->unix_count; i++) close(s->unix_fds[i]);
+    for (size_t i = 0; i < s->config.listen.count; i++)
+        if (s->config.listen.items[i].scheme == CONFIG_UNIX && s->unix_count)
+            unlink(s->config.listen.items[i].path);
+    pubsub_close();
+    tls_server_delete(s->tls);
+    if (s->signal_fd != -1) close(s->signal_fd);
+    if (v->done_fd != -1) close(v->done_fd);
+    if (*s->config.pid_file) unlink(s->config.pid_file);
+    free(s->origins);
+    free(s->namespaces);
+    dev_state_wipe(&s->dev);
+    config_free(&s->config);
+    log_close();
+}
+
+static int serve(struct serve *s)
+{
+    int status = -1;
+    const struct config *c = &s->config;
+    if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
+        return say(c->log_file, strerror(errno));
+    if (c->dev && (status = prepare_dev(s)) != -1) return status;
+    const char *why = write_pid(c->pid_file);
+    if (why) return say(c->pid_file, why);
+    s->signal_fd = open_signals();
+    s->server.done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (s->signal_fd == -1 || s->server.done_fd == -1) return say("signals", strerror(errno));
+    wire_app(s);
+    wire_formats(s);
+    if ((status = make_workers(s)) != -1) return status;
+    if ((status = open_listeners(s)) != -1) return status;
+    return run(s);
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct serve *s = calloc(1, sizeof *s);
+    if (!s) return say("serve", strerror(errno));
+    s->signal_fd = s->server.done_fd = -1;
+    int status = load(s, argc, argv);
+    if (status == -1) status = serve(s);
+    clean_up(s);
+    free(s);
+    return status;
+}

@@ -1,0 +1,45 @@
+/* main: the subcommand's name decides. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "tls.h"
+
+static const struct {
+    const char *name, *help;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"serve", "the server; `roost serve --dev` to try it on this machine", cmd_serve},
+    {"sub", "prints what is published to channels", cmd_sub},
+    {"pub", "publishes lines of standard input to a channel", cmd_pub},
+    {"token", "makes and inspects HS256 tokens", cmd_token},
+    {"check", "validates a configuration and prints the effective one", cmd_check},
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+static int usage(FILE *to)
+{
+    fprintf(to, "roost %s: a WebSocket server\n\nUsage: roost COMMAND [OPTION]...\n\n",
+            ROOST_VERSION);
+    for (size_t i = 0; i < COMMANDS; i++)
+        fprintf(to, "  %-7s %s\n", commands[i].name, commands[i].help);
+    fputs("\n`roost COMMAND --help` says more.\n", to);
+    return to == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return usage(stderr);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0)
+        return usage(stdout);
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("roost %s (%s)\n", ROOST_VERSION, tls_library_version());
+        return 0;
+    }
+    cmd_program = argv[0];
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "roost: no command \"%s\"\n", argv[1]);
+    return usage(stderr);
+}
