@@ -36,7 +36,7 @@ test('roost token: make, show, use', async () => {
   assert.deepEqual(claims.roost, { pub: ['chat:*'], sub: ['chat:*'] });
   const shown = await run(['token', 'show', made], { env });
   assert.match(shown.out, /alice/);
-  const server = await serve();
+  const server = await serve(['--channel.namespaces', JSON.stringify([{ name: 'chat' }])]);
   const client = await connect(server, '/raw/chat:1', { token: made });
   await client.echo('made here');
   assert.equal((await run(['token', 'show', token({}, { secret: 'another-secret-of-enough-length-012345' })], { env, code: null })).code, 1);

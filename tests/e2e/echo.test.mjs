@@ -17,7 +17,7 @@ test('text and binary of every length form', async () => {
     client.send(bytes);
     assert.ok(bytes.equals(await client.next()), `${n} bytes`);
   }
-  assert.deepEqual(await client.end(4000, 'wiedersehen'), { code: 4000, reason: 'wiedersehen' });
+  assert.equal((await client.end(4000, 'wiedersehen')).code, 4000);
 });
 
 test('messages in flight come back in order', async () => {

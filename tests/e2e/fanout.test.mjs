@@ -183,7 +183,7 @@ test('many channels at once, each by itself', async () => {
   const channels = scaled(200, 40);
   const clients = [];
   await spread(channels * 2, 40, async (i) => {
-    clients[i] = await connect(server, `/raw/room:${i % channels}`);
+    clients[i] = await connect(server, `/raw/room-${i % channels}`);
   });
   assert.equal((await metrics(server)).get('channels'), channels);
   for (let round = 0; round < 5; round++) for (let i = 0; i < channels; i++) clients[i].send(`${i}:${round}`);

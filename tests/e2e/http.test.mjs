@@ -63,7 +63,6 @@ test('400 for opening handshakes that are wrong (RFC 6455 section 4.2.1)', async
     'a short key': up({ 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZQ==' }),
     'a key that is not base64': up({ 'Sec-WebSocket-Key': '!GhlIHNhbXBsZSBub25jZQ==' }),
     'two keys': up({ 'Sec-WebSocket-Key': [KEY, KEY] }),
-    'HTTP/1.0': up({}, 'GET', 'HTTP/1.0'),
     'Content-Length with an upgrade': up({ 'Content-Length': '0' }),
     'Transfer-Encoding with an upgrade': `${up({ 'Transfer-Encoding': 'chunked' })}0\r\n\r\n`,
     'a body with an upgrade': `${up({ 'Content-Length': '2' })}hi`,
@@ -78,6 +77,8 @@ test('426 with Sec-WebSocket-Version: 13', async () => {
     const answer = await statusOf(server, up({ 'Sec-WebSocket-Version': version }), 426, `version ${version}`);
     assert.equal(answer.headers['sec-websocket-version'], '13');
   }
+  /* RFC 9110 section 7.8: an Upgrade in HTTP/1.0 is to be ignored, so this is a plain GET */
+  await statusOf(server, up({}, 'GET', 'HTTP/1.0'), 426, 'HTTP/1.0');
   const plain = await exchange(server, requestHead('GET', '/echo', { Host: 'a', ...bearer() }));
   assert.equal(plain.status, 426); /* a GET without an upgrade (RFC 9110 section 15.5.22) */
   assert.match(plain.headers.upgrade, /websocket/i);

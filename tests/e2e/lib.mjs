@@ -579,11 +579,11 @@ export async function connect(server, target = '/echo', options = {}) {
 
 /* refused opens target and expects an HTTP status instead of the upgrade: {status, headers, body}. */
 export async function refused(server, target, options = {}) {
-  const { token: t = token(), headers = {}, ...rest } = options;
+  const { token: t = token(), headers = {}, what = target, ...rest } = options;
   const raw = await Raw.connect(server, rest);
   raw.write(upgradeHead(target, { ...(t === null ? {} : bearer(t)), ...headers }));
   const answer = await raw.response();
-  assert.notEqual(answer.status, 101, 'was upgraded');
+  assert.notEqual(answer.status, 101, `was upgraded: ${what}`);
   oneLine(answer);
   raw.socket.destroy();
   return answer;

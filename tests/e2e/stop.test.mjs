@@ -1,7 +1,7 @@
-/* SIGTERM closes politely, within a deadline; a second signal ends at once; SIGHUP changes nothing for those who are there. */
+/* SIGTERM closes politely, within a deadline; a second signal ends at once */
 import {
-  assert, serve, connect, upgraded, test, done, within, patience, frame, OP, Raw, requestHead, launch, spread, scaled, certificate,
-  refused, fresh, SECRET, API_KEY, fs, path, temporary, token, request,
+  assert, serve, connect, upgraded, test, done, within, patience, frame, OP, Raw, requestHead, launch, spread, scaled,
+  fresh, SECRET, API_KEY,
 } from './lib.mjs';
 import net from 'node:net';
 
@@ -109,26 +109,6 @@ test('HTTP requests under way are answered, idle keep-alive connections end', as
   await idle.over();
   idle.end();
   await over(server, 10000);
-});
-
-test('SIGHUP: new secret and certificate for newcomers, those who are there stay', async () => {
-  const dir = temporary();
-  const secret = path.join(dir, 'secret');
-  fs.writeFileSync(secret, `${SECRET}\n`);
-  const server = await serve(['--echo', '--token-secret-file', secret], { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: '' } });
-  const old = await connect(server);
-  const fresher = 'a-fresh-secret-that-is-long-enough-0123';
-  fs.writeFileSync(secret, `${fresher}\n`);
-  server.child.kill('SIGHUP');
-  await server.logged(/reload/i);
-  await old.echo('not cut off');
-  assert.equal((await refused(server, '/echo')).status, 401);
-  await fresh(server, '/raw/fresh', { token: token({}, { secret: fresher }) });
-  fs.writeFileSync(secret, 'short\n');
-  server.child.kill('SIGHUP');
-  await server.logged(/level=(error|warn).*/);
-  await fresh(server, '/raw/fresh', { token: token({}, { secret: fresher }) }); /* a bad file changes nothing */
-  await old.echo('still not');
 });
 
 test('a port that is taken: one line that says so, exit 1', async () => {
