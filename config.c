@@ -218,6 +218,12 @@ static void add_flag(struct flags *f, const struct option *o, const char *name, 
     snprintf(flag->place, sizeof flag->place, "--%.*s", (int)len, name);
 }
 
+/* --echo and --echo=false are the usual forms; --echo false can mean nothing else either. */
+static bool is_truth(const char *argument)
+{
+    return strcmp(argument, "true") == 0 || strcmp(argument, "false") == 0;
+}
+
 static void parse_flags(struct loader *l, struct flags *f, int argc, char *const *argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -237,7 +243,7 @@ static void parse_flags(struct loader *l, struct flags *f, int argc, char *const
         } else if (name[len] == '=') {
             add_flag(f, o, name, len, name + len + 1);
         } else if (o->kind == OPTION_BOOL) {
-            add_flag(f, o, name, len, "true");
+            add_flag(f, o, name, len, i + 1 < argc && is_truth(argv[i + 1]) ? argv[++i] : "true");
         } else if (i + 1 < argc) {
             add_flag(f, o, name, len, argv[++i]);
         } else {

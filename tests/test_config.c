@@ -145,10 +145,10 @@ static void layers(void **state)
                            "ROOST_SERVICE_HOST=10.0.0.1",
                            "ROOST_TOKEN=abc",
                            NULL};
-    struct load l =
-        load(file, environment,
-             FLAGS("--workers=4", "--listen", "ws://127.0.0.1:2", "--listen", "unix:/tmp/x",
-                   "--echo", "--client.insecure=no", "--max-message", "64MiB"));
+    struct load l = load(file, environment,
+                         FLAGS("--workers=4", "--listen", "ws://127.0.0.1:2", "--listen",
+                               "unix:/tmp/x", "--echo", "--client.insecure=no", "--token-query",
+                               "true", "--max-message", "64MiB"));
     if (l.outcome != CONFIG_LOADED)
         fail_msg("%s", l.text);
     assert_string_equal(l.text, "");
@@ -164,6 +164,7 @@ static void layers(void **state)
     assert_true(l.c.echo);
     assert_true(l.c.anonymous);
     assert_false(l.c.insecure);
+    assert_true(l.c.token_query);
     assert_false(l.c.metrics);
     assert_int_equal(l.c.log_level, LOG_DEBUG);
     assert_int_equal(l.c.raw_slow_policy, CONFIG_SLOW_KEEP_LATEST);
