@@ -39,9 +39,13 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
-echo "deps: apt installs$needed$optional (one to three minutes)"
+echo "deps: apt installs$needed$optional (one to five minutes)"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -q -o DPkg::Lock::Timeout=600
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { "$@" > "$log" 2>&1 < /dev/null || { cat "$log"; echo "deps: $* failed" >&2; exit 1; }; }
+
+apt apt-get update -q -o DPkg::Lock::Timeout=600
 for name in $optional; do
     if apt-cache show "$name" >/dev/null 2>&1; then
         needed="$needed $name"
@@ -50,4 +54,4 @@ for name in $optional; do
     fi
 done
 # shellcheck disable=SC2086 # words
-test -z "$needed" || $install -o DPkg::Lock::Timeout=600 $needed
+test -z "$needed" || apt $install -o DPkg::Lock::Timeout=600 $needed

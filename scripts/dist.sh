@@ -19,7 +19,8 @@ if readelf -lW "$work/$name/roost" | grep -q INTERP; then
     echo "dist: $binary is not static" >&2
     exit 1
 fi
-cp LICENSE NOTICE README.md docs/roost.8 contrib/roost.service "$work/$name/"
+# shellcheck disable=SC2046
+cp LICENSE NOTICE $(ls README.md CHANGELOG.md 2>/dev/null) docs/roost.8 contrib/roost.service "$work/$name/"
 mkdir "$work/$name/licenses" # that NOTICE speaks of; every Debian and Ubuntu has them here
 cp -L /usr/share/common-licenses/Apache-2.0 /usr/share/common-licenses/LGPL-2.1 "$work/$name/licenses/"
 chmod 755 "$work/$name" "$work/$name/roost"
