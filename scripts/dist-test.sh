@@ -2,9 +2,9 @@
 # dist-test.sh - `make dist`, then: unpacked into an empty root, does `./roost serve --dev` serve there,
 # with nothing installed? Asked by chroot as root, by a user namespace else; ends with 77 (a SKIP) if
 # neither may be used here.
-set -eu
+set -euo pipefail
 cd "$(dirname "$0")/.."
-make dist
+make dist | grep -v "is up to date"
 tarball=$(ls -t roost-*-linux-"$(uname -m)".tar.gz | head -n 1)
 work=$(mktemp -d)
 server=
@@ -28,7 +28,7 @@ fail() { cat "$work/out" "$work/log" 2>/dev/null; echo "  FAIL  $1"; echo "dist:
 "${into[@]}" /roost --version > "$work/out" 2>&1 || fail "roost --version"
 ok "$(head -n 1 "$work/out")"
 
-env -i "${into[@]}" /roost serve --dev --listen ws://127.0.0.1:0 --listen wss://127.0.0.1:0 > "$work/out" 2> "$work/log" &
+env -i PATH="$PATH" "${into[@]}" /roost serve --dev --listen ws://127.0.0.1:0 --listen wss://127.0.0.1:0 > "$work/out" 2> "$work/log" &
 server=$!
 for _ in $(seq 200); do
     grep -q 'msg=ready' "$work/log" && break
