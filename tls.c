@@ -83,7 +83,7 @@ static void give_back(struct tls *t, size_t *used, size_t *out_len)
  * peer is gone or knows. */
 static uint8_t alert_for(const struct tls *t, int error)
 {
-    enum { MAX_CIPHERTEXT = 16384 + 256 }; /* RFC 8446 5.2 */
+    enum { MAX_CIPHERTEXT = 16384 + 256 };       /* RFC 8446 5.2 */
     const unsigned char *length = t->ssl.in_len; /* of the record at hand, in its header */
 
     if (length && (length[0] << 8 | length[1]) > MAX_CIPHERTEXT &&
@@ -91,55 +91,53 @@ static uint8_t alert_for(const struct tls *t, int error)
         return MBEDTLS_SSL_ALERT_MSG_RECORD_OVERFLOW;
     switch (error) {
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
-    case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY:
-        return 0;
+    case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY: return 0;
     case MBEDTLS_ERR_SSL_INVALID_RECORD:
-    case MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE:
-        return MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE;
-    case MBEDTLS_ERR_SSL_INVALID_MAC:
-        return MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC;
-    case MBEDTLS_ERR_SSL_DECODE_ERROR:
-        return MBEDTLS_SSL_ALERT_MSG_DECODE_ERROR;
-    case MBEDTLS_ERR_SSL_ILLEGAL_PARAMETER:
-        return MBEDTLS_SSL_ALERT_MSG_ILLEGAL_PARAMETER;
-    case MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION:
-        return MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION;
-    case MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE:
-        return MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE;
+    case MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE: return MBEDTLS_SSL_ALERT_MSG_UNEXPECTED_MESSAGE;
+    case MBEDTLS_ERR_SSL_INVALID_MAC: return MBEDTLS_SSL_ALERT_MSG_BAD_RECORD_MAC;
+    case MBEDTLS_ERR_SSL_DECODE_ERROR: return MBEDTLS_SSL_ALERT_MSG_DECODE_ERROR;
+    case MBEDTLS_ERR_SSL_ILLEGAL_PARAMETER: return MBEDTLS_SSL_ALERT_MSG_ILLEGAL_PARAMETER;
+    case MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION: return MBEDTLS_SSL_ALERT_MSG_PROTOCOL_VERSION;
+    case MBEDTLS_ERR_SSL_HANDSHAKE_FAILURE: return MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE;
     case MBEDTLS_ERR_SSL_NO_APPLICATION_PROTOCOL:
         return MBEDTLS_SSL_ALERT_MSG_NO_APPLICATION_PROTOCOL;
-    default:
-        return MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR;
+    default: return MBEDTLS_SSL_ALERT_MSG_INTERNAL_ERROR;
     }
 }
 
-static const char *alert_text(int description)
+static const char *alert_text(int description) /* RFC 8446 section 6 */
 {
-    switch (description) {
-    case 10: return "the peer says: unexpected_message";
-    case 20: return "the peer says: bad_record_mac";
-    case 22: return "the peer says: record_overflow";
-    case 40: return "the peer says: handshake_failure (no common cipher suite, group or signature)";
-    case 42: return "the peer says: bad_certificate";
-    case 43: return "the peer says: unsupported_certificate";
-    case 44: return "the peer says: certificate_revoked";
-    case 45: return "the peer says: certificate_expired";
-    case 46: return "the peer says: certificate_unknown";
-    case 47: return "the peer says: illegal_parameter";
-    case 48: return "the peer says: unknown_ca";
-    case 49: return "the peer says: access_denied";
-    case 50: return "the peer says: decode_error";
-    case 51: return "the peer says: decrypt_error";
-    case 70: return "the peer says: protocol_version";
-    case 71: return "the peer says: insufficient_security";
-    case 80: return "the peer says: internal_error";
-    case 90: return "the peer says: user_canceled";
-    case 109: return "the peer says: missing_extension";
-    case 112: return "the peer says: unrecognized_name";
-    case 116: return "the peer says: certificate_required";
-    case 120: return "the peer says: no_application_protocol";
-    default: return "the peer sent a fatal alert";
-    }
+    static const struct {
+        int description;
+        const char *text;
+    } says[] = {
+        {10, "the peer says: unexpected_message"},
+        {20, "the peer says: bad_record_mac"},
+        {22, "the peer says: record_overflow"},
+        {40, "the peer says: handshake_failure (no common cipher suite, group or signature)"},
+        {42, "the peer says: bad_certificate"},
+        {43, "the peer says: unsupported_certificate"},
+        {44, "the peer says: certificate_revoked"},
+        {45, "the peer says: certificate_expired"},
+        {46, "the peer says: certificate_unknown"},
+        {47, "the peer says: illegal_parameter"},
+        {48, "the peer says: unknown_ca"},
+        {49, "the peer says: access_denied"},
+        {50, "the peer says: decode_error"},
+        {51, "the peer says: decrypt_error"},
+        {70, "the peer says: protocol_version"},
+        {71, "the peer says: insufficient_security"},
+        {80, "the peer says: internal_error"},
+        {90, "the peer says: user_canceled"},
+        {109, "the peer says: missing_extension"},
+        {112, "the peer says: unrecognized_name"},
+        {116, "the peer says: certificate_required"},
+        {120, "the peer says: no_application_protocol"},
+    };
+
+    for (size_t i = 0; i < sizeof says / sizeof says[0]; i++)
+        if (says[i].description == description) return says[i].text;
+    return "the peer sent a fatal alert";
 }
 
 static const char *refusal_text(uint32_t flags) /* why a certificate was not accepted */
@@ -184,10 +182,8 @@ static const char *explain(const struct tls *t, int error)
         return t->ssl.in_msg ? alert_text(t->ssl.in_msg[1]) : alert_text(-1);
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return refusal_text(mbedtls_ssl_get_verify_result(&t->ssl));
-    case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY:
-        return "the peer closed during the handshake";
-    default:
-        return tls_text(error);
+    case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY: return "the peer closed during the handshake";
+    default: return tls_text(error);
     }
 }
 

@@ -40,46 +40,46 @@ void tls_client_delete(struct tls_client *c); /* no session may be left; c may b
 void tls_client_set_version(struct tls_client *c, int minor);
 
 /* tls_client_keep_sessions says whether the newest ticket is kept and offered at the next
- * tls_connect to the same host (on at first). Switching it off forgets the one that is kept. A ticket
- * pins the version: so those of 1.2 are kept only by a client that was set to 1.2; and if a server
- * has lost 1.3 since, one handshake fails and the next succeeds. */
+ * tls_connect to the same host (on at first). Switching it off forgets the one that is kept. A
+ * ticket pins the version: so those of 1.2 are kept only by a client that was set to 1.2; and if a
+ * server has lost 1.3 since, one handshake fails and the next succeeds. */
 void tls_client_keep_sessions(struct tls_client *c, bool keep);
 
 /* tls_looks_like_handshake tells whether the first received bytes (one is enough) begin a TLS
  * handshake record: type 22, version 3.x. Whoever sends something else gets no session. */
 bool tls_looks_like_handshake(const uint8_t *buf, size_t len);
 
-/* tls_accept starts a server session (about 40 KiB until it is detached or freed): call it only when
- * tls_looks_like_handshake. tls_connect starts a client one; host is a name or an IP address without
- * brackets, verified against the certificate (and sent as SNI if it is a name); kept as a copy.
- * NULL when memory is out. */
+/* tls_accept starts a server session (about 40 KiB until it is detached or freed): call it only
+ * when tls_looks_like_handshake. tls_connect starts a client one; host is a name or an IP address
+ * without brackets, verified against the certificate (and sent as SNI if it is a name); kept as a
+ * copy. NULL when memory is out. */
 struct tls *tls_accept(struct tls_server *s);
 struct tls *tls_connect(struct tls_client *c, const char *host);
 void tls_free(struct tls *t); /* wipes; t may be NULL */
 
 /* tls_handshake feeds len received bytes and puts what is to be sent into out (cap >= TLS_OUT_MAX),
- * *out_len bytes, which the caller sends whatever the answer is. *used = bytes consumed. Bytes behind
- * the handshake's end are left alone. A client calls it first with len 0.
- * IO_DONE: the handshake is over, tickets included; IO_WANT_READ: more input; IO_WANT_WRITE: call
- * again with room in out; IO_CLOSED: failed (tls_why), an alert may be in out. */
+ * *out_len bytes, which the caller sends whatever the answer is. *used = bytes consumed. Bytes
+ * behind the handshake's end are left alone. A client calls it first with len 0. IO_DONE: the
+ * handshake is over, tickets included; IO_WANT_READ: more input; IO_WANT_WRITE: call again with
+ * room in out; IO_CLOSED: failed (tls_why), an alert may be in out. */
 #define TLS_OUT_MAX (20u * 1024)
 enum io tls_handshake(struct tls *t, const uint8_t *in, size_t len, size_t *used, uint8_t *out,
                       size_t cap, size_t *out_len);
 
 /* tls_open takes received bytes and gives plain bytes. *used = consumed, *n = plain bytes in plain
- * (cap >= 1). Alerts to be sent are put into out (out_cap >= TLS_OVERHEAD), *out_len bytes, often 0.
- * IO_DONE: call again with the rest, even if that is empty: there may be more; IO_WANT_READ:
+ * (cap >= 1). Alerts to be sent are put into out (out_cap >= TLS_OVERHEAD), *out_len bytes, often
+ * 0. IO_DONE: call again with the rest, even if that is empty: there may be more; IO_WANT_READ:
  * everything was used and nothing complete is left, *n may be > 0; IO_CLOSED: close_notify
- * (tls_closed_cleanly) or a fatal error (tls_why), always with *n = 0: what came before it was given
- * out by an earlier call. An incomplete record's bytes are kept inside the session. */
+ * (tls_closed_cleanly) or a fatal error (tls_why), always with *n = 0: what came before it was
+ * given out by an earlier call. An incomplete record's bytes are kept inside the session. */
 enum io tls_open(struct tls *t, const uint8_t *in, size_t len, size_t *used, uint8_t *plain,
                  size_t cap, size_t *n, uint8_t *out, size_t out_cap, size_t *out_len);
 
 /* tls_seal turns up to 16 KiB of plain bytes into one record in out. *used = plain bytes taken,
  * *out_len = bytes to send. Takes as much as fits: at most cap - TLS_OVERHEAD. IO_DONE (call again
- * for the rest); IO_WANT_WRITE: no room for a single byte; IO_CLOSED: the session has failed or said
- * goodbye. A sealed record must be sent wholly and in order: what the socket does not take is the
- * caller's to keep. Works after the peer's close_notify as well (RFC 8446 6.1: half-close). */
+ * for the rest); IO_WANT_WRITE: no room for a single byte; IO_CLOSED: the session has failed or
+ * said goodbye. A sealed record must be sent wholly and in order: what the socket does not take is
+ * the caller's to keep. Works after the peer's close_notify as well (RFC 8446 6.1: half-close). */
 #define TLS_RECORD_MAX 16384u
 #define TLS_OVERHEAD 64u
 enum io tls_seal(struct tls *t, const uint8_t *plain, size_t len, size_t *used, uint8_t *out,
@@ -89,13 +89,13 @@ enum io tls_seal(struct tls *t, const uint8_t *plain, size_t len, size_t *used, 
  * handshake is over or after a failure. Nothing can be sealed afterwards. */
 void tls_close_notify(struct tls *t, uint8_t *out, size_t cap, size_t *out_len);
 bool tls_closed_cleanly(const struct tls *t); /* the peer's close_notify was received */
-bool tls_resumed(const struct tls *t);        /* the handshake used a ticket; valid once it is over */
-const char *tls_why(const struct tls *t);     /* static text: why a handshake or a record failed */
+bool tls_resumed(const struct tls *t);    /* the handshake used a ticket; valid once it is over */
+const char *tls_why(const struct tls *t); /* static text: why a handshake or a record failed */
 const char *tls_version(const struct tls *t); /* "TLSv1.3" */
 const char *tls_suite(const struct tls *t);   /* "TLS1-3-AES-128-GCM-SHA256" */
 
-/* tls_memory counts what mbedTLS does with the heap, all threads together. tls_allocations is calls,
- * for tests that none are made. Relaxed: exact while no other thread is inside mbedTLS. */
+/* tls_memory counts what mbedTLS does with the heap, all threads together. tls_allocations is
+ * calls, for tests that none are made. Relaxed: exact while no other thread is inside mbedTLS. */
 struct tls_memory {
     uint64_t calls;     /* of calloc and free since the start */
     int64_t live;       /* blocks in use */
@@ -104,8 +104,8 @@ struct tls_memory {
 struct tls_memory tls_memory(void);
 uint64_t tls_allocations(void);
 
-/* tls_memory_fail_at makes the k-th allocation of mbedTLS from now on fail once (k = 1 is the next);
- * 0 switches it off. The seam of the failure-injection tests. Any thread. */
+/* tls_memory_fail_at makes the k-th allocation of mbedTLS from now on fail once (k = 1 is the
+ * next); 0 switches it off. The seam of the failure-injection tests. Any thread. */
 void tls_memory_fail_at(uint64_t k);
 
 /* tls_make_certificate writes a fresh self-signed P-256 certificate (subjectAltName: DNS localhost,

@@ -224,10 +224,9 @@ static int describe(mbedtls_x509write_cert *crt)
         {.node = {.type = MBEDTLS_X509_SAN_IP_ADDRESS,
                   .san.unstructured_name = {.p = (unsigned char *)loopback6, .len = 16}}},
     };
-    mbedtls_asn1_sequence server_auth = {
-        .buf = {.tag = MBEDTLS_ASN1_OID,
-                .p = (unsigned char *)MBEDTLS_OID_SERVER_AUTH,
-                .len = MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)}};
+    mbedtls_asn1_sequence server_auth = {.buf = {.tag = MBEDTLS_ASN1_OID,
+                                                 .p = (unsigned char *)MBEDTLS_OID_SERVER_AUTH,
+                                                 .len = MBEDTLS_OID_SIZE(MBEDTLS_OID_SERVER_AUTH)}};
     unsigned char serial[16];
 
     random_bytes(serial, sizeof serial);
@@ -236,8 +235,7 @@ static int describe(mbedtls_x509write_cert *crt)
     if (ret == 0) ret = mbedtls_x509write_crt_set_subject_name(crt, "CN=localhost,O=roost dev");
     if (ret == 0) ret = mbedtls_x509write_crt_set_issuer_name(crt, "CN=localhost,O=roost dev");
     if (ret == 0) ret = mbedtls_x509write_crt_set_basic_constraints(crt, 0, -1);
-    if (ret == 0)
-        ret = mbedtls_x509write_crt_set_key_usage(crt, MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
+    if (ret == 0) ret = mbedtls_x509write_crt_set_key_usage(crt, MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
     if (ret == 0) ret = mbedtls_x509write_crt_set_ext_key_usage(crt, &server_auth);
     if (ret == 0) ret = mbedtls_x509write_crt_set_subject_alternative_name(crt, names);
     return ret;

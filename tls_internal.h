@@ -32,7 +32,7 @@ struct tls_client {
     bool insecure;
     bool keep_sessions;
     bool has_session;
-    mbedtls_ssl_session session;                 /* if has_session */
+    mbedtls_ssl_session session;                          /* if has_session */
     char session_host[MBEDTLS_SSL_MAX_HOST_NAME_LEN + 1]; /* whom it is for */
 };
 
@@ -40,7 +40,8 @@ struct tls {
     mbedtls_ssl_context ssl;
     struct tls_client *client; /* NULL in a server's session */
 
-    /* The memory BIO, valid during one call: what was received, and where to put what is to be sent. */
+    /* The memory BIO, valid during one call: what was received, and where to put what is to be
+     * sent. */
     const uint8_t *in;
     uint8_t *out;
     size_t in_len, in_used, out_cap, out_len;
@@ -79,8 +80,8 @@ mbedtls_ssl_protocol_version tls_now_version(void);
 /* tls_session_arrived stores a new ticket of session t in its tls_client. */
 void tls_session_arrived(struct tls *t);
 
-/* tls_load_pair reads a certificate chain and the key that belongs to its first certificate from PEM
- * files into what the caller has initialised, and checks them; 0, or -1 with a line in err. */
+/* tls_load_pair reads a certificate chain and the key that belongs to its first certificate from
+ * PEM files into what the caller has initialised, and checks them; 0, or -1 with a line in err. */
 int tls_load_pair(mbedtls_x509_crt *chain, mbedtls_pk_context *key, const char *cert_file,
                   const char *key_file, char *err, size_t err_len);
 

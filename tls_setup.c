@@ -162,7 +162,8 @@ void tls_say(char *err, size_t err_len, const char *format, ...)
  * AES-128-GCM alone, which every 1.3 client must have (RFC 8446 9.1): the fastest here, and the
  * smallest keys. Where it is not, ChaCha20 as well. */
 #define SUITES_AES12                                                                               \
-    MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, \
+    MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,                                               \
+        MBEDTLS_TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,                                             \
         MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,                                           \
         MBEDTLS_TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
 #define SUITES_CHACHA12                                                                            \
@@ -294,8 +295,8 @@ struct parcel {
 static enum io take_turn(struct tls *t, struct parcel *from, struct parcel *to)
 {
     size_t used;
-    enum io answer = tls_handshake(t, from->bytes, from->len, &used, to->bytes, sizeof to->bytes,
-                                   &to->len);
+    enum io answer =
+        tls_handshake(t, from->bytes, from->len, &used, to->bytes, sizeof to->bytes, &to->len);
 
     from->len -= used;
     memmove(from->bytes, from->bytes + used, from->len);
@@ -335,9 +336,9 @@ static int try_version(struct tls_server *s, int minor, const char *cert_file, c
     else
         tls_say(err, err_len, "the certificate in %s does not work in a TLS 1.%d handshake: %s",
                 cert_file, minor,
-                !at_server || !at_client    ? "out of memory"
+                !at_server || !at_client      ? "out of memory"
                 : *tls_why(at_server) != '\0' ? tls_why(at_server)
-                                            : tls_why(at_client));
+                                              : tls_why(at_client));
     tls_free(at_client);
     tls_free(at_server);
     tls_client_delete(c);

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 /* Hostile bytes before, in and after a handshake. The first byte of the input says what the others
- * are (see enum), how they are cut and the version. Whatever they are: no fault, no endless loop, no
- * answer outside the contract of tls.h, nothing lost. */
+ * are (see enum), how they are cut and the version. Whatever they are: no fault, no endless loop,
+ * no answer outside the contract of tls.h, nothing lost. */
 
 enum target {
     TO_SERVER,   /* what a server receives first */
@@ -25,9 +25,9 @@ static const uint8_t *damage;
 static size_t damage_len;
 static size_t piece_max;
 
-#define CHECK(x) \
-    do {         \
-        if (!(x)) abort(); \
+#define CHECK(x)                                                                                   \
+    do {                                                                                           \
+        if (!(x)) abort();                                                                         \
     } while (0)
 
 static void put(struct stream *s, const uint8_t *bytes, size_t len, size_t way)
@@ -83,7 +83,8 @@ static void read_all(struct tls *t, struct stream *in)
     do {
         size_t len, used, n, out_len;
         uint8_t *piece = lend(in, &len);
-        answer = tls_open(t, piece, len, &used, plain, sizeof plain, &n, sent, sizeof sent, &out_len);
+        answer =
+            tls_open(t, piece, len, &used, plain, sizeof plain, &n, sent, sizeof sent, &out_len);
         CHECK(used <= len && n <= sizeof plain && out_len <= sizeof sent);
         if (answer == IO_WANT_READ) CHECK(used == len);
         if (answer == IO_CLOSED) CHECK(n == 0);
@@ -92,7 +93,8 @@ static void read_all(struct tls *t, struct stream *in)
     } while (answer == IO_DONE || (answer == IO_WANT_READ && in->len > 0));
 }
 
-static bool handshake(struct tls *client, struct tls *server, struct stream *up, struct stream *down)
+static bool handshake(struct tls *client, struct tls *server, struct stream *up,
+                      struct stream *down)
 {
     enum io at_client = IO_WANT_READ, at_server = IO_WANT_READ;
 
@@ -146,11 +148,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(server && client);
     if (target == TO_SERVER) {
         put(&up, data, size, 0);
-        while (up.len > 0 && shake(server, &up, &down, 1) == IO_WANT_READ) continue;
+        while (up.len > 0 && shake(server, &up, &down, 1) == IO_WANT_READ)
+            continue;
     } else if (target == TO_CLIENT) {
         CHECK(shake(client, &down, &up, 0) == IO_WANT_READ);
         put(&down, data, size, 1);
-        while (down.len > 0 && shake(client, &down, &up, 0) == IO_WANT_READ) continue;
+        while (down.len > 0 && shake(client, &down, &up, 0) == IO_WANT_READ)
+            continue;
     } else if (target == IN_BETWEEN) {
         damage = data;
         damage_len = size;

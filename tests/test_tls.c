@@ -82,7 +82,8 @@ static void test_choice_of_suite(void **state)
                                         MBEDTLS_TLS1_3_AES_128_GCM_SHA256,
                                         MBEDTLS_TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
                                         MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-                                        MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, 0};
+                                        MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+                                        0};
     struct tls_server *s = new_server(&ecdsa_files);
     struct tls_client *c = new_client(&ecdsa_files);
 
@@ -219,7 +220,8 @@ static void test_seal_without_room(void **state)
 
     assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len), IO_CLOSED);
     assert_true(handshake(p));
-    assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len), IO_WANT_WRITE);
+    assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len),
+                     IO_WANT_WRITE);
     assert_int_equal(used + out_len, 0);
     converse(p);
     assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len), IO_CLOSED);
@@ -272,8 +274,8 @@ static void test_handshake_without_room(void **state)
     for (int round = 0; round < 1000; round++) {
         if (p->client.answer != IO_DONE) shake(&p->client, WHOLE);
         if (p->server.answer == IO_DONE) break;
-        p->server.answer = tls_handshake(p->server.t, p->up.bytes, p->up.len, &used, out, sizeof out,
-                                         &out_len);
+        p->server.answer =
+            tls_handshake(p->server.t, p->up.bytes, p->up.len, &used, out, sizeof out, &out_len);
         take(&p->up, used);
         put(&p->down, out, out_len);
         full += p->server.answer == IO_WANT_WRITE;
@@ -313,6 +315,7 @@ static void test_no_allocation_per_record(void **state)
     (void)state;
     struct tls_server *s = new_server(&ecdsa_files);
     struct tls_client *c = new_client(&ecdsa_files);
+    int rounds = slow() ? 100 : 1000;
 
     for (int minor = 2; minor <= 3; minor++) {
         tls_client_set_version(c, minor);
@@ -320,7 +323,7 @@ static void test_no_allocation_per_record(void **state)
         assert_true(handshake(p));
         say(&p->server, &p->client, "the ticket comes with this", WHOLE);
         uint64_t before = tls_allocations();
-        for (int i = 0; i < (SLOW ? 100 : 1000); i++) {
+        for (int i = 0; i < rounds; i++) {
             transfer(&p->client, &p->server, (size_t)(i * 20), TLS_OUT_MAX, 20000, WHOLE);
             transfer(&p->server, &p->client, (size_t)(i * 20), TLS_OUT_MAX, 20000, RANDOM);
         }
@@ -368,7 +371,7 @@ static void *work(void *arg)
     struct tls_client *c = new_client(NULL);
     uintptr_t resumed = 0;
 
-    for (int i = 0; i < (SLOW ? 10 : 40); i++) {
+    for (int i = 0; i < (slow() ? 10 : 40); i++) {
         if (i % 5 == 0) tls_client_set_version(c, 2 + i / 5 % 2);
         struct pair *p = new_pair(c, s, "localhost");
         if (handshake(p)) {

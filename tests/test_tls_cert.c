@@ -4,7 +4,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-/* Certificates: the ones that --dev makes, and files that can not be used and what is said of them. */
+/* Certificates: the ones that --dev makes, and files that can not be used and what is said of them.
+ */
 
 static char dir[] = "/tmp/roost-cert-XXXXXX";
 
@@ -88,10 +89,12 @@ static void test_certificates_differ(void **state)
 
 static const char encrypted_pkcs8[] =
     "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
-static const char encrypted_sec1[] = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"
-                                     "DEK-Info: AES-128-CBC,00\n\nAA==\n-----END EC PRIVATE KEY-----\n";
+static const char encrypted_sec1[] =
+    "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n"
+    "DEK-Info: AES-128-CBC,00\n\nAA==\n-----END EC PRIVATE KEY-----\n";
 static const char ed25519[] = /* RFC 8410 section 10.3 */
-    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
+    "-----BEGIN PRIVATE "
+    "KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
     "-----END PRIVATE KEY-----\n";
 static const char broken[] = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 static const char der[] = "\x30\x82\x01\x0a\x02\x82\x01\x01";
@@ -291,7 +294,7 @@ static void test_out_of_memory(void **state)
     tls_client_delete(new_client(&files));
     uint64_t allocations = (tls_memory().calls - calls) / 2;
     int64_t live = tls_memory().live;
-    for (uint64_t k = 1; k <= allocations; k += 1 + (uint64_t)random() % (SLOW ? 499 : 49)) {
+    for (uint64_t k = 1; k <= allocations; k += 1 + (uint64_t)random() % (slow() ? 499 : 49)) {
         err[0] = '\0';
         tls_memory_fail_at(k);
         struct tls_server *s = tls_server_new(files.cert, files.key, err, sizeof err);
@@ -349,14 +352,10 @@ static int remove_dir(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_make_certificate),
-        cmocka_unit_test(test_certificates_differ),
-        cmocka_unit_test(test_refused_files),
-        cmocka_unit_test(test_weak_keys),
-        cmocka_unit_test(test_warnings),
-        cmocka_unit_test(test_trust),
-        cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_random_bytes),
+        cmocka_unit_test(test_make_certificate), cmocka_unit_test(test_certificates_differ),
+        cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_weak_keys),
+        cmocka_unit_test(test_warnings),         cmocka_unit_test(test_trust),
+        cmocka_unit_test(test_out_of_memory),    cmocka_unit_test(test_random_bytes),
         cmocka_unit_test(test_library_version),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);

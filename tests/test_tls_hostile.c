@@ -1,9 +1,7 @@
 #include "tls_pair.h"
 
-#include <mbedtls/platform.h>
-
-/* TLS sessions that go wrong: hostile bytes, certificates that must not be trusted, tickets that must
- * not be taken, memory that runs out. After each a fresh client is served. */
+/* TLS sessions that go wrong: hostile bytes, certificates that must not be trusted, memory that
+ * runs out. After each a fresh client is served. */
 
 /* mbedTLS's own, of library/ssl_misc.h: to send what a well-behaved end would not. */
 int mbedtls_ssl_write_record(mbedtls_ssl_context *ssl, int force_flush);
@@ -11,16 +9,6 @@ int mbedtls_ssl_write_record(mbedtls_ssl_context *ssl, int force_flush);
 static struct cert_files files;
 static struct tls_server *server; /* the one of most tests */
 static struct tls_client *client;
-
-static void serve_a_fresh_client(struct tls_server *s)
-{
-    struct tls_client *c = new_client(NULL);
-    struct pair *p = new_pair(c, s, "localhost");
-    if (!handshake(p)) fail_msg("%s, %s", tls_why(p->client.t), tls_why(p->server.t));
-    converse(p);
-    free_pair(p);
-    tls_client_delete(c);
-}
 
 static struct pair *connected(int minor)
 {
@@ -40,9 +28,15 @@ static void test_looks_like_handshake(void **state)
         size_t len;
         bool yes;
     } rows[] = {
-        {"", 0, false},           {"\x16", 1, true},         {"\x16\x03", 2, true},
-        {"\x16\x03\x01", 3, true}, {"\x16\x02\x01", 3, false}, {"GET /", 5, false},
-        {"\x80\x2e\x01", 3, false}, {"\x15\x03\x01", 3, false}, {"\x17\x03\x03", 3, false},
+        {"", 0, false},
+        {"\x16", 1, true},
+        {"\x16\x03", 2, true},
+        {"\x16\x03\x01", 3, true},
+        {"\x16\x02\x01", 3, false},
+        {"GET /", 5, false},
+        {"\x80\x2e\x01", 3, false},
+        {"\x15\x03\x01", 3, false},
+        {"\x17\x03\x03", 3, false},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -72,7 +66,8 @@ static enum io answer_to(const uint8_t *bytes, size_t len, uint8_t *out, size_t 
 /* Offers ECDHE-ECDSA-AES128-GCM, no compression; 38 bytes behind the version. */
 #define HELLO_BODY RANDOM32 "\x00\x00\x02\xc0\x2b\x01\x00"
 
-/* Versions below 1.2 are refused by protocol_version (RFC 8446 D.5, RFC 7568), not before the hello is whole. */
+/* Versions below 1.2 are refused by protocol_version (RFC 8446 D.5, RFC 7568), not before the hello
+ * is whole. */
 static void test_old_versions(void **state)
 {
     (void)state;
@@ -111,7 +106,7 @@ static void test_garbage(void **state)
     uint8_t bytes[2000], out[TLS_OUT_MAX];
     size_t out_len;
 
-    for (int i = 0; i < (SLOW ? 2000 : 20000); i++) {
+    for (int i = 0; i < (slow() ? 2000 : 20000); i++) {
         size_t len = 1 + (size_t)random() % sizeof bytes;
         for (size_t j = 0; j < len; j++)
             bytes[j] = (uint8_t)random();
@@ -144,12 +139,12 @@ static void test_hello_at_every_cut(void **state)
 
 /* ---- in the handshake ------------------------------------------------------------------------ */
 
-/* One damaged bit anywhere: the handshake fails with reasons, or the bit had no meaning (the version
- * in a record's header). It never succeeds at one end and stays silent at the other. */
+/* One damaged bit anywhere: the handshake fails with reasons, or the bit had no meaning (the
+ * version in a record's header). It never succeeds at one end and stays silent at the other. */
 static void test_flipped_bits(void **state)
 {
     (void)state;
-    size_t step = SLOW ? 31 : 3;
+    size_t step = slow() ? 31 : 3;
 
     for (int minor = 2; minor <= 3; minor++) {
         tls_client_set_version(client, minor);
@@ -187,7 +182,7 @@ static void test_gone_at_every_byte(void **state)
         tls_client_set_version(client, minor);
         live = tls_memory().live;
         bool over = false;
-        for (int rounds = 0; !over; rounds += SLOW ? 37 : 5) {
+        for (int rounds = 0; !over; rounds += slow() ? 37 : 5) {
             struct pair *p = new_pair(client, server, "localhost");
             for (int i = 0; i < rounds && p->server.answer == IO_WANT_READ; i++) {
                 while (p->client.answer == IO_WANT_READ && (p->down.len > 0 || i == 0)) {
@@ -236,7 +231,8 @@ static void test_alpn(void **state)
     }
 }
 
-/* Nothing in common: CBC and static RSA are not in the library, so a suite of the other certificate. */
+/* Nothing in common: CBC and static RSA are not in the library, so a suite of the other
+ * certificate. */
 static void test_no_common_suite(void **state)
 {
     (void)state;
@@ -332,7 +328,8 @@ static void test_bad_records(void **state)
     serve_a_fresh_client(server);
 }
 
-/* A connection that ends without close_notify: the caller sees its end, and that it was not clean. */
+/* A connection that ends without close_notify: the caller sees its end, and that it was not clean.
+ */
 static void test_truncation(void **state)
 {
     (void)state;
@@ -393,7 +390,8 @@ static void test_renegotiation(void **state)
     serve_a_fresh_client(server);
 }
 
-/* ---- certificates that a client must not trust ------------------------------------------------ */
+/* ---- certificates that a client must not trust ------------------------------------------------
+ */
 
 static void test_verification(void **state)
 {
@@ -407,7 +405,11 @@ static void test_verification(void **state)
         {"upper case", "LocalHost", NULL, {0}, false},
         {"other name", "example.com", "another host", {0}, false},
         {"wildcard", "a.example.com", NULL, {.dns = "*.example.com"}, false},
-        {"wildcard, two labels", "a.b.example.com", "another host", {.dns = "*.example.com"}, false},
+        {"wildcard, two labels",
+         "a.b.example.com",
+         "another host",
+         {.dns = "*.example.com"},
+         false},
         {"wildcard, no label", "example.com", "another host", {.dns = "*.example.com"}, false},
         {"other CA", "localhost", "trusted CA", {0}, true},
         {"expired", "localhost", "expired", {.to = "20210101000000"}, false},
@@ -456,174 +458,8 @@ static void test_verification(void **state)
     remove_files(&other);
 }
 
-/* ---- tickets ---------------------------------------------------------------------------------- */
-
-static bool resumes(struct tls_client *c, struct tls_server *s)
-{
-    struct pair *p = new_pair(c, s, "localhost");
-
-    if (!handshake(p)) fail_msg("%s, %s", tls_why(p->client.t), tls_why(p->server.t));
-    bool resumed = tls_resumed(p->server.t);
-    assert_int_equal(tls_resumed(p->client.t), resumed);
-    converse(p);
-    free_pair(p);
-    return resumed;
-}
-
-/* A ticket is good for the certificate under which it was issued. */
-static void test_ticket_of_another_server(void **state)
-{
-    (void)state;
-    struct tls_server *other = new_server(&files);
-    struct tls_client *c = new_client(&files);
-
-    for (int minor = 2; minor <= 3; minor++) {
-        tls_client_set_version(c, minor);
-        assert_false(resumes(c, server));
-        assert_true(resumes(c, server));
-        assert_false(resumes(c, other));
-        assert_true(resumes(c, other));
-        assert_false(resumes(c, server));
-    }
-    tls_client_delete(c);
-    tls_server_delete(other);
-}
-
-/* A session goes with its host's name. */
-static void test_ticket_of_another_host(void **state)
-{
-    (void)state;
-    struct tls_client *c = new_client(NULL);
-
-    assert_false(resumes(c, server));
-    struct pair *p = new_pair(c, server, "127.0.0.1");
-    assert_true(handshake(p));
-    assert_false(tls_resumed(p->server.t));
-    free_pair(p);
-    tls_client_delete(c);
-}
-
-static void keep_ticket(struct tls_client *c, int minor)
-{
-    tls_client_set_version(c, minor);
-    assert_false(resumes(c, server));
-    assert_true(c->has_session);
-}
-
-static void test_damaged_tickets(void **state)
-{
-    (void)state;
-    struct tls_client *c = new_client(&files);
-
-    for (int minor = 2; minor <= 3; minor++) {
-        keep_ticket(c, minor);
-        for (size_t at = 0, len = c->session.ticket_len; at < len; at += SLOW ? 13 : 1) {
-            if (minor == 3 && !c->has_session) keep_ticket(c, minor);
-            c->session.ticket[at % c->session.ticket_len] ^= 1;
-            assert_false(resumes(c, server));
-            assert_true(c->has_session);
-        }
-    }
-    tls_client_delete(c);
-}
-
-/* make_12 turns the client's 1.3 ticket into what a 1.2 client would offer, as one who has read it on
- * the wire could; it has no secret, and the server would find none in the ticket either. */
-static void make_12(struct tls_client *c)
-{
-    mbedtls_ssl_session forged;
-
-    mbedtls_ssl_session_init(&forged);
-    forged.tls_version = MBEDTLS_SSL_VERSION_TLS1_2;
-    forged.endpoint = MBEDTLS_SSL_IS_CLIENT;
-    forged.ciphersuite = c->session.ciphersuite;
-    forged.ticket_len = c->session.ticket_len;
-    forged.ticket_lifetime = c->session.ticket_lifetime;
-    forged.ticket = mbedtls_calloc(1, forged.ticket_len);
-    assert_non_null(forged.ticket);
-    memcpy(forged.ticket, c->session.ticket, forged.ticket_len);
-    tls_client_set_version(c, 2);
-    c->session = forged;
-    c->has_session = true;
-}
-
-/* CVE-2026-93831, both ways. */
-static void test_ticket_of_another_version(void **state)
-{
-    (void)state;
-    struct tls_client *c = new_client(&files);
-
-    keep_ticket(c, 3);
-    make_12(c);
-    assert_false(resumes(c, server));
-
-    keep_ticket(c, 2);
-    mbedtls_ssl_session stolen = c->session; /* now a 1.2 ticket in a session of 1.3 */
-    c->has_session = false;
-    keep_ticket(c, 3);
-    mbedtls_free(c->session.ticket);
-    c->session.ticket = stolen.ticket;
-    c->session.ticket_len = stolen.ticket_len;
-    stolen.ticket = NULL;
-    mbedtls_ssl_session_free(&stolen);
-    assert_false(resumes(c, server));
-    tls_client_delete(c);
-}
-
-/* The test above has teeth: with mbedTLS's own callbacks, one key for both, such a ticket is opened. */
-static void test_ticket_of_another_version_stock(void **state)
-{
-    (void)state;
-    struct tls_server *s = new_server(&files);
-    struct tls_client *c = new_client(&files);
-
-    mbedtls_ssl_conf_session_tickets_cb(&s->conf, mbedtls_ssl_ticket_write,
-                                        mbedtls_ssl_ticket_parse, &s->tickets13);
-    tls_client_set_version(c, 3);
-    assert_false(resumes(c, s));
-    make_12(c);
-    struct pair *p = new_pair(c, s, "localhost");
-    bool works = handshake(p);
-    if (works && !tls_resumed(p->server.t))
-        print_message("mbedTLS of this build refuses 1.3 tickets in 1.2 by itself\n");
-    else
-        print_message("stock mbedTLS: handshake %s, %s\n", works ? "resumed" : "failed",
-                      tls_why(p->server.t));
-    free_pair(p);
-    tls_client_delete(c);
-    tls_server_delete(s);
-}
-
-/* CVE-2026-115491: refused tickets leak nothing. */
-static void test_many_bad_tickets(void **state)
-{
-    (void)state;
-    struct tls_client *c = new_client(&files);
-
-    for (int minor = 2; minor <= 3; minor++) {
-        keep_ticket(c, minor);
-        mbedtls_ssl_session kept = c->session;
-        c->has_session = false;
-        struct tls_memory before = tls_memory();
-        for (int i = 0; i < (SLOW ? 100 : 5000); i++) {
-            struct pair *p = new_pair(c, server, "localhost");
-            kept.ticket[(size_t)random() % kept.ticket_len] ^= (uint8_t)(1 + random() % 255);
-            assert_int_equal(mbedtls_ssl_set_session(&p->client.t->ssl, &kept), 0);
-            shake(&p->client, WHOLE);
-            shake(&p->server, WHOLE); /* up to the server's whole flight */
-            assert_int_equal(p->server.answer, IO_WANT_READ);
-            assert_true(p->down.len > 100);
-            free_pair(p);
-        }
-        assert_int_equal(tls_memory().live, before.live);
-        assert_int_equal(tls_memory().live_bytes, before.live_bytes);
-        mbedtls_ssl_session_free(&kept);
-    }
-    tls_client_delete(c);
-    serve_a_fresh_client(server);
-}
-
-/* ---- memory runs out -------------------------------------------------------------------------- */
+/* ---- memory runs out --------------------------------------------------------------------------
+ */
 
 /* One scripted session; whether it went well does not matter here. */
 static void try_session(struct tls_client *c)
@@ -666,8 +502,8 @@ const char *__lsan_default_suppressions(void)
     return "leak:mbedtls_ssl_tls13_populate_transform\n";
 }
 
-/* No crash at any allocation, and nothing lost, but for what mbedTLS 3.6.6 itself loses in 1.3: when
- * the second half of a record key's context can not be had, the first is not freed
+/* No crash at any allocation, and nothing lost, but for what mbedTLS 3.6.6 itself loses in 1.3:
+ * when the second half of a record key's context can not be had, the first is not freed
  * (mbedtls_ssl_tls13_compute_handshake_transform and _application_transform): at a dozen of 2000
  * places, up to 3 blocks of some 400 bytes. And in 1.2 ssl_compute_master goes on when calc_verify
  * has failed, with 16 bytes of the stack behind session_hash; the Finished is wrong then, so the
@@ -677,8 +513,7 @@ static void test_out_of_memory(void **state)
     (void)state;
     struct tls_client *c = new_client(&files);
 
-    if (SLOW)
-        mbedtls_ssl_conf_extended_master_secret(&c->conf, MBEDTLS_SSL_EXTENDED_MS_DISABLED);
+    if (SLOW) mbedtls_ssl_conf_extended_master_secret(&c->conf, MBEDTLS_SSL_EXTENDED_MS_DISABLED);
     for (int minor = 2; minor <= 3; minor++)
         for (int resumed = 0; resumed <= 1; resumed++) {
             int64_t lost = 0, most = 0;
@@ -687,7 +522,8 @@ static void test_out_of_memory(void **state)
             assert_int_equal(lost_at(c, 0, resumed), 0);
             uint64_t allocations = (tls_memory().calls - calls) / 2;
             assert_true(allocations > 500);
-            for (uint64_t k = 1; k <= allocations; k += 1 + (uint64_t)random() % (SLOW ? 97 : 9)) {
+            for (uint64_t k = 1; k <= allocations;
+                 k += 1 + (uint64_t)random() % (slow() ? 97 : 9)) {
                 int64_t now = lost_at(c, k, resumed);
                 assert_true(now >= 0);
                 lost += now;
@@ -734,12 +570,6 @@ int main(void)
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_renegotiation),
         cmocka_unit_test(test_verification),
-        cmocka_unit_test(test_ticket_of_another_server),
-        cmocka_unit_test(test_ticket_of_another_host),
-        cmocka_unit_test(test_damaged_tickets),
-        cmocka_unit_test(test_ticket_of_another_version),
-        cmocka_unit_test(test_ticket_of_another_version_stock),
-        cmocka_unit_test(test_many_bad_tickets),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <mbedtls/ecp.h>
 #include <mbedtls/oid.h>
+#include <time.h>
 
 #define UNUSED __attribute__((unused))
 
@@ -26,7 +27,7 @@
 #endif
 #endif
 #ifndef SLOW
-#define SLOW 0 /* sanitizers are on: fewer rounds */
+#define SLOW 0 /* sanitizers are on */
 #endif
 
 /* A key for tests only: GENPRIME is not in our mbedTLS, so it can not be made here. */
@@ -63,13 +64,13 @@ static const char rsa_key_pem[] =
 /* ---- certificates ---------------------------------------------------------------------------- */
 
 struct cert_spec {
-    const char *dns;         /* NULL: localhost */
-    uint8_t ip[16];          /* if ip_len */
+    const char *dns; /* NULL: localhost */
+    uint8_t ip[16];  /* if ip_len */
     size_t ip_len;
-    const char *from, *to;   /* NULL: valid now */
+    const char *from, *to; /* NULL: valid now */
     bool rsa;
     const mbedtls_ecp_group_id *curve; /* NULL: P-256 */
-    const char *ext_usage;   /* OID, NULL: serverAuth */
+    const char *ext_usage;             /* OID, NULL: serverAuth */
 };
 
 struct cert_files {
@@ -109,9 +110,9 @@ static UNUSED void make_files(struct cert_files *files, const struct cert_spec *
     const char *usage = spec->ext_usage ? spec->ext_usage : MBEDTLS_OID_SERVER_AUTH;
     mbedtls_asn1_sequence usages = {
         .buf = {.tag = MBEDTLS_ASN1_OID, .p = (unsigned char *)usage, .len = strlen(usage)}};
-    mbedtls_x509_san_list ip = {.node = {.type = MBEDTLS_X509_SAN_IP_ADDRESS,
-                                         .san.unstructured_name = {.p = (unsigned char *)spec->ip,
-                                                                   .len = spec->ip_len}}};
+    mbedtls_x509_san_list ip = {
+        .node = {.type = MBEDTLS_X509_SAN_IP_ADDRESS,
+                 .san.unstructured_name = {.p = (unsigned char *)spec->ip, .len = spec->ip_len}}};
     mbedtls_x509_san_list name = {
         .node = {.type = MBEDTLS_X509_SAN_DNS_NAME,
                  .san.unstructured_name = {.p = (unsigned char *)dns, .len = strlen(dns)}},
@@ -340,6 +341,36 @@ static UNUSED void say_goodbye(struct end *e)
     put(e->out, out, out_len);
 }
 
+/* slow: sanitizers are on, or this machine is emulated; fewer rounds then. */
+static UNUSED bool slow(void)
+{
+    static int answer = -1;
+    struct timespec from, to;
+    uint8_t sum[32];
+
+    if (answer != -1) return answer;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
+    mbedtls_ecp_group group;
+    mbedtls_ecp_point point;
+    mbedtls_mpi scalar;
+    mbedtls_ecp_group_init(&group);
+    mbedtls_ecp_point_init(&point);
+    mbedtls_mpi_init(&scalar);
+    memset(sum, 0x55, sizeof sum);
+    for (int i = 0; i < 10; i++) {
+        assert_int_equal(mbedtls_ecp_group_load(&group, MBEDTLS_ECP_DP_SECP256R1), 0);
+        assert_int_equal(mbedtls_mpi_read_binary(&scalar, sum, sizeof sum), 0);
+        assert_int_equal(mbedtls_ecp_mul(&group, &point, &scalar, &group.G, tls_random, NULL), 0);
+    }
+    mbedtls_ecp_group_free(&group);
+    mbedtls_ecp_point_free(&point);
+    mbedtls_mpi_free(&scalar);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);
+    int64_t us = (to.tv_sec - from.tv_sec) * 1000000 + (to.tv_nsec - from.tv_nsec) / 1000;
+    answer = SLOW || us > 10 * 1500; /* 200 us each here */
+    return answer;
+}
+
 /* converse: a word each way, then a clean end. */
 static UNUSED void converse(struct pair *p)
 {
@@ -353,6 +384,17 @@ static UNUSED void converse(struct pair *p)
     open_all(&p->client, p->pieces, sizeof p->client.got);
     assert_int_equal(p->client.answer, IO_CLOSED);
     assert_true(tls_closed_cleanly(p->client.t));
+}
+
+/* serve_a_fresh_client ends each test of bad input. */
+static UNUSED void serve_a_fresh_client(struct tls_server *s)
+{
+    struct tls_client *c = new_client(NULL);
+    struct pair *p = new_pair(c, s, "localhost");
+    if (!handshake(p)) fail_msg("%s, %s", tls_why(p->client.t), tls_why(p->server.t));
+    converse(p);
+    free_pair(p);
+    tls_client_delete(c);
 }
 
 #endif

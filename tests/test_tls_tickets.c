@@ -1,0 +1,272 @@
+#include "tls_pair.h"
+
+#include <mbedtls/platform.h>
+
+/* Session tickets: good where they were issued, for as long as they live, and nowhere else. */
+
+static struct cert_files files;
+static struct tls_server *server;
+
+static bool resumes(struct tls_client *c, struct tls_server *s)
+{
+    struct pair *p = new_pair(c, s, "localhost");
+
+    if (!handshake(p)) fail_msg("%s, %s", tls_why(p->client.t), tls_why(p->server.t));
+    bool resumed = tls_resumed(p->server.t);
+    assert_int_equal(tls_resumed(p->client.t), resumed);
+    converse(p);
+    free_pair(p);
+    return resumed;
+}
+
+/* A ticket is good for the certificate under which it was issued. */
+static void test_ticket_of_another_server(void **state)
+{
+    (void)state;
+    struct tls_server *other = new_server(&files);
+    struct tls_client *c = new_client(&files);
+
+    for (int minor = 2; minor <= 3; minor++) {
+        tls_client_set_version(c, minor);
+        assert_false(resumes(c, server));
+        assert_true(resumes(c, server));
+        assert_false(resumes(c, other));
+        assert_true(resumes(c, other));
+        assert_false(resumes(c, server));
+    }
+    tls_client_delete(c);
+    tls_server_delete(other);
+}
+
+/* A session goes with its host's name. */
+static void test_ticket_of_another_host(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(NULL);
+
+    assert_false(resumes(c, server));
+    struct pair *p = new_pair(c, server, "127.0.0.1");
+    assert_true(handshake(p));
+    assert_false(tls_resumed(p->server.t));
+    free_pair(p);
+    tls_client_delete(c);
+}
+
+static void keep_ticket(struct tls_client *c, int minor)
+{
+    tls_client_set_version(c, minor);
+    assert_false(resumes(c, server));
+    assert_true(c->has_session);
+}
+
+static void test_damaged_tickets(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(&files);
+
+    for (int minor = 2; minor <= 3; minor++) {
+        keep_ticket(c, minor);
+        for (size_t at = 0, len = c->session.ticket_len; at < len; at += slow() ? 13 : 1) {
+            if (minor == 3 && !c->has_session) keep_ticket(c, minor);
+            c->session.ticket[at % c->session.ticket_len] ^= 1;
+            assert_false(resumes(c, server));
+            assert_true(c->has_session);
+        }
+    }
+    tls_client_delete(c);
+}
+
+/* make_12 turns the client's 1.3 ticket into what a 1.2 client would offer, as one who has read it
+ * on the wire could; it has no secret, and the server would find none in the ticket either. */
+static void make_12(struct tls_client *c)
+{
+    mbedtls_ssl_session forged;
+
+    mbedtls_ssl_session_init(&forged);
+    forged.tls_version = MBEDTLS_SSL_VERSION_TLS1_2;
+    forged.endpoint = MBEDTLS_SSL_IS_CLIENT;
+    forged.ciphersuite = c->session.ciphersuite;
+    forged.ticket_len = c->session.ticket_len;
+    forged.ticket_lifetime = c->session.ticket_lifetime;
+    forged.ticket = mbedtls_calloc(1, forged.ticket_len);
+    assert_non_null(forged.ticket);
+    memcpy(forged.ticket, c->session.ticket, forged.ticket_len);
+    tls_client_set_version(c, 2);
+    c->session = forged;
+    c->has_session = true;
+}
+
+/* CVE-2026-93831, both ways. */
+static void test_ticket_of_another_version(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(&files);
+
+    keep_ticket(c, 3);
+    make_12(c);
+    assert_false(resumes(c, server));
+
+    keep_ticket(c, 2);
+    mbedtls_ssl_session stolen = c->session; /* now a 1.2 ticket in a session of 1.3 */
+    c->has_session = false;
+    keep_ticket(c, 3);
+    mbedtls_free(c->session.ticket);
+    c->session.ticket = stolen.ticket;
+    c->session.ticket_len = stolen.ticket_len;
+    stolen.ticket = NULL;
+    mbedtls_ssl_session_free(&stolen);
+    assert_false(resumes(c, server));
+    tls_client_delete(c);
+}
+
+/* The test above has teeth: with mbedTLS's own callbacks, one key for both, such a ticket is
+ * opened. */
+static void test_ticket_of_another_version_stock(void **state)
+{
+    (void)state;
+    struct tls_server *s = new_server(&files);
+    struct tls_client *c = new_client(&files);
+
+    mbedtls_ssl_conf_session_tickets_cb(&s->conf, mbedtls_ssl_ticket_write,
+                                        mbedtls_ssl_ticket_parse, &s->tickets13);
+    tls_client_set_version(c, 3);
+    assert_false(resumes(c, s));
+    make_12(c);
+    struct pair *p = new_pair(c, s, "localhost");
+    bool works = handshake(p);
+    if (works && !tls_resumed(p->server.t))
+        print_message("mbedTLS of this build refuses 1.3 tickets in 1.2 by itself\n");
+    else
+        print_message("stock mbedTLS: handshake %s, %s\n", works ? "resumed" : "failed",
+                      tls_why(p->server.t));
+    free_pair(p);
+    tls_client_delete(c);
+    tls_server_delete(s);
+}
+
+/* CVE-2026-115491: refused tickets leak nothing. */
+static void test_many_bad_tickets(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(&files);
+
+    for (int minor = 2; minor <= 3; minor++) {
+        keep_ticket(c, minor);
+        mbedtls_ssl_session kept = c->session;
+        c->has_session = false;
+        struct tls_memory before = tls_memory();
+        for (int i = 0; i < (slow() ? 100 : 5000); i++) {
+            struct pair *p = new_pair(c, server, "localhost");
+            kept.ticket[(size_t)random() % kept.ticket_len] ^= (uint8_t)(1 + random() % 255);
+            assert_int_equal(mbedtls_ssl_set_session(&p->client.t->ssl, &kept), 0);
+            shake(&p->client, WHOLE);
+            shake(&p->server, WHOLE); /* up to the server's whole flight */
+            assert_int_equal(p->server.answer, IO_WANT_READ);
+            assert_true(p->down.len > 100);
+            free_pair(p);
+        }
+        assert_int_equal(tls_memory().live, before.live);
+        assert_int_equal(tls_memory().live_bytes, before.live_bytes);
+        mbedtls_ssl_session_free(&kept);
+    }
+    tls_client_delete(c);
+    serve_a_fresh_client(server);
+}
+
+/* ---- time ---------------------------------------------------------------------------------- */
+
+static void test_lifetime(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(&files);
+
+    for (int minor = 2; minor <= 3; minor++) {
+        struct tls_server *s = new_server(&files);
+        tls_client_set_version(c, minor);
+        assert_false(resumes(c, s));
+        assert_int_equal(c->session.ticket_lifetime, TLS_TICKET_LIFETIME_S);
+        assert_true(c->session.ticket_lifetime * 2 <= 24 * 3600);
+        assert_true(resumes(c, s));
+        mbedtls_ssl_ticket_context *keys = minor == 3 ? &s->tickets13 : &s->tickets12;
+        keys->keys[keys->active].lifetime = 0; /* is over after a millisecond */
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+        assert_false(resumes(c, s));
+        tls_server_delete(s);
+    }
+    tls_client_delete(c);
+}
+
+static void make_older(mbedtls_ssl_ticket_context *keys)
+{
+    keys->keys[keys->active].generation_time -= TLS_TICKET_LIFETIME_S + 1;
+}
+
+/* A key that was replaced still opens its tickets; the one before it does not. */
+static void test_rotation(void **state)
+{
+    (void)state;
+    struct tls_server *s = new_server(&files);
+    struct tls_client *c = new_client(&files);
+    uint8_t first[4];
+
+    tls_client_set_version(c, 2); /* there a ticket may be used again */
+    assert_false(resumes(c, s));
+    memcpy(first, c->session.ticket, sizeof first);
+    make_older(&s->tickets12);
+    assert_true(resumes(c, s));
+    assert_memory_equal(c->session.ticket, first, sizeof first);
+    make_older(&s->tickets12);
+    assert_false(resumes(c, s));
+    assert_memory_not_equal(c->session.ticket, first, sizeof first);
+    assert_true(resumes(c, s));
+    tls_client_delete(c);
+    tls_server_delete(s);
+}
+
+/* RFC 8446 C.4: a ticket of 1.3 is offered once. */
+static void test_used_once(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(&files);
+
+    keep_ticket(c, 3);
+    struct pair *p = new_pair(c, server, "localhost");
+    assert_false(c->has_session);
+    assert_true(handshake(p)); /* its new ticket is not read */
+    assert_true(tls_resumed(p->server.t));
+    free_pair(p);
+    assert_false(resumes(c, server));
+    tls_client_delete(c);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    make_files(&files, &(struct cert_spec){0});
+    server = new_server(&files);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    tls_server_delete(server);
+    remove_files(&files);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ticket_of_another_server),
+        cmocka_unit_test(test_ticket_of_another_host),
+        cmocka_unit_test(test_damaged_tickets),
+        cmocka_unit_test(test_ticket_of_another_version),
+        cmocka_unit_test(test_ticket_of_another_version_stock),
+        cmocka_unit_test(test_many_bad_tickets),
+        cmocka_unit_test(test_lifetime),
+        cmocka_unit_test(test_rotation),
+        cmocka_unit_test(test_used_once),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
