@@ -9,6 +9,8 @@
 
 #include "tls.h"
 
+#include <stdio.h>
+
 #include <mbedtls/pk.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ticket.h>
@@ -69,9 +71,8 @@ int tls_random(void *unused, unsigned char *buf, size_t len);
 /* tls_text says what an mbedTLS error means. Static text. */
 const char *tls_text(int error);
 
-/* tls_say writes one line into err, printf-like. */
-void tls_say(char *err, size_t err_len, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+/* tls_say writes one line into err, printf-like; what does not fit is cut. */
+#define tls_say(err, err_len, ...) ((void)snprintf(err, err_len, __VA_ARGS__))
 
 /* tls_now_version is the version under negotiation in the session that this thread is inside of,
  * for the ticket callbacks, to which mbedTLS does not say it. */

@@ -4,9 +4,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -144,15 +142,6 @@ const char *tls_text(int error)
     const char *text = mbedtls_high_level_strerr(error);
     if (!text) text = mbedtls_low_level_strerr(error);
     return text ? text : "unknown TLS error";
-}
-
-void tls_say(char *err, size_t err_len, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    (void)vsnprintf(err, err_len, format, args);
-    va_end(args);
 }
 
 /* ---- what both ends offer -------------------------------------------------------------------- */
