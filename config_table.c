@@ -234,8 +234,8 @@ const struct option option_table[] = {
      .help = "Of one client; above it, it is read no further for a while."},
     {"channel.max_length", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_max_length),
      .initial = "255", .min = 1, .max = 255, .help = "Bytes of a channel's name."},
-    {"channel.limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_limit), .initial = "1000000",
-     .min = 1, .max = (int64_t)1 << 40,
+    {"channel.limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_limit),
+     .initial = "1000000", .min = 1, .max = (int64_t)1 << 40,
      .help = "Channels that may exist at once; beyond it connections for new ones get 503."},
 
     /* ---- channels ---- */
@@ -451,7 +451,7 @@ static size_t distance(const char *a, const char *b)
     size_t len = strnlen(b, OPTION_NAME_MAX);
     for (size_t j = 0; j <= len; j++)
         row[j] = j;
-    for (size_t i = 0; a[i] && i < OPTION_NAME_MAX; i++) {
+    for (size_t i = 0; i < OPTION_NAME_MAX && a[i]; i++) {
         size_t diagonal = row[0];
         row[0] = i + 1;
         for (size_t j = 0; j < len; j++) {
@@ -516,20 +516,24 @@ static bool is_last_word(const char *key, const char *flag)
     return !*word && !*flag;
 }
 
+/* take_nearer keeps name in out if it is nearer than what was seen so far. */
+static void take_nearer(char out[static OPTION_NAME_MAX], size_t *least, const char *name, size_t d)
+{
+    if (d >= *least)
+        return;
+    *least = d;
+    copy_name(out, name);
+}
+
 const char *option_nearest_flag(char out[static OPTION_NAME_MAX], const char *flag)
 {
     size_t least = SIZE_MAX;
     for (size_t i = 0; i < option_count; i++) {
-        const char *names[] = {option_table[i].flag, option_table[i].key};
-        for (size_t k = 0; k < 2; k++) {
-            size_t d = names[k] ? distance(flag, names[k]) : SIZE_MAX;
-            if (d > 1 && k == 1 && is_last_word(names[k], flag))
-                d = 1;
-            if (d >= least)
-                continue;
-            least = d;
-            copy_name(out, names[k]);
-        }
+        const struct option *o = &option_table[i];
+        if (o->flag)
+            take_nearer(out, &least, o->flag, distance(flag, o->flag));
+        size_t d = distance(flag, o->key);
+        take_nearer(out, &least, o->key, d > 1 && is_last_word(o->key, flag) ? 1 : d);
     }
     return out;
 }
@@ -539,11 +543,8 @@ const char *option_nearest_env(char out[static OPTION_NAME_MAX], const char *nam
     char env[OPTION_NAME_MAX];
     size_t least = SIZE_MAX;
     for (size_t i = 0; i < option_count; i++) {
-        size_t d = distance(name, option_env(env, &option_table[i]));
-        if (d >= least)
-            continue;
-        least = d;
-        copy_name(out, env);
+        option_env(env, &option_table[i]);
+        take_nearer(out, &least, env, distance(name, env));
     }
     return out;
 }

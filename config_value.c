@@ -43,13 +43,13 @@ void config_string_set(char **s, const char *text)
 void config_secret_set(struct config_secret *s, const void *bytes, size_t len)
 {
     uint8_t *new = NULL;
-    if (len > 0)
+    if (bytes && len > 0)
         new = (uint8_t *)copy_text(bytes, len);
     if (s->bytes)
         explicit_bzero(s->bytes, s->len);
     free(s->bytes);
     s->bytes = new;
-    s->len = len;
+    s->len = new ? len : 0;
 }
 
 /* ---- durations and sizes ---- */

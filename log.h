@@ -55,29 +55,16 @@ struct log_field { /* made by the LOG_... macros below; borrows name and string 
 
 /* log_event writes a line if level is on; if not, it costs a load and a compare and the fields are
  * not evaluated. errno is kept. */
-#define log_event(level_, msg_, ...)                                                               \
-    do {                                                                                           \
-        if (log_on(level_))                                                                        \
-            log_write(level_, msg_,                                                                \
-                      (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END}, 0);          \
-    } while (0)
+#define log_event(level_, ...) log_event_(level_, __VA_ARGS__, LOG_END)
 
 /* log_limited is log_event with at most per_second lines a second from this place in the code; the
  * first line after a silence says suppressed=N. For what a peer or a full disk may repeat. */
-#define log_limited(per_second_, level_, msg_, ...)                                                \
-    do {                                                                                           \
-        static struct log_limit limit_;                                                            \
-        uint32_t suppressed_ = 0;                                                                  \
-        if (log_on(level_) && log_limit_pass(&limit_, per_second_, log_clock_s(), &suppressed_))   \
-            log_write(level_, msg_,                                                                \
-                      (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ) LOG_END},              \
-                      suppressed_);                                                                \
-    } while (0)
+#define log_limited(per_second_, level_, ...)                                                      \
+    log_limited_(per_second_, level_, __VA_ARGS__, LOG_END)
 
 struct log_options {
     enum log_level level;
-    const char
-        *file; /* NULL or "": standard error. Created 0640, appended to. Borrowed for the call */
+    const char *file; /* NULL or "": standard error. Created 0640, appended to. Borrowed */
 };
 
 /* log_open begins logging with o. Before it is called lines go to standard error at level info.
@@ -95,6 +82,21 @@ const char *log_level_name(enum log_level level);
 bool log_level_parse(const char *text, enum log_level *level);
 
 /* ---- under the macros ---- */
+
+#define log_event_(level_, msg_, ...)                                                              \
+    do {                                                                                           \
+        if (log_on(level_))                                                                        \
+            log_write(level_, msg_, (const struct log_field[]){__VA_ARGS__}, 0);                   \
+    } while (0)
+
+#define log_limited_(per_second_, level_, msg_, ...)                                               \
+    do {                                                                                           \
+        static struct log_limit limit_;                                                            \
+        uint32_t suppressed_ = 0;                                                                  \
+        if (log_on(level_) && log_limit_pass(&limit_, per_second_, log_clock_s(), &suppressed_))   \
+            log_write(level_, msg_, (const struct log_field[]){__VA_ARGS__}, suppressed_);         \
+    } while (0)
+
 extern _Atomic int log_level_now;
 
 static inline bool log_on(enum log_level level)
