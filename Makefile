@@ -53,7 +53,7 @@ LINK_CROSS := -Wl,--as-needed -L$B/lib -Wl,-rpath,$(abspath $B/lib)
 
 # ---- what is built: a new .c file or test needs no edit here --------------------------------------
 
-SRC   := $(filter-out main.c,$(wildcard *.c)) $(wildcard bench/*.c)
+SRC   := $(filter-out main.c,$(wildcard *.c)) $(filter-out bench/bare%,$(wildcard bench/*.c))
 OBJ   := $(SRC:%.c=$B/%.o) $B/web_files.o
 TESTS := $(patsubst tests/%.c,$B/%,$(wildcard tests/test_*.c))
 FUZZ  := $(patsubst tests/%.c,$B/%,$(wildcard tests/fuzz_*.c))
@@ -84,6 +84,11 @@ $B/fuzz_%: $B/tests/fuzz_%.o $B/libroost.a
 $B/%.o: %.c $B/mbedtls/libmbedtls.a Makefile
 	@mkdir -p $(@D) && echo "  CC    $@"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(WARN) -MMD -MP -c -o $@ $<
+
+# the ceilings that a server is compared with: not in the product
+$B/bare_%: $B/bench/bare_%.o $B/bench/bare.o $B/libroost.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) $(LDLIBS)
 
 # the folder web/, inside the binary (web.h)
 $B/web_files.c: scripts/embed.sh $(shell find web ! -name '.*' 2>/dev/null)
@@ -121,8 +126,8 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) scripts/run-fuzz.sh $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
 fuzz-targets: $(FUZZ)
 
-bench: all ## the load generator against a server of its own
-	@./roost bench echo && ./roost bench fanout && ./roost bench idle
+bench: all $B/bare_echo $B/bare_fanout ## the load generator against a server of its own, and the bare loops beside it
+	@bench/run.sh $B
 
 lint: ## clang-tidy (.clang-tidy) and cppcheck, clean or it fails; the first time a minute or two
 	@scripts/deps.sh build test lint

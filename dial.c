@@ -13,12 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dial_queue.h"
 #include "http.h"
 
 #define RX_BYTES (64u * 1024)
 #define READS_PER_STEP 4
-#define REFUSAL_BYTES 512     /* of the body of a refusal that are waited for */
-#define QUEUE_KEEP_BYTES 4096 /* a queue that runs empty keeps this much */
+#define REFUSAL_BYTES 512 /* of the body of a refusal that are waited for */
 #define MASKING_KEYS 1024
 #define DEFAULT_MAX_MESSAGE (64u << 20)
 
@@ -30,11 +30,6 @@ struct dial_loop {
      * generator, many at a time, at some 10 ns each. */
     uint8_t keys[MASKING_KEYS][4];
     unsigned keys_left;
-};
-
-struct queue { /* bytes [at, len) of p are waiting */
-    uint8_t *p;
-    size_t at, len, cap;
 };
 
 struct dial {
@@ -79,62 +74,6 @@ static void set_state(struct dial *d, enum dial_state to)
     assert(may_become[d->state] & 1 << to);
     d->state = (uint8_t)to;
 }
-
-/* ---- a byte queue ---- */
-
-static uint8_t *queue_room(struct queue *q, size_t len)
-{
-    if (q->at == q->len)
-        q->at = q->len = 0;
-    if (q->cap - q->len < len && q->at) {
-        memmove(q->p, q->p + q->at, q->len - q->at);
-        q->len -= q->at;
-        q->at = 0;
-    }
-    if (q->cap - q->len < len) {
-        size_t cap = q->cap ? q->cap : 256;
-        while (cap - q->len < len)
-            cap *= 2;
-        uint8_t *p = realloc(q->p, cap);
-        if (!p)
-            return NULL;
-        q->p = p;
-        q->cap = cap;
-    }
-    return q->p + q->len;
-}
-
-static bool queue_add(struct queue *q, const void *bytes, size_t len)
-{
-    if (len == 0)
-        return true;
-    uint8_t *to = queue_room(q, len);
-    if (!to)
-        return false;
-    memcpy(to, bytes, len);
-    q->len += len;
-    return true;
-}
-
-static void queue_took(struct queue *q, size_t n)
-{
-    q->at += n;
-    if (q->at < q->len)
-        return;
-    q->at = q->len = 0;
-    if (q->cap > QUEUE_KEEP_BYTES) {
-        free(q->p);
-        memset(q, 0, sizeof *q);
-    }
-}
-
-static void queue_drop(struct queue *q)
-{
-    free(q->p);
-    memset(q, 0, sizeof *q);
-}
-
-static size_t queue_len(const struct queue *q) { return q->len - q->at; }
 
 /* ---- the end ---- */
 
@@ -379,7 +318,8 @@ static const char *frame_error(unsigned code)
 static void read_frames(struct dial *d, uint8_t *buf, size_t len)
 {
     uint64_t max = d->peer->max_message_bytes;
-    const struct ws_limits limits = {.max_message_bytes = max ? max : DEFAULT_MAX_MESSAGE};
+    const struct ws_limits limits = {.max_message_bytes = max ? max : DEFAULT_MAX_MESSAGE,
+                                     .server = d->peer->echo_masked};
     while (len && d->state != DIAL_CLOSED && !d->close_received) {
         struct ws_event ev;
         int64_t n = ws_read(&d->reader, &limits, buf, len, &ev);
@@ -455,9 +395,13 @@ static void refused(struct dial *d, const struct http_response *r, size_t head, 
         want = (size_t)r->content_length;
     if (len < want && !eof && !memchr(body, '\n', len))
         return;
-    say(d, DIAL_END_HTTP, r->status, "%d ", r->status);
+    bool plain = len && !r->chunked && isprint((unsigned char)*body) && *body != '<';
+    char status[16];
+    int status_len = snprintf(status, sizeof status, "%d ", r->status);
+    bool said = len >= (size_t)status_len && memcmp(body, status, (size_t)status_len) == 0;
+    say(d, DIAL_END_HTTP, r->status, "%s", plain && said ? "" : status);
     d->end.retry_after_s = retry_after(r);
-    if (len && !r->chunked && isprint((unsigned char)*body) && *body != '<')
+    if (plain)
         add_printable(d->end.text, sizeof d->end.text, body, len);
     else
         add_printable(d->end.text, sizeof d->end.text, r->reason.p, r->reason.len);

@@ -24,8 +24,9 @@
 /* Made by the caller, zeroed first; outlives the connections that use it. */
 struct dial_peer {
     struct url url;
-    struct tls_client *tls;         /* for wss: trust anchors; borrowed */
-    uint64_t max_message_bytes;     /* longer messages end the connection; 0 = 64 MiB */
+    struct tls_client *tls;     /* for wss: trust anchors; borrowed */
+    uint64_t max_message_bytes; /* longer messages end the connection; 0 = 64 MiB */
+    bool echo_masked; /* frames come back masked, as sent: a bare loop that copies bytes (bench) */
     struct sockaddr_storage source; /* connect from this address, if source_len is not 0 */
     socklen_t source_len;
     struct sockaddr_storage addresses[DIAL_ADDRESSES_MAX]; /* tried in this order */

@@ -12,6 +12,7 @@ static const struct {
     {"serve", "the server; `roost serve --dev` to try it on this machine", cmd_serve},
     {"sub", "prints what is published to channels", cmd_sub},
     {"pub", "publishes lines of standard input to a channel", cmd_pub},
+    {"bench", "puts load on a server and measures it", cmd_bench},
     {"token", "makes and inspects HS256 tokens", cmd_token},
     {"check", "validates a configuration and prints the effective one", cmd_check},
 };

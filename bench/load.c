@@ -1,0 +1,294 @@
+#include "bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EVENTS 512
+#define TURN_MS 100
+
+/* ---- tokens ---- */
+
+/* A token of its own for each connection, as in real life: subject a UUID, three patterns. */
+static const char *make_token(const struct bench *b, char *out, size_t cap)
+{
+    uint8_t id[16];
+    char claims[512];
+    if (b->o.token)
+        return b->o.token;
+    if (!*b->target.secret)
+        return NULL;
+    random_bytes(id, sizeof id);
+    int n =
+        snprintf(claims, sizeof claims,
+                 "{\"sub\":\"%02x%02x%02x%02x-%02x%02x-4%x%02x-8%x%02x-%02x%02x%02x%02x%02x%02x\","
+                 "\"exp\":%lld,\"roost\":{\"pub\":[\"bench-*\",\"chat:*\",\"news\"],"
+                 "\"sub\":[\"bench-*\",\"chat:*\",\"news\"]}}",
+                 id[0], id[1], id[2], id[3], id[4], id[5], id[6] & 15, id[7], id[8] & 15, id[9],
+                 id[10], id[11], id[12], id[13], id[14], id[15], (long long)time(NULL) + 86400);
+    const struct jwt_key key = {.secret = (const uint8_t *)b->target.secret,
+                                .secret_len = strlen(b->target.secret)};
+    return jwt_make(out, cap, &key, claims, (size_t)n) > 0 ? out : NULL;
+}
+
+/* ---- what arrives ---- */
+
+static void take_message(struct bench_conn *c)
+{
+    struct bench *b = c->bench;
+    uint64_t seq;
+    int64_t sent_ns;
+    if (c->bad || c->at != b->o.size) {
+        b->counts.damaged++;
+        return;
+    }
+    memcpy(&seq, c->head, sizeof seq);
+    memcpy(&sent_ns, c->head + sizeof seq, sizeof sent_ns);
+    if (b->phase == BENCH_MEASURING) {
+        b->counts.messages++;
+        b->counts.bytes += c->at;
+        if (sent_ns >= b->began_ns)
+            histogram_add(&b->latency, (uint64_t)(b->now_ns - sent_ns));
+    }
+    b->mode->message(c, seq, sent_ns);
+}
+
+/* A piece of a message: the head is kept, everything behind it must be the pattern. */
+static void take_piece(struct bench_conn *c, const struct ws_event *ev)
+{
+    struct bench *b = c->bench;
+    const uint8_t *p = ev->payload;
+    size_t len = ev->len;
+    if (ev->first) {
+        c->at = 0;
+        c->bad = ev->opcode != WS_BINARY;
+    }
+    if (c->at < BENCH_HEAD) {
+        size_t n = BENCH_HEAD - c->at < len ? BENCH_HEAD - c->at : len;
+        memcpy(c->head + c->at, p, n);
+        c->at += n;
+        p += n;
+        len -= n;
+    }
+    if (len > b->o.size - c->at || memcmp(p, b->message + c->at, len) != 0)
+        c->bad = true;
+    else
+        c->at += len;
+    if (ev->last)
+        take_message(c);
+}
+
+static void on_event(struct dial *d, const struct ws_event *ev, void *user)
+{
+    struct bench_conn *c = user;
+    (void)d;
+    if (ev->kind == WS_EVENT_DATA && c->bench->mode->message)
+        take_piece(c, ev);
+    else if (ev->opcode == WS_PING)
+        c->bench->counts.pings++;
+}
+
+static const struct dial_handler handler = {.event = on_event};
+
+/* ---- the epoll set ---- */
+
+static void watch(struct bench_conn *c)
+{
+    int fd = c->dial ? dial_fd(c->dial) : -1;
+    short wants = c->dial ? dial_wants(c->dial) : 0;
+    if (fd == c->fd && wants == c->wants)
+        return;
+    if (fd != -1) {
+        struct epoll_event e = {.events = (uint32_t)wants, .data.ptr = c};
+        epoll_ctl(c->bench->epoll_fd, fd == c->fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e);
+    }
+    c->fd = fd; /* a closed one has left the set by itself */
+    c->wants = wants;
+}
+
+bool load_begin(struct bench_conn *c)
+{
+    struct bench *b = c->bench;
+    char target[512], token[2048];
+    b->mode->target(b, c->index, target, sizeof target);
+    const struct dial_request request = {.target = target,
+                                         .token = make_token(b, token, sizeof token),
+                                         .handler = &handler,
+                                         .user = c};
+    c->fd = -1;
+    c->open = false;
+    c->began_ns = bench_clock_ns();
+    c->dial = dial_new(b->loop, &b->peer, &request);
+    if (!c->dial || dial_state(c->dial) == DIAL_CLOSED) {
+        snprintf(b->failure, sizeof b->failure, "connection %u: %s", c->index,
+                 c->dial ? dial_end(c->dial)->text : "out of memory");
+        return false;
+    }
+    b->opening++;
+    watch(c);
+    return true;
+}
+
+void load_drop(struct bench_conn *c)
+{
+    const struct linger reset = {.l_onoff = 1};
+    if (c->dial && dial_fd(c->dial) != -1)
+        setsockopt(dial_fd(c->dial), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    if (c->dial && !c->open && dial_state(c->dial) != DIAL_CLOSED)
+        c->bench->opening--;
+    if (c->open)
+        c->bench->open--;
+    c->open = false;
+    dial_free(c->dial);
+    c->dial = NULL;
+    c->fd = -1;
+}
+
+static void ended(struct bench_conn *c)
+{
+    struct bench *b = c->bench;
+    if (c->open) {
+        b->open--;
+        b->counts.closed++;
+    } else {
+        b->opening--;
+        b->counts.refused++;
+    }
+    if (!*b->failure)
+        snprintf(b->failure, sizeof b->failure, "connection %u: %s", c->index,
+                 dial_end(c->dial)->text);
+    c->open = false;
+    dial_free(c->dial);
+    c->dial = NULL;
+    c->fd = -1;
+}
+
+static void became_open(struct bench_conn *c)
+{
+    struct bench *b = c->bench;
+    c->open = true;
+    b->opening--;
+    b->open++;
+    b->counts.opened++;
+    b->counts.resumed += dial_tls_resumed(c->dial);
+}
+
+static void step(struct bench_conn *c, uint32_t events)
+{
+    if (!c->dial)
+        return;
+    enum dial_state state = dial_step(c->dial, (short)events);
+    if (!c->open && (state == DIAL_OPEN || state == DIAL_CLOSING))
+        became_open(c);
+    if (state == DIAL_CLOSED || dial_close_received(c->dial))
+        ended(c);
+    else
+        watch(c);
+}
+
+void load_turn(struct bench *b, int timeout_ms)
+{
+    struct epoll_event events[EVENTS];
+    int n = epoll_wait(b->epoll_fd, events, EVENTS, timeout_ms);
+    b->now_ns = bench_clock_ns();
+    for (int i = 0; i < n; i++) {
+        if (i) /* what a step cost must not count as the next one's latency, and not be left out */
+            b->now_ns = bench_clock_ns();
+        step(events[i].data.ptr, events[i].events);
+    }
+}
+
+void load_flush(struct bench_conn *c)
+{
+    if (!c->dial)
+        return;
+    dial_flush(c->dial);
+    watch(c);
+}
+
+bool load_send(struct bench_conn *c, uint64_t seq)
+{
+    struct bench *b = c->bench;
+    if (!c->dial)
+        return false;
+    memcpy(b->message, &seq, sizeof seq);
+    memcpy(b->message + sizeof seq, &b->now_ns, sizeof b->now_ns);
+    return dial_send(c->dial, WS_BINARY, b->message, b->o.size) >= 0;
+}
+
+/* ---- phases ---- */
+
+bool load_open(struct bench *b)
+{
+    int64_t deadline_ns = bench_clock_ns() + 60 * 1000000000ll + b->o.connections * 10000000ll;
+    b->phase = BENCH_OPENING;
+    while (b->open < b->o.connections) {
+        while (b->next < b->o.connections && b->opening < b->o.ramp) {
+            struct bench_conn *c = &b->conns[b->next];
+            c->bench = b;
+            c->index = b->next++;
+            if (!load_begin(c))
+                return false;
+        }
+        load_turn(b, TURN_MS);
+        report_progress(b, "connections", b->open);
+        if (b->counts.refused || b->counts.closed)
+            return false;
+        if (bench_stop || bench_clock_ns() > deadline_ns) {
+            snprintf(b->failure, sizeof b->failure, "%s: %u of %u connections are open",
+                     bench_stop ? "interrupted" : "time is up", b->open, b->o.connections);
+            return false;
+        }
+    }
+    return true;
+}
+
+void load_close_all(struct bench *b)
+{
+    for (unsigned i = 0; i < b->next; i++)
+        load_drop(&b->conns[i]);
+}
+
+static int64_t own_cpu_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void run_until(struct bench *b, double seconds, void (*each)(struct bench *b))
+{
+    int64_t end_ns = bench_clock_ns() + (int64_t)(seconds * 1e9);
+    while (!bench_stop) {
+        int64_t left_ns = end_ns - bench_clock_ns();
+        if (left_ns <= 0 || (b->o.count && b->counts.messages >= b->o.count))
+            return;
+        load_turn(b, left_ns > TURN_MS * 1000000ll ? TURN_MS : (int)(left_ns / 1000000) + 1);
+        if (each)
+            each(b);
+        report_progress(b, b->mode->what, b->mode->latency ? b->latency.total : b->counts.messages);
+    }
+}
+
+void load_measure(struct bench *b, void (*each)(struct bench *b))
+{
+    b->phase = BENCH_WARMING;
+    run_until(b, b->o.warm_s, each);
+    b->counts.messages = b->counts.bytes = 0;
+    b->began_server_ns = target_cpu_ns(&b->target);
+    b->began_client_ns = own_cpu_ns();
+    b->began_ns = bench_clock_ns();
+    b->phase = BENCH_MEASURING;
+    run_until(b, b->o.seconds, each);
+    b->phase = BENCH_DRAINING;
+    b->measured_s = (double)(bench_clock_ns() - b->began_ns) / 1e9;
+    b->client_cpu_s = (double)(own_cpu_ns() - b->began_client_ns) / 1e9;
+    int64_t server_ns = target_cpu_ns(&b->target);
+    b->server_cpu_s = server_ns < 0 || b->began_server_ns < 0
+                          ? -1
+                          : (double)(server_ns - b->began_server_ns) / 1e9;
+}

@@ -1,0 +1,209 @@
+#include "bench.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "json.h"
+
+#define PROGRESS_NS 500000000
+
+static const double quantiles[] = {0.5, 0.9, 0.99, 0.999, 1};
+static const char *const quantile_names[] = {"p50", "p90", "p99", "p99.9", "max"};
+#define QUANTILES (sizeof quantiles / sizeof quantiles[0])
+
+/* ---- progress ---- */
+
+static bool on_terminal(const struct bench *b) { return !b->o.quiet && isatty(STDERR_FILENO); }
+
+void report_progress(struct bench *b, const char *what, uint64_t n)
+{
+    if (b->now_ns - b->progress_ns < PROGRESS_NS || !on_terminal(b))
+        return;
+    b->progress_ns = b->now_ns;
+    fprintf(stderr, "\r%s: %u open, %llu %s\033[K", b->mode->name, b->open, (unsigned long long)n,
+            what);
+}
+
+void report_progress_end(struct bench *b)
+{
+    if (b->progress_ns && on_terminal(b))
+        fprintf(stderr, "\r\033[K");
+}
+
+/* ---- derived figures; -1 = not known ---- */
+
+static double per(double n, double d) { return d > 0 ? n / d : -1; }
+
+static double bytes_per_connection(const struct bench *b)
+{
+    if (b->pss_before <= 0 || b->pss_after <= 0 || b->open == 0)
+        return -1;
+    return (double)(b->pss_after - b->pss_before) / b->open;
+}
+
+bool report_faultless(const struct bench *b)
+{
+    const struct bench_counts *n = &b->counts;
+    const struct order_faults *f = &b->faults;
+    return !*b->failure && !n->damaged && !n->refused && !n->closed && !f->lost && !f->doubled &&
+           !f->reordered;
+}
+
+/* ---- for people ---- */
+
+/* 1234567.8 as 1,234,568 */
+static const char *grouped(char out[static 40], double value)
+{
+    char digits[32];
+    if (value < 0) {
+        strcpy(out, "-");
+        return out;
+    }
+    int n = snprintf(digits, sizeof digits, "%.0f", value);
+    char *to = out;
+    for (int i = 0; i < n; i++) {
+        if (i && (n - i) % 3 == 0)
+            *to++ = ',';
+        *to++ = digits[i];
+    }
+    *to = 0;
+    return out;
+}
+
+static void row(const char *name, double value, const char *note)
+{
+    char text[40];
+    printf("  %-28s %14s%s%s\n", name, grouped(text, value), *note ? "  " : "", note);
+}
+
+static void print_cpu(const struct bench *b)
+{
+    if (b->server_cpu_s >= 0)
+        printf("  %-28s %14.2f  of %.2f s; the client used %.2f s\n", "server CPU seconds",
+               b->server_cpu_s, b->measured_s, b->client_cpu_s);
+}
+
+static void print_latency(const struct bench *b)
+{
+    if (b->latency.total == 0)
+        return;
+    printf("  %-28s", "latency, ms");
+    for (size_t i = 0; i < QUANTILES; i++)
+        printf(" %s %.3f", quantile_names[i],
+               (double)histogram_quantile(&b->latency, quantiles[i]) / 1e6);
+    putchar('\n');
+}
+
+static void print_memory(const struct bench *b)
+{
+    if (b->pss_after <= 0)
+        return;
+    row("server memory before, bytes", (double)b->pss_before, "PSS");
+    row("server memory with them", (double)b->pss_after, "PSS");
+    row("bytes per connection", bytes_per_connection(b), "");
+    row("pings answered", (double)b->counts.pings, "");
+}
+
+static void print_faults(const struct bench *b)
+{
+    printf(
+        "  lost %llu, doubled %llu, out of order %llu, damaged %llu, refused %llu, closed %llu\n",
+        (unsigned long long)b->faults.lost, (unsigned long long)b->faults.doubled,
+        (unsigned long long)b->faults.reordered, (unsigned long long)b->counts.damaged,
+        (unsigned long long)b->counts.refused, (unsigned long long)b->counts.closed);
+    if (*b->failure)
+        printf("  FAILED: %s\n", b->failure);
+}
+
+static void print_table(const struct bench *b)
+{
+    char name[64];
+    printf("roost bench %s: %u connections", b->mode->name, b->o.connections);
+    if (b->mode->message)
+        printf(", %zu bytes, window %u", b->o.size, b->o.window);
+    printf(", %s", b->o.url ? b->o.url : b->target.url);
+    if (!b->o.url && !b->o.target.bare)
+        printf(" (own server, %u worker%s)", b->o.target.workers,
+               b->o.target.workers == 1 ? "" : "s");
+    putchar('\n');
+    if (b->mode->latency) {
+        row(b->mode->what, (double)b->counts.messages, "");
+        snprintf(name, sizeof name, "%s per second", b->mode->what);
+        row(name, per((double)b->counts.messages, b->measured_s), "");
+        row("  per server-CPU-second", per((double)b->counts.messages, b->server_cpu_s), "");
+    }
+    print_cpu(b);
+    print_latency(b);
+    print_memory(b);
+    print_faults(b);
+}
+
+/* ---- for programs ---- */
+
+static void number(const char *name, double value, int digits)
+{
+    if (value < 0)
+        printf(",\"%s\":null", name);
+    else
+        printf(",\"%s\":%.*f", name, digits, value);
+}
+
+static void count(const char *name, uint64_t n)
+{
+    printf(",\"%s\":%llu", name, (unsigned long long)n);
+}
+
+static void text(const char *name, const char *value)
+{
+    char escaped[2048];
+    struct json_out o = {.p = escaped, .cap = sizeof escaped};
+    json_put_string(&o, value, strlen(value));
+    printf(",\"%s\":%.*s", name, (int)o.len, escaped);
+}
+
+static void print_json(const struct bench *b)
+{
+    printf("{\"mode\":\"%s\"", b->mode->name);
+    text("url", b->o.url ? b->o.url : b->target.url);
+    count("connections", b->o.connections);
+    count("size", b->o.size);
+    count("window", b->o.window);
+    if (!b->o.url)
+        count("workers", b->o.target.workers);
+    number("seconds", b->measured_s, 3);
+    count("messages", b->counts.messages);
+    count("bytes", b->counts.bytes);
+    count("opened", b->counts.opened);
+    count("resumed", b->counts.resumed);
+    count("pings", b->counts.pings);
+    number("per_second", per((double)b->counts.messages, b->measured_s), 1);
+    number("per_server_cpu_second", per((double)b->counts.messages, b->server_cpu_s), 1);
+    number("server_cpu_s", b->server_cpu_s, 4);
+    number("client_cpu_s", b->client_cpu_s, 4);
+    number("pss_before_bytes", b->pss_before > 0 ? (double)b->pss_before : -1, 0);
+    number("pss_after_bytes", b->pss_after > 0 ? (double)b->pss_after : -1, 0);
+    number("bytes_per_connection", bytes_per_connection(b), 1);
+    printf(",\"latency_ms\":{");
+    for (size_t i = 0; i < QUANTILES; i++)
+        printf("%s\"%s\":%.4f", i ? "," : "", quantile_names[i],
+               (double)histogram_quantile(&b->latency, quantiles[i]) / 1e6);
+    printf("}");
+    count("lost", b->faults.lost);
+    count("doubled", b->faults.doubled);
+    count("reordered", b->faults.reordered);
+    count("damaged", b->counts.damaged);
+    count("refused", b->counts.refused);
+    count("closed", b->counts.closed);
+    if (*b->failure)
+        text("failure", b->failure);
+    printf(",\"ok\":%s}\n", report_faultless(b) ? "true" : "false");
+}
+
+void report_print(const struct bench *b)
+{
+    if (b->o.json)
+        print_json(b);
+    else
+        print_table(b);
+}

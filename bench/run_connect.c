@@ -1,0 +1,57 @@
+/* connect: `ramp` connections at a time are opened, with a token of their own each, and dropped as
+ * soon as they are open; latency is from connect to the handshake's answer. */
+#include "bench.h"
+
+#include <stdio.h>
+
+static void target(const struct bench *b, unsigned i, char *out, size_t cap)
+{
+    (void)i;
+    snprintf(out, cap, "%s/raw/bench-connect?pub=0", b->peer.url.path);
+}
+
+static void count(struct bench *b, const struct bench_conn *c)
+{
+    if (b->phase != BENCH_MEASURING || c->began_ns < b->began_ns)
+        return;
+    b->counts.messages++;
+    histogram_add(&b->latency, (uint64_t)(bench_clock_ns() - c->began_ns));
+}
+
+/* One pass over the slots after a turn: those that are open have done their work. */
+static void again(struct bench *b)
+{
+    for (unsigned i = 0; i < b->next; i++) {
+        struct bench_conn *c = &b->conns[i];
+        if (c->dial && !c->open)
+            continue;
+        if (c->open)
+            count(b, c);
+        if (c->open && b->o.close_handshake)
+            dial_close(c->dial, WS_CLOSE_NORMAL, "done");
+        load_drop(c);
+        if (b->phase < BENCH_DRAINING && !load_begin(c))
+            bench_stop = true;
+    }
+}
+
+static void run(struct bench *b)
+{
+    unsigned slots = b->o.ramp < b->o.connections ? b->o.ramp : b->o.connections;
+    while (b->next < slots) {
+        struct bench_conn *c = &b->conns[b->next];
+        c->bench = b;
+        c->index = b->next++;
+        if (!load_begin(c))
+            return;
+    }
+    load_measure(b, again);
+}
+
+const struct bench_mode bench_connect = {.name = "connect",
+                                         .what = "connections",
+                                         .connections = 64,
+                                         .size = 64,
+                                         .latency = true,
+                                         .target = target,
+                                         .run = run};

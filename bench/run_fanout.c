@@ -1,0 +1,101 @@
+/* fanout: all connections listen to one channel; the first of them publishes, with at most `window`
+ * publications under way. One is over when everybody has it. */
+#include "bench.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define WINDOW_MAX 1024
+#define STALL_NS (10 * 1000000000ll)
+
+struct fanout {
+    uint64_t published;
+    uint64_t done;                /* publications before this one are over */
+    unsigned waiting[WINDOW_MAX]; /* for publication n, at n % WINDOW_MAX: who has not got it */
+    int64_t moved_ns;             /* last delivery */
+};
+
+static void target(const struct bench *b, unsigned i, char *out, size_t cap)
+{
+    snprintf(out, cap, "%s/raw/%s%s", b->peer.url.path, b->o.channel, i ? "?pub=0" : "");
+}
+
+static void got(struct fanout *f, uint64_t seq)
+{
+    if (seq >= f->done && seq < f->published && f->waiting[seq % WINDOW_MAX])
+        f->waiting[seq % WINDOW_MAX]--;
+}
+
+static void message(struct bench_conn *c, uint64_t seq, int64_t sent_ns)
+{
+    struct bench *b = c->bench;
+    struct fanout *f = b->state;
+    (void)sent_ns;
+    if (seq >= f->published) {
+        b->counts.damaged++;
+        return;
+    }
+    uint64_t before = b->faults.doubled + b->faults.reordered;
+    uint64_t skipped = order_take(&c->order, seq, &b->faults);
+    f->moved_ns = b->now_ns;
+    /* What was skipped is lost, or will be called reordered; it must not hold up the publisher. */
+    for (uint64_t i = seq - skipped; i < seq; i++)
+        got(f, i);
+    if (b->faults.doubled + b->faults.reordered == before)
+        got(f, seq);
+}
+
+static void publish(struct bench *b)
+{
+    struct fanout *f = b->state;
+    bool sent = false;
+    while (f->done < f->published && f->waiting[f->done % WINDOW_MAX] == 0)
+        f->done++;
+    while (b->phase < BENCH_DRAINING && f->published - f->done < b->o.window) {
+        b->now_ns = bench_clock_ns();
+        if (!load_send(&b->conns[0], f->published))
+            break;
+        f->waiting[f->published++ % WINDOW_MAX] = b->o.connections;
+        sent = true;
+    }
+    if (sent)
+        load_flush(&b->conns[0]);
+    if (b->now_ns - f->moved_ns > STALL_NS && !*b->failure) {
+        snprintf(b->failure, sizeof b->failure, "nothing was delivered for %lld s",
+                 STALL_NS / 1000000000);
+        bench_stop = true;
+    }
+}
+
+static void run(struct bench *b)
+{
+    struct fanout *f = calloc(1, sizeof *f);
+    b->state = f;
+    if (!f || b->o.window > WINDOW_MAX) {
+        snprintf(b->failure, sizeof b->failure, "the window is larger than %d", WINDOW_MAX);
+        free(f);
+        return;
+    }
+    if (load_open(b)) {
+        f->moved_ns = b->now_ns = bench_clock_ns();
+        publish(b);
+        load_measure(b, publish);
+        int64_t deadline_ns = bench_clock_ns() + STALL_NS;
+        for (publish(b); f->done < f->published && b->open && bench_clock_ns() < deadline_ns;
+             publish(b))
+            load_turn(b, 100);
+        for (unsigned i = 0; i < b->next; i++)
+            b->faults.lost += f->published - b->conns[i].order.next;
+    }
+    b->state = NULL;
+    free(f);
+}
+
+const struct bench_mode bench_fanout = {.name = "fanout",
+                                        .what = "deliveries",
+                                        .connections = 1000,
+                                        .size = 128,
+                                        .latency = true,
+                                        .target = target,
+                                        .message = message,
+                                        .run = run};
