@@ -116,7 +116,7 @@ test: ## installs what is missing, builds all variants, runs every test; says ho
 	@scripts/test.sh
 
 check: $(TESTS) ## the unit tests of one VARIANT (tests/test_*.c); `make check TESTS=build/asan/test_ws VARIANT=asan`
-	@scripts/run-tests.sh $(TESTS)
+	@TEST_SECONDS=$(or $(TEST_SECONDS),$(if $(filter asan tsan,$(VARIANT)),400,150)) scripts/run-tests.sh $(TESTS)
 
 e2e: $B/roost ## the tests against the real binary of one VARIANT (tests/e2e)
 	@ROOST=$(abspath $B/roost) VARIANT=$(VARIANT) tests/e2e/run

@@ -31,5 +31,5 @@ foreign_apt apt-get update || die "no packages for $arch at this machine's mirro
 mkdir -p "$work/get" "$work/root" "$out"
 (cd "$work/get" && foreign_apt apt-get download "$@") || die "no $* for $arch"
 for deb in "$work"/get/*.deb; do dpkg-deb -x "$deb" "$work/root"; done
-find "$work/root/usr/lib" "$work/root/lib" \( -name '*.so*' -o -name '*.a' \) -exec cp -P {} "$out/" \; 2>/dev/null
+find "$work/root/usr/lib" "$work/root/lib" \( -name '*.so*' -o -name '*.a' \) -exec cp -P {} "$out/" \; 2>/dev/null || true
 touch "$out/done-$*"

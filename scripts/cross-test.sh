@@ -7,6 +7,7 @@ triplet=$1
 arch=${triplet%%-*}
 debian_arch=$(echo "$arch" | sed 's/aarch64/arm64/; s/x86_64/amd64/')
 cd "$(dirname "$0")/.."
+unset MAKEFLAGS MAKELEVEL MFLAGS # of the make that called: it would say -j1
 B=build/release-$triplet
 if [ "$(uname -m)" = "$arch" ]; then
     echo "this machine is $arch itself: the unit tests ran there already"

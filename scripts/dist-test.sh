@@ -4,6 +4,7 @@
 # neither may be used here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+unset MAKEFLAGS MAKELEVEL MFLAGS # of the make that called: it would say -j1
 make dist | grep -v "is up to date"
 tarball=$(ls -t roost-*-linux-"$(uname -m)".tar.gz | head -n 1)
 work=$(mktemp -d)

@@ -6,6 +6,7 @@
 # not run here: it is a visible SKIP. Full output: build/test/STAGE.log. STAGES="unit asan" runs only those.
 set -u
 cd "$(dirname "$0")/.." || exit 1
+unset MAKEFLAGS MAKELEVEL MFLAGS # of the make that called: it would say -j1
 export FUZZ_SECONDS=${FUZZ_SECONDS:-5}
 # CI wants no warning; somebody's newer compiler may have some
 test -n "${CI:-}" && export WERROR=${WERROR-1}
