@@ -634,7 +634,7 @@ export async function fresh(server, target = '/raw/fresh', options = {}) {
   assert.equal((await client.end()).code, 1000);
 }
 
-/* readSome: a stream's bytes as they come, for a program under test. */
+/* lines: a stream's lines as they come, for a program under test; null behind the last. */
 export function lines(stream) {
   const waiting = [];
   const ready = [];
@@ -655,7 +655,12 @@ export function lines(stream) {
   return (ms = 10000) => {
     if (ready.length) return Promise.resolve(ready.shift());
     if (over) return Promise.resolve(null);
-    return within(new Promise((resolve) => waiting.push(resolve)), patience(ms), 'line');
+    let mine;
+    const line = new Promise((resolve) => waiting.push((mine = resolve)));
+    return within(line, patience(ms), 'line').catch((error) => {
+      waiting.splice(waiting.indexOf(mine), 1); /* so that the next line is not for one who has gone */
+      throw error;
+    });
   };
 }
 

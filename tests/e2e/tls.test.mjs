@@ -85,7 +85,7 @@ test('an echo client over TLS that does not read loses nothing', async () => {
   let before = -1;
   await until(async () => {
     const now = (await metrics(server)).get('bytes_received_total');
-    const stuck = now === before;
+    const stuck = now - before < 4000; /* the one that asks */
     before = now;
     await (await connect(server)).end();
     return stuck || now > all.length;
@@ -225,7 +225,7 @@ test('what is no TLS on a TLS port, and TLS on a plain port', async () => {
   const server = await secure();
   for (const bytes of [GET, '\0', Buffer.alloc(1000, 0x16), Buffer.from('1603010005', 'hex'), Buffer.from('160301ffff', 'hex'), crypto.randomBytes(5000), Buffer.concat([Buffer.from('1603010200', 'hex'), crypto.randomBytes(512)])]) {
     const socket = net.connect(server.port('wss'), '127.0.0.1');
-    socket.on('error', () => {});
+    socket.on('error', () => {}).resume();
     socket.end(bytes);
     await within(new Promise((resolve) => socket.on('close', resolve)), patience(10000), 'end');
   }
@@ -264,6 +264,7 @@ test('close_notify ends both sides', async () => {
   assert.equal((await raw.frame()).payload.toString(), 'a');
   assert.equal((await raw.closeFrame()).code, 1000);
   await raw.over();
+  raw.end();
   const quiet = await upgraded(server, '/echo', bearer(), { scheme: 'wss' });
   quiet.end();
   await quiet.over();
