@@ -14,16 +14,24 @@ static bool find_bearer(const struct http_request *r, struct http_str *token)
     return true;
 }
 
+/* The list may be spread over several header lines (RFC 9110 section 5.3). */
 static bool find_subprotocol(const struct http_request *r, struct http_str *token)
 {
-    struct http_str rest = r->ws_protocol, element;
-    if (!rest.p) return false;
-    while (http_list_next(&rest, &element)) {
-        if (!http_str_is(element, AUTH_SUBPROTOCOL)) continue;
-        if (!http_list_next(&rest, token)) *token = (struct http_str){"", 0};
-        return true;
+    const struct http_str *line;
+    struct http_str element;
+    bool offered = false;
+    for (size_t n = 0; (line = http_header(r, "Sec-WebSocket-Protocol", n)); n++) {
+        struct http_str rest = *line;
+        while (http_list_next(&rest, &element)) {
+            if (offered) {
+                *token = element;
+                return true;
+            }
+            offered = http_str_is(element, AUTH_SUBPROTOCOL);
+        }
     }
-    return false;
+    *token = (struct http_str){"", 0};
+    return offered;
 }
 
 void auth_check(const struct auth_options *o, const struct http_request *r, int64_t now_s,

@@ -1,6 +1,7 @@
 /* `roost serve`: reads the configuration, wires the modules together, runs the workers, and stops politely. */
 #include "cmd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -34,7 +35,6 @@ const char *cmd_program = "roost";
 
 #define BACKLOG 65535
 #define CONNS_MAX (16u << 20) /* when the descriptor limit is "unlimited" */
-#define DEV_ORIGINS 12
 
 struct serve { /* everything that lives as long as the server */
     struct config config;
@@ -43,7 +43,7 @@ struct serve { /* everything that lives as long as the server */
     struct app app;
     struct worker_ops ops;
     struct tls_server *tls;
-    const char **origins, **namespaces;
+    const char **namespaces;
     char urls[LISTENERS_MAX][CONFIG_URL_MAX];
     size_t url_count;
     const char *wss_url, *ws_url; /* of the dev banner */
@@ -185,23 +185,6 @@ static void fill_rules(struct jwt_rules *r, const struct config *c)
     r->leeway_s = c->token_leeway_ms / 1000;
 }
 
-/* collect_origins: the configured ones, and with --dev those of pages on this machine. */
-static size_t collect_origins(struct serve *s)
-{
-    static const char *const local[] = {
-        "http://localhost",   "http://localhost:*",  "https://localhost",   "https://localhost:*",
-        "http://127.0.0.1",   "http://127.0.0.1:*",  "https://127.0.0.1",   "https://127.0.0.1:*",
-        "http://[[]::1[]]:*", "https://[[]::1[]]:*", "http://[[]::1[]]",    "https://[[]::1[]]"};
-    const struct config_strings *from = &s->config.allowed_origins;
-    s->origins = calloc(from->count + DEV_ORIGINS, sizeof *s->origins);
-    if (!s->origins) abort();
-    size_t n = 0;
-    for (size_t i = 0; i < from->count; i++) s->origins[n++] = from->items[i];
-    for (size_t i = 0; s->config.dev && i < sizeof local / sizeof *local; i++)
-        s->origins[n++] = local[i];
-    return n;
-}
-
 static void wire_formats(struct serve *s)
 {
     const struct config *c = &s->config;
@@ -221,7 +204,8 @@ static void wire_formats(struct serve *s)
                                        .insecure = c->insecure,
                                        .no_anonymous_tokens = c->no_anonymous_tokens,
                                        .token_query = c->token_query},
-                              .origin_count = collect_origins(s),
+                              .origins = (const char *const *)c->allowed_origins.items,
+                              .origin_count = c->allowed_origins.count,
                               .echo = c->echo,
                               .metrics = c->metrics,
                               .metrics_public = c->metrics_public,
@@ -230,7 +214,6 @@ static void wire_formats(struct serve *s)
                               .api_on_admin_only = c->admin_listen.count > 0,
                               .connection_limit = c->connection_limit,
                               .dev = c->dev ? &s->dev : NULL};
-    r.origins = s->origins;
     fill_rules(&r.auth.rules, c);
     route_init(&r);
     heartbeat_init(&(struct heartbeat_options){.ping_interval_ms = c->ping_interval_ms,
@@ -248,6 +231,17 @@ static uint32_t raise_descriptor_limit(void)
     r.rlim_cur = r.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &r) == -1) getrlimit(RLIMIT_NOFILE, &r);
     return r.rlim_cur > CONNS_MAX ? CONNS_MAX : (uint32_t)r.rlim_cur;
+}
+
+/* descriptors_in_use counts what the process has open before the first connection. */
+static uint32_t descriptors_in_use(void)
+{
+    uint32_t n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    if (!d) return 0;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n > 3 ? n - 3 : 0; /* ".", "..", and the one that reads */
 }
 
 static int make_workers(struct serve *s)
@@ -330,6 +324,7 @@ static int open_listeners(struct serve *s)
         char err[512];
         s->tls = tls_server_new(c->tls_cert_file, c->tls_key_file, err, sizeof err);
         if (!s->tls) return say("TLS", err);
+        if (*err) log_event(LOG_WARN, "certificate", LOG_STR("problem", err));
     }
     for (size_t i = 0; i < c->listen.count; i++) {
         int status = listen_on(s, c->listen.items[i], false);
@@ -404,6 +399,8 @@ static void drain(struct serve *s)
 static int run(struct serve *s)
 {
     struct server *v = &s->server;
+    uint32_t used = descriptors_in_use();
+    v->sockets_max = v->conns_max > used ? v->conns_max - used : 0;
     for (unsigned i = 0; i < v->worker_count; i++) {
         if (worker_start(v->workers[i]) == -1) {
             int e = errno;
@@ -445,7 +442,6 @@ static void clean_up(struct serve *s)
     if (s->signal_fd != -1) close(s->signal_fd);
     if (v->done_fd != -1) close(v->done_fd);
     if (*s->config.pid_file) unlink(s->config.pid_file);
-    free(s->origins);
     free(s->namespaces);
     dev_state_wipe(&s->dev);
     config_free(&s->config);

@@ -41,6 +41,7 @@ void conn_http_error(struct conn *c, const struct http_request *r, int status, c
     char body[512], headers[128] = "";
     int n = snprintf(body, sizeof body, "%d %s: %s\n", status, http_reason(status), line);
     if (status == 426) snprintf(headers, sizeof headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
+    if (status == 405) snprintf(headers, sizeof headers, "Allow: GET, HEAD\r\n");
     if (status == 401) snprintf(headers, sizeof headers, "WWW-Authenticate: Bearer\r\n");
     if (status == 429 || status == 503) /* spread, so that they do not all come back at once */
         snprintf(headers, sizeof headers, "Retry-After: %u\r\n",
@@ -120,13 +121,12 @@ static int body_complete(struct conn_in *in, const struct http_request *r)
     uint8_t *raw = in->buf + in->raw_at;
     int done = http_chunked_read(&in->chunked, (char *)raw, in->len - in->raw_at, &used, &body);
     if (done < 0) return done;
-    uint32_t end = in->head_len + in->body_len;
-    memmove(in->buf + end, raw, body);
     in->body_len += (uint32_t)body;
     if (in->body_len > in->body_max) return -413;
+    /* close the gap, so that a long body in small chunks needs no more room than its bytes */
     uint32_t rest = in->len - in->raw_at - (uint32_t)used;
-    memmove(in->buf + end + body, raw + used, rest); /* so that a long body in small chunks needs no more room than its bytes */
-    in->raw_at = end + (uint32_t)body;
+    memmove(raw + body, raw + used, rest);
+    in->raw_at += (uint32_t)body;
     in->len = in->raw_at + rest;
     return done;
 }
@@ -207,8 +207,10 @@ static bool kept_request(struct conn *c)
     if (!in->in_body) {
         int64_t n = one_head(c, in->buf, in->len);
         if (n < 0) return false;
-        in->raw_at = (uint32_t)n;
-        if (n) return true;
+        if (n) {
+            in->raw_at = (uint32_t)n;
+            return true;
+        }
     }
     return in->in_body && continue_body(c);
 }

@@ -332,8 +332,10 @@ int pubsub_subscribe(struct conn *c, struct local *l)
     return 0;
 }
 
+/* put moves the subscriber at from to to. from is a hole then, and what it still holds must not be touched again. */
 static void put(struct local *l, uint32_t to, uint32_t from)
 {
+    if (to == from) return;
     l->subscribers[to] = l->subscribers[from];
     l->subscribers[to].conn->sub_index = to;
 }
@@ -342,14 +344,13 @@ void pubsub_unsubscribe(struct conn *c)
 {
     struct local *l = c->channel;
     uint32_t i = c->sub_index;
-    c->sub_index = NOT_SUBSCRIBED;
     if (i < l->cursor) { /* served: keep the served ones together, so that nobody is skipped or served twice */
         put(l, i, --l->cursor);
         i = l->cursor;
     }
     put(l, i, --l->count);
     metric_sub(&l->worker->metrics, METRIC_SUBSCRIPTIONS, 1);
-    c->sub_index = NOT_SUBSCRIBED; /* put may have moved c onto itself */
+    c->sub_index = NOT_SUBSCRIBED;
     if (l->count) return;
     struct shard *s = shard_of(l->channel->hash);
     pthread_mutex_lock(&s->lock);

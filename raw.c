@@ -92,6 +92,11 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
         refuse_channel(c, r, len ? 400 : 404, len ? "the channel in the path is not well percent-encoded" : "the path is /raw/CHANNEL");
         return false;
     }
+    uint32_t utf8 = 0;
+    if (!ws_utf8(&utf8, (const uint8_t *)name, (size_t)len) || !ws_utf8_done(utf8)) {
+        refuse_channel(c, r, 400, "the channel's name is not UTF-8");
+        return false;
+    }
     if ((size_t)len > options.channel_max_length || (size_t)len > sizeof wish->name) {
         refuse_channel(c, r, 400, "the channel's name is too long");
         return false;

@@ -63,6 +63,15 @@ static bool is_handshake(struct conn *c, const struct http_request *r)
     return true;
 }
 
+/* no_descriptors: has every descriptor that can be a connection become one? */
+static bool no_descriptors(const struct server *s)
+{
+    uint64_t sockets = 0;
+    for (unsigned i = 0; i < s->worker_count; i++)
+        sockets += metric_get(&s->workers[i]->metrics, METRIC_SOCKETS);
+    return sockets >= s->sockets_max;
+}
+
 static bool is_full(const struct server *s)
 {
     int64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
@@ -137,6 +146,8 @@ static void readyz(struct conn *c, const struct http_request *r)
         conn_http_error(c, r, 503, "draining");
     else if (is_full(s))
         conn_http_error(c, r, 503, "the connection limit is reached");
+    else if (no_descriptors(s))
+        conn_http_error(c, r, 503, "no descriptor is left for connections");
     else
         reply_text(c, r, 200, "ok\n");
 }

@@ -76,7 +76,8 @@ struct server { /* the process */
     const struct app *app; /* what the layers above do; conn.h */
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
-    uint32_t conns_max; /* per worker: the descriptor limit */
+    uint32_t conns_max;   /* per worker: the descriptor limit */
+    uint32_t sockets_max; /* of the process: descriptors that are not in use for anything else */
     int64_t started_ms, started_s;
     /* relaxed counters that several workers write: once per connection, never per message */
     _Atomic int64_t connections;           /* WebSocket connections open */
