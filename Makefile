@@ -30,8 +30,8 @@ CHECKS := -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 MODE_release := -O2 -ffunction-sections -fdata-sections $(HARDEN)
 MODE_static  := $(MODE_release)
-MODE_debug   := -Og
-MODE_asan    := $(CHECKS) -fsanitize=address,undefined
+MODE_debug   := -Og -DROOST_FAULTS
+MODE_asan    := $(CHECKS) -DROOST_FAULTS -fsanitize=address,undefined
 MODE_tsan    := $(CHECKS) -fsanitize=thread
 MODE_fuzz    := $(CHECKS) -fsanitize=fuzzer-no-link,address,undefined
 LINK_release := -Wl,--gc-sections

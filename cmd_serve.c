@@ -213,6 +213,7 @@ static void wire_formats(struct serve *s)
                               .api = !c->api_disabled,
                               .api_on_admin_only = c->admin_listen.count > 0,
                               .connection_limit = c->connection_limit,
+                              .rate_limit = c->connection_rate_limit,
                               .dev = c->dev ? &s->dev : NULL};
     fill_rules(&r.auth.rules, c);
     route_init(&r);
@@ -396,6 +397,17 @@ static void drain(struct serve *s)
     stop_workers(s, WORKER_ENDS);
 }
 
+/* inject_fault: in builds for tests, the k-th allocation from now on fails once. */
+static void inject_fault(void)
+{
+#ifdef ROOST_FAULTS
+    const char *k = getenv("ROOST_TEST_FAIL_ALLOC");
+    if (k) mem_fail_at(strtoull(k, NULL, 10));
+    k = getenv("ROOST_TEST_FAIL_TLS_ALLOC");
+    if (k) tls_memory_fail_at(strtoull(k, NULL, 10));
+#endif
+}
+
 static int run(struct serve *s)
 {
     struct server *v = &s->server;
@@ -416,6 +428,7 @@ static int run(struct serve *s)
     log_event(LOG_INFO, "ready", LOG_STR("version", ROOST_VERSION),
               LOG_STR("tls", tls_library_version()), LOG_U64("workers", v->worker_count),
               LOG_U64("descriptors", v->conns_max));
+    inject_fault();
     if (s->config.dev)
         dev_banner(stdout, &s->dev, cmd_program, s->wss_url ? s->wss_url : s->ws_url,
                    s->ws_url ? s->ws_url : s->wss_url);

@@ -221,6 +221,10 @@ const struct option option_table[] = {
     {"client.connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(connection_limit),
      .initial = "0", .max = INT32_MAX,
      .help = "Connections in all; more are answered with 503. 0: what file descriptors allow."},
+    {"client.connection_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(connection_rate_limit), .initial = "0", .max = INT32_MAX,
+     .help = "Opening handshakes a second in all, shared out evenly to the workers; more are "
+             "answered with 429 before their token is looked at. 0: no limit."},
     {"client.queue_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(queue_max_bytes),
      .initial = "1MiB", .min = KIB, .max = GIB,
      .help = "What may wait to be sent to one client; raw.slow_policy says what happens beyond. An "
@@ -298,7 +302,6 @@ const struct option option_table[] = {
     {"client.channel_limit", .kind = OPTION_INT, PLANNED},
     {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
-    {"client.connection_rate_limit", .kind = OPTION_INT, PLANNED},
     {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},
     {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
     {"client.total_queue_max_size", .kind = OPTION_SIZE, PLANNED},

@@ -65,6 +65,8 @@ struct local {
 struct channel {
     struct channel *next; /* in its bucket */
     uint64_t hash;
+    struct mem_pool *pool; /* of the worker that made it */
+    uint32_t size;         /* as asked of pool */
     _Atomic uint32_t refs; /* local halves and publications in flight; the table holds none */
     /* under the shard's lock */
     uint64_t seq;
@@ -190,15 +192,18 @@ static void widen(struct shard *s)
     free(old);
 }
 
-static struct channel *create(struct shard *s, uint64_t hash, const char *name, size_t len)
+static struct channel *create(struct mem_pool *pool, struct shard *s, uint64_t hash,
+                              const char *name, size_t len)
 {
     if (atomic_load_explicit(&bus.channels, memory_order_relaxed) >= bus.options.channels_max) {
         errno = ENOSPC;
         return NULL;
     }
     size_t locals = bus.worker_count * sizeof(struct local *);
-    struct channel *ch = calloc(1, sizeof *ch + locals + len);
+    struct channel *ch = mem_zalloc(pool, sizeof *ch + locals + len);
     if (!ch) return NULL;
+    ch->pool = pool;
+    ch->size = (uint32_t)(sizeof *ch + locals + len);
     ch->hash = hash;
     ch->len = (uint8_t)len;
     ch->name = (char *)ch + sizeof *ch + locals;
@@ -223,7 +228,8 @@ static void take_out(struct shard *s, struct channel *ch)
 
 static void channel_unref(struct channel *ch)
 {
-    if (atomic_fetch_sub_explicit(&ch->refs, 1, memory_order_acq_rel) == 1) free(ch);
+    if (atomic_fetch_sub_explicit(&ch->refs, 1, memory_order_acq_rel) == 1)
+        mem_free(ch->pool, ch, ch->size);
 }
 
 const char *pubsub_name(const struct local *l, size_t *len)
@@ -249,10 +255,11 @@ struct local *pubsub_attach(struct worker *w, const char *name, size_t len)
     uint64_t hash = hash_bytes(&bus.key, name, len);
     struct shard *s = shard_of(hash);
     struct local *l = NULL, *made = NULL;
+    errno = ENOMEM; /* unless create says otherwise */
     pthread_mutex_lock(&s->lock);
     struct channel *ch = find(s, hash, name, len);
     if (ch) l = ch->local[w->index];
-    if (!l && (made = new_local(w)) && (ch || (ch = create(s, hash, name, len)))) {
+    if (!l && (made = new_local(w)) && (ch || (ch = create(w->pool, s, hash, name, len)))) {
         l = made;
         l->channel = ch;
         ch->local[w->index] = l;

@@ -78,8 +78,26 @@ static bool is_full(const struct server *s)
     return options.connection_limit > 0 && open >= options.connection_limit;
 }
 
+/* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a second's worth. */
+static bool over_rate(struct worker *w)
+{
+    if (options.rate_limit <= 0) return false;
+    int64_t share = options.rate_limit * 1000 / w->server->worker_count; /* thousandths a second */
+    int64_t full = share < 1000 ? 1000 : share;
+    w->handshake_credit += (w->now_ms - w->credit_at_ms) * share / 1000;
+    w->credit_at_ms = w->now_ms;
+    if (w->handshake_credit > full) w->handshake_credit = full;
+    if (w->handshake_credit < 1000) return true;
+    w->handshake_credit -= 1000;
+    return false;
+}
+
 static bool has_room(struct conn *c, const struct http_request *r)
 {
+    if (over_rate(c->worker)) {
+        refuse(c, r, METRIC_REFUSED_RATE, 429, "too many opening handshakes a second");
+        return false;
+    }
     const struct server *s = c->worker->server;
     if (atomic_load_explicit(&s->draining, memory_order_relaxed)) {
         refuse(c, r, METRIC_REFUSED_LIMIT, 503, "this server is shutting down");

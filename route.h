@@ -13,6 +13,7 @@ struct route_options {
     size_t origin_count;
     bool echo, metrics, metrics_public, health, api, api_on_admin_only;
     int64_t connection_limit;    /* WebSocket connections of the process; 0 = what descriptors allow */
+    int64_t rate_limit;          /* opening handshakes a second of the process; 0 = no limit */
     const struct dev_state *dev; /* NULL unless --dev: then the page gets tokens */
 };
 

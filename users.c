@@ -19,7 +19,7 @@ int users_open(struct worker *w)
 {
     struct users *t = calloc(1, sizeof *t);
     if (!t) return -1;
-    t->buckets = calloc(FIRST_BUCKETS, sizeof *t->buckets);
+    t->buckets = mem_zalloc(w->pool, FIRST_BUCKETS * sizeof *t->buckets);
     if (!t->buckets) {
         free(t);
         return -1;
@@ -34,7 +34,7 @@ void users_close(struct worker *w)
 {
     struct users *t = w->users;
     if (!t) return;
-    free(t->buckets);
+    mem_free(w->pool, t->buckets, t->bucket_count * sizeof *t->buckets);
     free(t);
     w->users = NULL;
 }
@@ -50,11 +50,11 @@ static struct user **bucket_of(struct users *t, const char *name, size_t len)
 }
 
 /* resize keeps one user a bucket on average: grown when fuller, shrunk when a churn has gone. A failure leaves it as it is. */
-static void resize(struct users *t, uint32_t bucket_count)
+static void resize(struct worker *w, struct users *t, uint32_t bucket_count)
 {
     struct user **old = t->buckets;
     uint32_t old_count = t->bucket_count;
-    struct user **buckets = calloc(bucket_count, sizeof *buckets);
+    struct user **buckets = mem_zalloc(w->pool, bucket_count * sizeof *buckets);
     if (!buckets) return;
     t->buckets = buckets;
     t->bucket_count = bucket_count;
@@ -66,7 +66,7 @@ static void resize(struct users *t, uint32_t bucket_count)
             *b = u;
         }
     }
-    free(old);
+    mem_free(w->pool, old, old_count * sizeof *old);
 }
 
 struct user *users_intern(struct worker *w, const char *name, size_t len)
@@ -84,7 +84,7 @@ struct user *users_intern(struct worker *w, const char *name, size_t len)
     }
     struct user *u = mem_alloc(w->pool, sizeof *u + len);
     if (!u) return NULL;
-    if (t->count >= t->bucket_count) resize(t, t->bucket_count * 2);
+    if (t->count >= t->bucket_count) resize(w, t, t->bucket_count * 2);
     u->refs = 1;
     u->len = (uint8_t)len;
     if (len) memcpy(u->name, name, len);
@@ -105,5 +105,5 @@ void users_release(struct worker *w, struct user *u)
     t->count--;
     mem_free(w->pool, u, size_of(u));
     if (t->bucket_count > FIRST_BUCKETS && t->count < t->bucket_count / 8)
-        resize(t, t->bucket_count / 4);
+        resize(w, t, t->bucket_count / 4);
 }

@@ -137,6 +137,18 @@ test('413 for a body above the limit, before it is sent', async () => {
   await fresh(server);
 });
 
+test('429 above the rate of handshakes, before the token is looked at', async () => {
+  const server = await serve(['--echo', '--client.connection_rate_limit', '2', '--workers', '1']);
+  const statuses = [];
+  for (let i = 0; i < 30; i++) statuses.push((await exchange(server, upgradeHead('/echo', bearer('bad')))).status);
+  assert.ok(statuses.includes(401) && statuses.includes(429), statuses.join(' '));
+  const answer = await statusOf(server, upgradeHead('/echo', bearer('bad')), 429, 'still');
+  assert.match(answer.headers['retry-after'], /^[1-9]\d?$/);
+  oneLine(answer);
+  assert.ok((await metrics(server)).get('refused_total{reason="connection_rate"}') >= 1);
+  await until(async () => (await exchange(server, upgradeHead('/echo', bearer('bad')))).status === 401, 'the bucket fills again');
+});
+
 test('503 above the connection limit, with Retry-After; served again below it', async () => {
   const server = await serve(['--echo', '--client.connection_limit', '3', '--workers', '2']);
   const clients = [];
