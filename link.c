@@ -324,7 +324,7 @@ static void link_opened(struct link *l, int64_t now_ms)
     l->state = LINK_OPEN;
     l->opened_once = true;
     l->refusals = 0;
-    l->opened_ms = l->heard_ms = now_ms;
+    l->opened_ms = l->heard_ms = l->due_ms = now_ms; /* due: to see when silence will be one */
     l->ping_ms = 0;
     l->ping_sent = false;
     if (l->changed_over)

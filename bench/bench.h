@@ -83,6 +83,7 @@ struct bench_conn {
     unsigned index;
     short wants;
     bool open, bad;
+    bool leaving; /* our Close is sent */
     uint8_t head[BENCH_HEAD];
 };
 

@@ -120,7 +120,7 @@ bool load_begin(struct bench_conn *c)
                                          .handler = &handler,
                                          .user = c};
     c->fd = -1;
-    c->open = false;
+    c->open = c->leaving = false;
     c->began_ns = bench_clock_ns();
     c->dial = dial_new(b->loop, &b->peer, &request);
     if (!c->dial || dial_state(c->dial) == DIAL_CLOSED) {
@@ -153,12 +153,12 @@ static void ended(struct bench_conn *c)
     struct bench *b = c->bench;
     if (c->open) {
         b->open--;
-        b->counts.closed++;
+        b->counts.closed += !c->leaving;
     } else {
         b->opening--;
         b->counts.refused++;
     }
-    if (!*b->failure)
+    if (!*b->failure && !c->leaving)
         snprintf(b->failure, sizeof b->failure, "connection %u: %s", c->index,
                  dial_end(c->dial)->text);
     c->open = false;
@@ -184,7 +184,8 @@ static void step(struct bench_conn *c, uint32_t events)
     enum dial_state state = dial_step(c->dial, (short)events);
     if (!c->open && (state == DIAL_OPEN || state == DIAL_CLOSING))
         became_open(c);
-    if (state == DIAL_CLOSED || dial_close_received(c->dial))
+    /* One that we leave is waited for: who closes the socket first keeps its port for a minute. */
+    if (state == DIAL_CLOSED || (dial_close_received(c->dial) && !c->leaving))
         ended(c);
     else
         watch(c);

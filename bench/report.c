@@ -133,6 +133,9 @@ static void print_table(const struct bench *b)
         row(name, per((double)b->counts.messages, b->measured_s), "");
         row("  per server-CPU-second", per((double)b->counts.messages, b->server_cpu_s), "");
     }
+    if (b->mode == &bench_connect && b->peer.tls)
+        printf("  %-28s %14llu  of %llu\n", "resumed by a ticket",
+               (unsigned long long)b->counts.resumed, (unsigned long long)b->counts.opened);
     print_cpu(b);
     print_latency(b);
     print_memory(b);

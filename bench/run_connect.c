@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#define REFUSED_MAX 100 /* then it is no use to go on */
+
 static void target(const struct bench *b, unsigned i, char *out, size_t cap)
 {
     (void)i;
@@ -23,14 +25,18 @@ static void again(struct bench *b)
 {
     for (unsigned i = 0; i < b->next; i++) {
         struct bench_conn *c = &b->conns[i];
-        if (c->dial && !c->open)
+        if (c->dial && (!c->open || c->leaving))
             continue;
         if (c->open)
             count(b, c);
-        if (c->open && b->o.close_handshake)
+        if (c->open && b->o.close_handshake) {
+            c->leaving = true;
             dial_close(c->dial, WS_CLOSE_NORMAL, "done");
+            load_flush(c);
+            continue;
+        }
         load_drop(c);
-        if (b->phase < BENCH_DRAINING && !load_begin(c))
+        if (b->phase < BENCH_DRAINING && (b->counts.refused > REFUSED_MAX || !load_begin(c)))
             bench_stop = true;
     }
 }

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#define DRAIN_NS (10 * 1000000000ll)
+#define STALL_NS (3 * 1000000000ll)
 
 static void target(const struct bench *b, unsigned i, char *out, size_t cap)
 {
@@ -28,6 +28,19 @@ static uint64_t missing(const struct bench *b)
     return n;
 }
 
+/* What is under way may come until nothing has come for STALL_NS. */
+static void drain(struct bench *b)
+{
+    uint64_t left = missing(b);
+    int64_t moved_ns = bench_clock_ns();
+    while (left && b->open && !*b->failure && bench_clock_ns() - moved_ns < STALL_NS) {
+        load_turn(b, 100);
+        if (missing(b) != left)
+            moved_ns = bench_clock_ns();
+        left = missing(b);
+    }
+}
+
 static void run(struct bench *b)
 {
     if (!load_open(b))
@@ -41,9 +54,7 @@ static void run(struct bench *b)
         load_flush(c);
     }
     load_measure(b, NULL);
-    int64_t deadline_ns = bench_clock_ns() + DRAIN_NS;
-    while (missing(b) && b->open && bench_clock_ns() < deadline_ns)
-        load_turn(b, 100);
+    drain(b);
     b->faults.lost += missing(b);
 }
 
