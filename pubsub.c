@@ -487,7 +487,8 @@ static void pending_done(struct local *l, uint32_t n)
         publication_unref(l->pending[i].publication, 1);
     }
     l->pending_count -= n;
-    memmove(l->pending, l->pending + n, l->pending_count * sizeof *l->pending);
+    if (l->pending_count)
+        memmove(l->pending, l->pending + n, l->pending_count * sizeof *l->pending);
     l->pass = 0;
     l->cursor = 0;
 }
@@ -520,11 +521,11 @@ static void lose(struct local *l, uint64_t seq)
 
 static void read_lost(struct local *l)
 {
-    struct shard *s = shard_of(l->channel->hash);
-    if (l->orphan) {
+    if (l->orphan) { /* its channel is gone */
         free_local(l);
         return;
     }
+    struct shard *s = shard_of(l->channel->hash);
     pthread_mutex_lock(&s->lock);
     l->lost_posted = false;
     uint64_t seq = l->lost_seq;
