@@ -65,9 +65,11 @@ test('unauthenticated bytes have one budget', async () => {
 async function session(server) {
   const settle = (promise) => promise.then(() => true, () => false);
   const steps = [];
+  const clients = [];
   const open = async (path) => {
     const client = new Client(new WebSocket(`${server.url()}${path}`, { headers: bearer(session.token), perMessageDeflate: false }));
     client.socket.on('error', () => {});
+    clients.push(client);
     await within(Promise.race([client.opened, client.closed.then(() => Promise.reject(new Error('closed')))]), patience(5000), 'open or close');
     return client;
   };
@@ -93,6 +95,7 @@ async function session(server) {
     await b.end();
   })()));
   steps.push(await settle(metrics(server)));
+  for (const c of clients) c.socket.terminate(); /* where a step broke off */
   return steps.every(Boolean);
 }
 
