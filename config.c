@@ -121,7 +121,8 @@ static bool is_foreign(const char *name, size_t len)
 {
     static const char *const prefixes[] = {"ROOST_SERVICE_", "ROOST_PORT_"};
     static const char *const names[] = {"ROOST_PORT", "ROOST_TOKEN", "ROOST_URL", "ROOST_API_KEY",
-                                        "ROOST_STATE_DIR"};
+                                        "ROOST_STATE_DIR", "ROOST_TEST_FAIL_ALLOC",
+                                        "ROOST_TEST_FAIL_TLS_ALLOC"};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
         if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
             return true;
