@@ -95,7 +95,6 @@ async function session(server) {
     await b.end();
   })()));
   steps.push(await settle(metrics(server)));
-  for (const socket of sockets) socket.terminate(); /* a step that failed left its own behind */
   for (const c of clients) c.socket.terminate(); /* where a step broke off */
   return steps.every(Boolean);
 }
