@@ -131,8 +131,7 @@ bench: all $B/bare_echo $B/bare_fanout ## the load generator against a server of
 
 lint: ## clang-tidy (.clang-tidy) and cppcheck, clean or it fails; the first time a minute or two
 	@scripts/deps.sh build test lint
-	@$(MAKE) -k tidy
-	@scripts/lint.sh $(SOURCES)
+	@$(MAKE) -k tidy; tidy=$$?; scripts/lint.sh $(SOURCES) && test $$tidy = 0
 tidy: $(SOURCES:%=$B/tidy/%)
 $B/tidy/%: % .clang-tidy $B/mbedtls/libmbedtls.a $(wildcard *.h)
 	@mkdir -p $(@D) && echo "  TIDY  $<"
