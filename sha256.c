@@ -104,8 +104,8 @@ blocks_sha_ni(uint32_t state[static 8], const uint8_t *data, size_t blocks)
 
 bool sha256_accelerated(void)
 {
-    /* Asking the CPU is a trap into the hypervisor on virtual machines: once is enough. Threads that
-     * race here find the same answer, so relaxed order will do. */
+    /* Asking the CPU is a trap into the hypervisor on virtual machines: once is enough. Threads
+     * that race here find the same answer, so relaxed order will do. */
     static _Atomic int known; /* 0 not asked yet, 1 no, 2 yes */
     int k = atomic_load_explicit(&known, memory_order_relaxed);
     if (k == 0) {
@@ -133,7 +133,8 @@ int mbedtls_internal_sha256_process(mbedtls_sha256_context *ctx, const unsigned 
     return 0;
 }
 
-#else /* arm64: mbedTLS brings code for the SHA-2 instructions itself, and asks the kernel for them */
+#else /* arm64: mbedTLS brings code for the SHA-2 instructions itself, and asks the kernel for     \
+         them */
 
 bool sha256_accelerated(void)
 {

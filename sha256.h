@@ -1,4 +1,5 @@
-/* sha256.h - the SHA-256 compression function (FIPS 180-4 section 6.2) on x86-64's SHA instructions.
+/* sha256.h - the SHA-256 compression function (FIPS 180-4 section 6.2) on x86-64's SHA
+ * instructions.
  *
  * mbedTLS calls it for everything it hashes (handshakes, HMAC, HS256) through the hook
  * mbedtls_internal_sha256_process, which sha256.c defines; callers use mbedTLS's functions.

@@ -6,12 +6,14 @@
  * Makefile), and those for other curves on to where they were going. There is no x25519.h: the
  * functions are declared by <mbedtls/ecp.h>, under the names without __wrap_.
  *
- * Calls inside mbedTLS's ecp.c are not seen by the linker and keep the ladder; the handshake has none. */
+ * Calls inside mbedTLS's ecp.c are not seen by the linker and keep the ladder; the handshake has
+ * none. */
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS /* the coordinates of a point */
 #include <mbedtls/ecp.h>
 #include <mbedtls/platform_util.h>
 
-/* As everest/Hacl_Curve25519.h has it; that header can not be included without its compiler's others. */
+/* As everest/Hacl_Curve25519.h has it; that header can not be included without its compiler's
+ * others. */
 void Hacl_Curve25519_crypto_scalarmult(uint8_t *mypublic, uint8_t *secret, uint8_t *basepoint);
 
 typedef int random_fn(void *, unsigned char *, size_t); /* mbedTLS's shape for a random generator */
@@ -43,7 +45,8 @@ static int multiply(mbedtls_ecp_group *grp, mbedtls_ecp_point *R, const mbedtls_
 
     Hacl_Curve25519_crypto_scalarmult(product, scalar, u);
     for (size_t i = 0; i < sizeof(product); i++) any |= product[i];
-    if (any == 0) { /* RFC 7748 section 6.1, RFC 8446 section 7.4.2: the peer's point is of small order */
+    if (any ==
+        0) { /* RFC 7748 section 6.1, RFC 8446 section 7.4.2: the peer's point is of small order */
         rc = MBEDTLS_ERR_ECP_INVALID_KEY;
         goto end;
     }

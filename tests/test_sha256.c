@@ -1,4 +1,5 @@
-/* test_sha256.c - the compression function against the standard's examples, and both ways against each other. */
+/* test_sha256.c - the compression function against the standard's examples, and both ways against
+ * each other. */
 #include "sha256.h"
 
 #include <mbedtls/md.h>
@@ -47,7 +48,8 @@ static void through_mbedtls(void **state) /* FIPS 180-4's examples, RFC 4231's H
         assert_string_equal(text, rows[i].digest);
     }
 
-    static const char *key = "Jefe", *data = "what do ya want for nothing?"; /* RFC 4231 test case 2 */
+    static const char *key = "Jefe",
+                      *data = "what do ya want for nothing?"; /* RFC 4231 test case 2 */
     const mbedtls_md_info_t *md = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
     assert_int_equal(mbedtls_md_hmac(md, (const uint8_t *)key, strlen(key), (const uint8_t *)data,
                                      strlen(data), digest),

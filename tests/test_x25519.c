@@ -1,4 +1,5 @@
-/* test_x25519.c - Curve25519 through mbedTLS's functions: RFC 7748's vectors, and Everest's code against the ladder. */
+/* test_x25519.c - Curve25519 through mbedTLS's functions: RFC 7748's vectors, and Everest's code
+ * against the ladder. */
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS
 #include <mbedtls/ecdh.h>
 #include <mbedtls/ecp.h>
@@ -14,8 +15,8 @@
 #include <cmocka.h>
 
 int __real_mbedtls_ecp_mul(mbedtls_ecp_group *grp, mbedtls_ecp_point *R, const mbedtls_mpi *m,
-                           const mbedtls_ecp_point *P, int (*f_rng)(void *, unsigned char *, size_t),
-                           void *p_rng);
+                           const mbedtls_ecp_point *P,
+                           int (*f_rng)(void *, unsigned char *, size_t), void *p_rng);
 
 static int rng(void *unused, unsigned char *out, size_t len)
 {
@@ -56,14 +57,16 @@ static int x25519(enum way way, uint8_t out[32], const uint8_t k[32], const uint
     assert_int_equal(mbedtls_mpi_read_binary_le(&m, scalar, 32), 0);
     switch (way) {
     case WRAPPED: rc = mbedtls_ecp_mul(&grp, &r, &m, &p, rng, NULL); break;
-    case WRAPPED_RESTARTABLE: rc = mbedtls_ecp_mul_restartable(&grp, &r, &m, &p, rng, NULL, NULL); break;
+    case WRAPPED_RESTARTABLE:
+        rc = mbedtls_ecp_mul_restartable(&grp, &r, &m, &p, rng, NULL, NULL);
+        break;
     case LADDER: rc = __real_mbedtls_ecp_mul(&grp, &r, &m, &p, rng, NULL); break;
     }
     if (rc == 0) {
         size_t len;
-        assert_int_equal(mbedtls_ecp_point_write_binary(&grp, &r, MBEDTLS_ECP_PF_UNCOMPRESSED, &len,
-                                                        out, 32),
-                         0);
+        assert_int_equal(
+            mbedtls_ecp_point_write_binary(&grp, &r, MBEDTLS_ECP_PF_UNCOMPRESSED, &len, out, 32),
+            0);
         assert_int_equal(len, 32);
     }
     mbedtls_ecp_group_free(&grp);
@@ -83,7 +86,8 @@ static void rfc7748_5_2(void **state)
          "e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c",
          "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"},
         {"4b66e9d4d1b4673c5ad22691957d6af5c11b6421e0ea01d42ca4169e7918ba0d",
-         "e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493", /* top bit is ignored */
+         "e5210f12786811d3f4b7959d0538ae2c31dbe7106fc03c3efc4cd549c715a493", /* top bit is ignored
+                                                                              */
          "95cbde9476e8907d7aade45cb4b873f88b595a68799fa152e6f8f7647aac7957"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -128,7 +132,8 @@ static void like_the_ladder(void **state) /* mbedTLS's own code is the oracle */
     }
 }
 
-static void small_order_is_refused(void **state) /* u = 0, 1 and p - 1 give zero, whatever the scalar */
+static void
+small_order_is_refused(void **state) /* u = 0, 1 and p - 1 give zero, whatever the scalar */
 {
     (void)state;
     static const char *const points[] = {
@@ -181,10 +186,8 @@ static void a_shared_secret(void **state) /* through the functions that a handsh
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rfc7748_5_2),
-        cmocka_unit_test(rfc7748_5_2_iterated),
-        cmocka_unit_test(like_the_ladder),
-        cmocka_unit_test(small_order_is_refused),
+        cmocka_unit_test(rfc7748_5_2),     cmocka_unit_test(rfc7748_5_2_iterated),
+        cmocka_unit_test(like_the_ladder), cmocka_unit_test(small_order_is_refused),
         cmocka_unit_test(a_shared_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
