@@ -550,18 +550,10 @@ static void take_in(struct worker *w, struct publication *p)
     lose(l, seq);
 }
 
-/* gather puts the publications of a pass into one run of bytes, each where run_from says. Without memory for it, or if it would be
- * too long, they are handed out one by one. */
-static void gather(struct local *l)
+/* gather puts the publications of a pass into one run of bytes, each where run_from says. Without memory for it they are handed
+ * out one by one. */
+static void gather(struct local *l, uint32_t total)
 {
-    uint32_t total = 0;
-    l->run = NULL;
-    for (uint32_t i = 0; i < l->pass; i++) {
-        l->pending[i].run_from = total;
-        uint32_t len = l->pending[i].publication->frame->len;
-        if (len > RUN_MAX - total) return;
-        total += len;
-    }
     if (l->pass == 1) {
         l->run = l->pending[0].publication->frame;
         frame_ref(l->run, 1);
@@ -609,11 +601,20 @@ static bool hand_over(struct local *l, const struct subscriber *s)
     return true;
 }
 
+/* begin_pass takes the oldest pending publications, at least one, as far as an empty queue has room for them: nobody is slow
+ * only because much was published in one turn. The rest waits for the next pass. */
 static void begin_pass(struct local *l)
 {
-    l->pass = l->pending_count < UINT16_MAX ? l->pending_count : UINT16_MAX;
+    int64_t queue_max = l->worker->server->app->conn.queue_max_bytes;
+    uint32_t max = queue_max < RUN_MAX ? (uint32_t)queue_max : RUN_MAX, total = 0;
+    for (l->pass = 0; l->pass < l->pending_count && l->pass < UINT16_MAX; l->pass++) {
+        uint32_t len = l->pending[l->pass].publication->frame->len;
+        if (l->pass && (total >= max || len > max - total)) break;
+        l->pending[l->pass].run_from = total;
+        total += len;
+    }
     l->cursor = 0;
-    gather(l);
+    gather(l, total);
 }
 
 static void end_pass(struct local *l)

@@ -114,10 +114,8 @@ static void engine_open(const struct engine_options *o)
 {
     const unsigned workers = o->workers ? o->workers : 1;
     struct pubsub_options bus = o->bus;
-    if (!bus.slice)
-        bus.slice = 512;
-    if (!bus.channels_max)
-        bus.channels_max = 1000;
+    if (!bus.slice) bus.slice = 512;
+    if (!bus.channels_max) bus.channels_max = 1000;
     signal(SIGPIPE, SIG_IGN);
     engine_fill(o);
     assert_int_equal(pubsub_open(&bus, workers), 0);
@@ -136,8 +134,7 @@ static void engine_close(void)
     struct server *s = &engine.server;
     uint64_t used = 0, subscriptions = 0;
     assert_int_equal(pubsub_channel_count(), 0);
-    for (unsigned i = 0; i < s->worker_count; i++)
-        pubsub_worker_close(s->workers[i]);
+    for (unsigned i = 0; i < s->worker_count; i++) pubsub_worker_close(s->workers[i]);
     for (unsigned i = 0; i < s->worker_count; i++) {
         mem_pool_own(s->workers[i]->pool); /* its thread is gone */
         mem_pool_reclaim(s->workers[i]->pool);
@@ -190,8 +187,7 @@ static UNUSED void fake_turn(struct worker *w)
 {
     w->wake = 0;
     pubsub_posts(w, mailbox_take(&w->mailbox));
-    for (uint32_t i = 0; i < w->dirty.count; i++)
-        w->dirty.items[i]->flags &= ~(uint32_t)CONN_DIRTY;
+    for (uint32_t i = 0; i < w->dirty.count; i++) w->dirty.items[i]->flags &= ~(uint32_t)CONN_DIRTY;
     w->dirty.count = w->closed.count = 0;
     mem_pool_reclaim(w->pool);
 }
@@ -227,8 +223,7 @@ static UNUSED size_t masked_frame(uint8_t *out, enum ws_opcode opcode, bool fin,
                         .masking_key = {1, 2, 3, 4},
                         .payload_len = len};
     size_t n = ws_head_write(out, &h);
-    if (len)
-        memcpy(out + n, payload, len);
+    if (len) memcpy(out + n, payload, len);
     ws_unmask(out + n, len, h.masking_key, 0);
     return n + len;
 }
