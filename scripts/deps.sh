@@ -28,7 +28,7 @@ done < "$list"
 
 test -n "$needed$optional" || exit 0
 
-install="apt-get install -y -q -o Dpkg::Use-Pty=0 --no-install-recommends"
+install="apt-get install -y --no-install-recommends"
 if [ "$(id -u)" != 0 ]; then
     if [ -z "$needed" ]; then # what is optional may be just what this distribution has not
         echo "deps: going on without$optional"
@@ -54,4 +54,4 @@ for name in $optional; do
     fi
 done
 # shellcheck disable=SC2086 # words
-test -z "$needed" || apt $install -o DPkg::Lock::Timeout=600 $needed
+test -z "$needed" || apt $install -q -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=600 $needed
