@@ -122,7 +122,8 @@ function received(event) {
 }
 
 function why(event) {
-  if (event.code === 1006) return 'no connection';
+  /* A browser does not tell a page why a handshake was refused; the server's log does. */
+  if (event.code === 1006) return openedAt ? 'connection lost' : 'not let in or not reachable';
   return event.reason ? `${event.code} ${event.reason}` : `code ${event.code}`;
 }
 
@@ -134,16 +135,17 @@ function closed(event) {
     show('idle', 'Not connected');
     return;
   }
-  note(`Closed: ${why(event)}`);
+  const reason = why(event);
+  note(`Closed: ${reason}`);
   if (openedAt && performance.now() - openedAt > 10000) failures = 0;
   openedAt = 0;
   if (TOKEN_REFUSED.has(event.code) && !dev) {
     wanted = false;
-    show('stopped', `The server wants another token (${why(event)})`);
+    show('stopped', `The server wants another token (${reason})`);
     $('token').focus();
     return;
   }
-  retry(why(event));
+  retry(reason);
 }
 
 /* Full jitter: many pages that lost the same server do not come back in step. */
@@ -194,7 +196,7 @@ async function connect() {
       wanted = false;
       show('stopped', 'This token can not be sent: is it complete?');
     } else if (wanted) {
-      retry('no connection');
+      retry('not reachable');
     }
   }
 }
@@ -234,7 +236,7 @@ function spark(value) {
   history.push(value);
   if (history.length > 60) history.shift();
   const top = Math.max(...history, 1);
-  const points = history.map((v, i) => `${(i * 120) / 59},${30 - (28 * v) / top}`);
+  const points = history.map((v, i) => `${((60 - history.length + i) * 120) / 59},${30 - (28 * v) / top}`);
   $('spark').firstElementChild.setAttribute('points', points.join(' '));
 }
 
@@ -288,6 +290,7 @@ $('send-form').addEventListener('submit', (event) => {
   sent.push({ text, at: performance.now() });
   socket.send(text);
   $('text').value = '';
+  $('text').focus();
 });
 
 $('messages').addEventListener('scroll', () => {
