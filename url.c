@@ -86,7 +86,7 @@ static const char *parse_unix(struct url *u, const char *text)
         return "unix: needs an absolute path, like unix:/run/roost.sock";
     if (!copy(u->socket, sizeof u->socket, text, strlen(text)))
         return "the path of the Unix socket is too long";
-    strcpy(u->host, "localhost");
+    memcpy(u->host, "localhost", sizeof "localhost");
     return NULL;
 }
 

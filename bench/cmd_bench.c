@@ -154,19 +154,22 @@ static bool span(const char *name, const char *text, double *out)
 static bool number_option(struct bench_options *o, int value, const char *arg)
 {
     static const struct {
+        int value;
         const char *name;
         uint64_t least, most;
     } limits[] = {
-        [OPT_CONNECTIONS - OPT_CONNECTIONS] = {"connections", 1, 1000000},
-        [OPT_SIZE - OPT_CONNECTIONS] = {"size", BENCH_HEAD, BENCH_SIZE_MAX},
-        [OPT_WINDOW - OPT_CONNECTIONS] = {"window", 1, 1024},
-        [OPT_COUNT - OPT_CONNECTIONS] = {"count", 1, UINT64_MAX},
-        [OPT_RAMP - OPT_CONNECTIONS] = {"ramp", 1, 10000},
-        [OPT_WORKERS - OPT_CONNECTIONS] = {"workers", 1, 256},
-        [OPT_SERVER_PID - OPT_CONNECTIONS] = {"server-pid", 1, INT32_MAX},
+        {OPT_CONNECTIONS, "connections", 1, 1000000},
+        {OPT_SIZE, "size", BENCH_HEAD, BENCH_SIZE_MAX},
+        {OPT_WINDOW, "window", 1, 1024},
+        {OPT_COUNT, "count", 1, UINT64_MAX},
+        {OPT_RAMP, "ramp", 1, 10000},
+        {OPT_WORKERS, "workers", 1, 256},
+        {OPT_SERVER_PID, "server-pid", 1, INT32_MAX},
     };
     uint64_t n;
-    int at = value - OPT_CONNECTIONS;
+    size_t at = 0;
+    while (limits[at].value != value)
+        at++;
     if (!whole(limits[at].name, arg, limits[at].least, limits[at].most, &n))
         return false;
     if (value == OPT_CONNECTIONS)

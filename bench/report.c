@@ -56,10 +56,8 @@ bool report_faultless(const struct bench *b)
 static const char *grouped(char out[static 40], double value)
 {
     char digits[32];
-    if (value < 0) {
-        strcpy(out, "-");
-        return out;
-    }
+    if (value < 0)
+        return "-";
     int n = snprintf(digits, sizeof digits, "%.0f", value);
     char *to = out;
     for (int i = 0; i < n; i++) {
@@ -123,7 +121,9 @@ static void print_table(const struct bench *b)
     if (b->mode->message)
         printf(", %zu bytes, window %u", b->o.size, b->o.window);
     printf(", %s", b->o.url ? b->o.url : b->target.url);
-    if (!b->o.url && !b->o.target.bare)
+    if (!b->o.url && b->o.target.bare)
+        printf(" (%s)", b->o.target.bare);
+    else if (!b->o.url)
         printf(" (own server, %u worker%s)", b->o.target.workers,
                b->o.target.workers == 1 ? "" : "s");
     putchar('\n');
@@ -159,7 +159,7 @@ static void count(const char *name, uint64_t n)
 
 static void text(const char *name, const char *value)
 {
-    char escaped[2048];
+    char escaped[2048] = "";
     struct json_out o = {.p = escaped, .cap = sizeof escaped};
     json_put_string(&o, value, strlen(value));
     printf(",\"%s\":%.*s", name, (int)o.len, escaped);
@@ -172,7 +172,9 @@ static void print_json(const struct bench *b)
     count("connections", b->o.connections);
     count("size", b->o.size);
     count("window", b->o.window);
-    if (!b->o.url)
+    if (!b->o.url && b->o.target.bare)
+        text("bare", b->o.target.bare);
+    else if (!b->o.url)
         count("workers", b->o.target.workers);
     number("seconds", b->measured_s, 3);
     count("messages", b->counts.messages);
