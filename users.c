@@ -77,7 +77,7 @@ struct user *users_intern(struct worker *w, const char *name, size_t len)
         return NULL;
     }
     for (struct user *u = *bucket_of(t, name, len); u; u = u->next) {
-        if (u->len == len && memcmp(u->name, name, len) == 0) {
+        if (u->len == len && (!len || memcmp(u->name, name, len) == 0)) {
             u->refs++;
             return u;
         }

@@ -44,7 +44,7 @@ struct engine {
     struct app app;
     struct worker_ops ops;
     struct listener listener; /* of clients over a socket pair */
-    unsigned ended;           /* connections that were freed */
+    _Atomic unsigned ended;   /* connections that were freed */
 };
 
 static struct engine engine; /* struct app's functions have no place for a context */
