@@ -254,6 +254,20 @@ static void test_refused_at_once(void **state)
     assert_int_equal(took, 1);
 }
 
+/* No byte is looked at twice but the CR whose LF is still to come. */
+static void test_growing_is_linear(void **state)
+{
+    static const char head[] = "\r\nGET / HTTP/1.1\r\nHost: a\r\nX: b\r\n\r\n";
+    static struct http_request r;
+    size_t at = 0;
+    const char *why;
+    (void)state;
+    for (size_t cut = 1; cut < sizeof(head) - 1; cut++) {
+        assert_int_equal(http_request_parse(&r, head, cut, &at, &why), 0);
+        assert_int_equal(at, head[cut - 1] == '\r' ? cut - 1 : cut);
+    }
+}
+
 /* ---- heads that are accepted ---- */
 
 enum { KEEP = 1, WEBSOCKET = 2, ANY_UPGRADE = 4, CHUNKED = 8, LENGTH = 16, EXPECT = 32 };
@@ -688,12 +702,19 @@ static void test_responses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused),        cmocka_unit_test(test_refused_at_once),
-        cmocka_unit_test(test_accepted),       cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_head_size),      cmocka_unit_test(test_header_count),
-        cmocka_unit_test(test_lists),          cmocka_unit_test(test_list_of_commas),
-        cmocka_unit_test(test_percent_decode), cmocka_unit_test(test_query),
-        cmocka_unit_test(test_reason),         cmocka_unit_test(test_responses),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused_at_once),
+        cmocka_unit_test(test_growing_is_linear),
+        cmocka_unit_test(test_accepted),
+        cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_head_size),
+        cmocka_unit_test(test_header_count),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_list_of_commas),
+        cmocka_unit_test(test_percent_decode),
+        cmocka_unit_test(test_query),
+        cmocka_unit_test(test_reason),
+        cmocka_unit_test(test_responses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,6 +28,8 @@ static const struct chunked_row {
     {"7.1 many zeros", BYTES("0000000000000000\r\n\r\n"), "", 0, 1},
     {"7.1 hexadecimal in both cases", BYTES("a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n"),
      "01234567890123456789", 0, 1},
+    {"7.1 digits are counted in each size",
+     BYTES("00000001\r\na\r\n00000001\r\nb\r\n00000001\r\nc\r\n0\r\n\r\n"), "abc", 0, 1},
     {"7.1 the next request behind it", BYTES("1\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n"), "x", 16, 1},
     {"7.1.1 extensions", BYTES("1;a\r\nx\r\n1 ; b=\"c;\" \r\ny\r\n0;d=e\r\n\r\n"), "xy", 0, 1},
     {"7.1.2 trailers", BYTES("1\r\nx\r\n0\r\nA: b\r\nC-D:\r\n\r\n"), "x", 0, 1},

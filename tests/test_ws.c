@@ -374,8 +374,10 @@ static int close_code_of(struct ws_limits limits, const unsigned *frames, size_t
 
 static void test_message_limit(void **state)
 {
+    static const unsigned three[] = {0x82, 0x81, 0x82}; /* each counts for itself */
     static const unsigned parts[] = {0x02, 0x00, 0x80}, pings[] = {0x02, 0x89, 0x89, 0x80};
     (void)state;
+    assert_int_equal(close_code_of((struct ws_limits){100, true}, three, 3, 100), 0);
     assert_int_equal(close_code_of((struct ws_limits){300, true}, parts, 3, 100), 0);
     assert_int_equal(close_code_of((struct ws_limits){299, true}, parts, 3, 100), 1009);
     assert_int_equal(close_code_of((struct ws_limits){200, true}, pings, 4, 100), 0);
@@ -476,14 +478,16 @@ static void test_key_ok(void **state)
         const char *key;
         bool ok;
     } rows[] = {
-        {"dGhlIHNhbXBsZSBub25jZQ==", true},   {"AAAAAAAAAAAAAAAAAAAAAA==", true},
-        {"+/+/+/+/+/+/+/+/+/+/+w==", true},   {"", false},
-        {"dGhlIHNhbXBsZSBub25jZQ=", false},   {"dGhlIHNhbXBsZSBub25jZQ", false},
-        {"dGhlIHNhbXBsZSBub25jZQ== ", false}, {"dGhlIHNhbXBsZSBub25jZ===", false},
-        {"dGhlIHNhbXBsZSBub25jZXM=", false},  {"dGhlIHNhbXBsZSBub25jZXNz", false},
-        {"dGhlIHNhbXBsZSBub25j ZQ=", false},  {" GhlIHNhbXBsZSBub25jZQ==", false},
-        {"dGhlIHNhbXBsZSBu-_5jZQ==", false},  {"dGhlIHNhbXBsZSBub25jZQ=\n", false},
-        {"dGhlIHNhbXBsZ===Bub25jZQ", false},  {"\r\nGhlIHNhbXBsZSBub25jZQ==", false},
+        {"dGhlIHNhbXBsZSBub25jZQ==", true},      {"AAAAAAAAAAAAAAAAAAAAAA==", true},
+        {"+/+/+/+/+/+/+/+/+/+/+w==", true},      {"", false},
+        {"dGhlIHNhbXBsZSBub25jZQ=", false},      {"dGhlIHNhbXBsZSBub25jZQ", false},
+        {"dGhlIHNhbXBsZSBub25jZQ== ", false},    {"dGhlIHNhbXBsZSBub25jZ===", false},
+        {"dGhlIHNhbXBsZSBub25jZXM=", false},     {"dGhlIHNhbXBsZSBub25jZXNz", false},
+        {"dGhlIHNhbXBsZSBub25j ZQ=", false},     {" GhlIHNhbXBsZSBub25jZQ==", false},
+        {"dGhlIHNhbXBsZSBu-_5jZQ==", false},     {"dGhlIHNhbXBsZSBub25jZQ=\n", false},
+        {"dGhlIHNhbXBsZ===Bub25jZQ", false},     {"\r\nGhlIHNhbXBsZSBub25jZQ==", false},
+        {"dGhlIHNhbXBsZSBub25j\r\n\r\n", false}, {"dGhlIHNhbXBsZSBub25jZ\n\n\n", false},
+        {"                       \n", false},
     };
     (void)state;
     for (size_t i = 0; i < ROWS(rows); i++) {
