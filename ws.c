@@ -101,6 +101,8 @@ size_t ws_head_write(uint8_t *out, const struct ws_head *h)
  * any alignment is right; it costs nothing on the processors we build for. */
 typedef uint32_t lanes __attribute__((vector_size(16)));
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ws_unmask turns the key in a register");
+
 static inline void xor_lanes(uint8_t *p, lanes key)
 {
     lanes v;
@@ -111,13 +113,12 @@ static inline void xor_lanes(uint8_t *p, lanes key)
 
 void ws_unmask(uint8_t *payload, size_t len, const uint8_t key[static 4], size_t offset)
 {
-    /* The key as this piece meets it: every step below is a multiple of 4, so it turns only once.
-     */
-    uint8_t turned[4];
-    for (size_t i = 0; i < 4; i++)
-        turned[i] = key[(offset + i) & 3];
+    /* The key as this piece meets it: every step below is a multiple of 4, so it turns only once,
+     * and in a register: four bytes stored and loaded as one word would stall. */
+    const unsigned turn = 8 * (unsigned)(offset & 3);
     uint32_t key4;
-    memcpy(&key4, turned, 4);
+    memcpy(&key4, key, 4);
+    if (turn) key4 = key4 >> turn | key4 << (32 - turn);
     const lanes key16 = {key4, key4, key4, key4};
 
     for (; len >= 64; payload += 64, len -= 64) {
@@ -135,7 +136,7 @@ void ws_unmask(uint8_t *payload, size_t len, const uint8_t key[static 4], size_t
         memcpy(payload, &v, 4);
     }
     for (size_t i = 0; i < len; i++)
-        payload[i] ^= turned[i];
+        payload[i] ^= (uint8_t)(key4 >> 8 * i);
 }
 
 /* ---- UTF-8, RFC 3629 ----
