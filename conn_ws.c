@@ -34,7 +34,12 @@ void conn_ping(struct conn *c)
 static void pong(struct conn *c, const uint8_t *payload, size_t len)
 {
     struct frame *f = conn_message_frame(c->worker->pool, WS_PONG, payload, len);
-    if (f && c->flags & CONN_BLOCKED && c->out && outq_replace_pong(c->out, f)) return;
+    uint32_t before = outq_bytes(c->out);
+    if (f && c->flags & CONN_BLOCKED && c->out && outq_replace_pong(c->out, f)) {
+        metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, outq_bytes(c->out));
+        metric_sub(&c->worker->metrics, METRIC_QUEUED_BYTES, before);
+        return;
+    }
     conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_PONG});
 }
 
