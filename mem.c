@@ -32,7 +32,7 @@
 #define CLASSES (SMALL_CLASSES + 8 * 8) /* 8 doublings from SMALL_MAX to MEM_SLAB_MAX */
 #define CHUNK_MIN (64u * 1024)
 #define CHUNK_OBJECTS 16u /* a chunk of large objects has room for about so many */
-#define SPARES_MAX_BYTES (1u << 20) /* a slab; one chunk is always allowed */
+#define SPARES_MAX_BYTES (16u << 20) /* a slab; one chunk is always allowed */
 #define SIZE_MAX_BYTES ((64u << 20) + 64)
 
 struct object { /* a free one */
