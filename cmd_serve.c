@@ -292,6 +292,7 @@ static int listen_on(struct serve *s, struct config_url u, bool admin)
                          .local = u.loopback,
                          .tls = u.scheme == CONFIG_WSS ? s->tls : NULL};
     for (unsigned i = 0; i < s->server.worker_count; i++) {
+        o.first = i == 0;
         if (u.scheme != CONFIG_UNIX) {
             l.fd = listen_tcp(u.host, u.ipv6, &u.port, &o);
         } else if (i == 0) {

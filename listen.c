@@ -49,12 +49,29 @@ static uint16_t bound_port(int fd)
                                           : ((struct sockaddr_in *)(void *)&sa)->sin_port);
 }
 
+/* is_taken: does anybody listen there? With SO_REUSEPORT alone another server of ours would share the port
+ * with us, and each would get some of the other's clients. */
+static bool is_taken(const struct sockaddr_storage *sa, socklen_t len)
+{
+    int fd = socket(sa->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd == -1) return false; /* the real attempt will say why */
+    set(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* connections that are ending do not count */
+    if (sa->ss_family == AF_INET6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    bool taken = bind(fd, (const struct sockaddr *)sa, len) == -1 && errno == EADDRINUSE;
+    close(fd);
+    return taken;
+}
+
 int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_options *o)
 {
     struct sockaddr_storage sa;
     socklen_t len = fill_address(&sa, host, ipv6, *port);
     if (!len) {
         errno = EINVAL;
+        return -1;
+    }
+    if (o->first && *port && is_taken(&sa, len)) {
+        errno = EADDRINUSE;
         return -1;
     }
     int one = 1;

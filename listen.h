@@ -10,6 +10,7 @@
 struct listen_options {
     int backlog;             /* the kernel takes the lesser of this and net.core.somaxconn */
     int64_t user_timeout_ms; /* TCP_USER_TIMEOUT: a peer that acknowledges nothing for so long is gone */
+    bool first;              /* of this address in this process: fail if another process listens there */
 };
 
 /* listen_tcp opens a socket on a literal address; *port 0 lets the kernel choose and is filled in, so that the next
