@@ -243,7 +243,8 @@ static void push_ready(struct conn *c)
 void conn_read_again(struct conn *c)
 {
     c->flags &= ~(uint32_t)(CONN_THROTTLED | CONN_PAUSED);
-    if (c->flags & CONN_READABLE) push_ready(c);
+    bool kept = c->state == CONN_HTTP && c->in;
+    if (c->flags & CONN_READABLE || kept) push_ready(c);
 }
 
 static void timer_fired(struct wheel_timer *t, void *worker)
@@ -737,6 +738,7 @@ static void ready(struct worker *w)
     for (uint32_t i = 0; i < n; i++) {
         struct conn *c = w->ready.items[i];
         c->flags &= ~(uint32_t)CONN_READY;
+        if (c->state == CONN_HTTP && c->in && may_read(c)) conn_http_resume(c);
         if (c->state != CONN_CLOSED) read_some(c); /* may append itself again */
     }
     w->ready.count -= n;

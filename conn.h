@@ -217,6 +217,7 @@ void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */
 void conn_input(struct conn *c, uint8_t *plain, size_t len);
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len);
+void conn_http_resume(struct conn *c); /* goes on with requests that were kept while c was paused */
 void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len);
 struct conn_in *conn_in_need(struct conn *c); /* makes it; NULL: out of memory, c is dropped */
 bool conn_in_reserve(struct conn *c, size_t len, size_t max); /* room for len bytes in all in buf */

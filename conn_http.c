@@ -224,10 +224,32 @@ static bool keep_rest(struct conn *c, const uint8_t *bytes, size_t len)
     return keep(c, bytes, len);
 }
 
+/* next_kept answers the request at the front of c->in, if it is complete, and takes what lies behind it out into *held. */
+static bool next_kept(struct conn *c, struct conn_in **held, uint8_t **bytes, size_t *len)
+{
+    if (!kept_request(c)) return false;
+    conn_in_free(c->worker, held);
+    *held = c->in;
+    c->in = NULL;
+    *bytes = (*held)->buf + (*held)->raw_at;
+    *len = (*held)->len - (*held)->raw_at;
+    return true;
+}
+
+void conn_http_resume(struct conn *c)
+{
+    conn_http_input(c, NULL, 0);
+}
+
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
 {
     struct conn_in *held = NULL; /* what bytes point into, once a kept request is answered */
+    if (len == 0 && c->in && !next_kept(c, &held, &bytes, &len)) return;
     while (len && c->state == CONN_HTTP) {
+        if (c->flags & CONN_PAUSED) { /* its answers are not read: the requests behind them wait */
+            (void)keep(c, bytes, len);
+            break;
+        }
         if (!c->in) { /* whole requests are read where they lie */
             int64_t n = one_head(c, bytes, len);
             if (n < 0) break;
@@ -238,12 +260,7 @@ void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
             break;
         }
         len = 0;
-        if (!kept_request(c)) break;
-        conn_in_free(c->worker, &held);
-        held = c->in;
-        c->in = NULL;
-        bytes = held->buf + held->raw_at;
-        len = held->len - held->raw_at;
+        if (!next_kept(c, &held, &bytes, &len)) break;
     }
     /* what comes behind an opening handshake is frames already */
     if (len && (c->state == CONN_OPEN || c->state == CONN_CLOSING)) conn_ws_input(c, bytes, len);
