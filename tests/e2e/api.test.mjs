@@ -1,7 +1,7 @@
 /* POST /api/publish, for a backend (protocol.md section 7). */
 import {
   assert, serve, connect, fresh, test, done, request, requestHead, Raw, API_KEY, publish, command, metrics, secretText,
-  scaled, spread, oneLine, token,
+  scaled, spread, oneLine, token, until,
 } from './lib.mjs';
 
 const post = (server, body, headers = { 'X-API-Key': API_KEY }, target = '/api/publish', method = 'POST') =>
@@ -224,6 +224,48 @@ test('order: what one connection publishes arrives in its order', async () => {
   assert.equal(m.get('publications_total'), count);
   assert.equal(m.get('deliveries_total'), 4 * count);
   assert.equal(m.get('api_requests_total'), count);
+});
+
+test('a client that pipelines and does not read the answers is read no further', async () => {
+  const server = await serve(['--workers', '1', '--client.queue_max_size', '64KiB']);
+  const raw = await Raw.connect(server);
+  raw.socket.pause();
+  const count = scaled(60000, 20000);
+  const one = requestHead('GET', '/metrics', { Host: 'a' }); /* small question, large answer */
+  const written = raw.written(one.repeat(count));
+  let before = -1;
+  await until(async () => {
+    const now = (await metrics(server)).get('http_requests_total');
+    const stuck = now - before <= 1;
+    before = now;
+    return stuck;
+  }, 'the server reads no further');
+  const m = await metrics(server);
+  assert.ok(m.get('queued_bytes') < 1 << 20, `queued ${m.get('queued_bytes')}`);
+  assert.ok(m.get('http_requests_total') < count);
+  raw.socket.resume();
+  for (let i = 0; i < 200; i++) assert.equal((await raw.response()).status, 200);
+  raw.reset();
+  written.catch(() => {});
+  await fresh(server);
+});
+
+test('... and when it does read, gets every answer, in order', async () => {
+  const server = await serve(['--workers', '1', '--client.queue_max_size', '32KiB']);
+  const raw = await Raw.connect(server);
+  raw.socket.pause();
+  const count = scaled(2000, 400);
+  const body = (i) => `{"channel":"none","data":${i}}`;
+  const one = (i) => {
+    if (i % 3 === 0) return requestHead('GET', '/metrics', { Host: 'a' });
+    if (i % 3 === 1) return requestHead('POST', '/api/publish', { Host: 'a', 'X-API-Key': API_KEY, 'Content-Length': body(i).length }) + body(i);
+    return requestHead('GET', `/nowhere/${i}`, { Host: 'a' });
+  };
+  raw.write(Array.from({ length: count }, (_, i) => one(i)).join(''));
+  await until(async () => (await metrics(server)).get('http_requests_total') > 10, 'it has begun');
+  raw.socket.resume();
+  for (let i = 0; i < count; i++) assert.equal((await raw.response()).status, [200, 200, 404][i % 3], `answer ${i}`);
+  await fresh(server);
 });
 
 test('--admin-listen takes the API away from the listeners of clients', async () => {

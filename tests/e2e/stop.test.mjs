@@ -111,19 +111,29 @@ test('HTTP requests under way are answered, idle keep-alive connections end', as
   await over(server, 10000);
 });
 
-test('a port that is taken: one line that says so, exit 1', async () => {
+test('a port that is taken, by whatever program or by another roost: one line that says so, exit 1', async () => {
   const server = await serve();
-  const port = server.port();
   const blocker = net.createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => blocker.on('listening', resolve));
-  const second = launch(['serve', '--listen', `ws://127.0.0.1:${blocker.address().port}`],
-    { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ROOST_HTTP_API_KEY: API_KEY } });
-  second.kept = true;
-  await within(second.exited, patience(5000), 'exit');
+  for (const port of [blocker.address().port, server.port()]) {
+    const second = launch(['serve', '--listen', `ws://127.0.0.1:${port}`],
+      { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ROOST_HTTP_API_KEY: API_KEY } });
+    await within(Promise.race([second.exited, second.ready().then(() => assert.fail(`two servers share port ${port}`))]), patience(5000), 'exit');
+    second.kept = true;
+    assert.equal(second.exit.code, 1);
+    assert.match(second.log, /in use/i);
+  }
   blocker.close();
-  assert.notEqual(second.exit.code, 0);
-  assert.match(second.log, /in use/i);
   await fresh(server);
+});
+
+test('a port is free again at once, though connections of the old server linger', async () => {
+  const first = await serve(['--echo']);
+  const client = await connect(first);
+  await client.echo('x');
+  const url = first.url();
+  await first.stop();
+  await fresh(await serve(['--listen', url]));
 });
 
 await done();
