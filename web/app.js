@@ -169,6 +169,7 @@ function open(channel, token) {
   const url = `${scheme}://${location.host}/raw/${encodeURIComponent(channel)}`;
   socket = token ? new WebSocket(url, ['roost.bearer', token]) : new WebSocket(url);
   socket.binaryType = 'arraybuffer';
+  openedAt = 0;
   socket.onopen = () => {
     openedAt = performance.now(); /* no success yet: a bad token is told by a close right behind it */
     show('open', `Connected to ${channel} over ${scheme.toUpperCase()}`);
