@@ -34,7 +34,10 @@ static int refuse(int status, const char *text, const char **why)
 
 /* ---- strings and lists ---- */
 
-static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c; }
+static char lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
 
 bool http_str_is(struct http_str s, const char *text)
 {
@@ -50,10 +53,8 @@ bool http_str_is_nocase(struct http_str s, const char *text)
 
 static struct http_str trim(struct http_str s) /* OWS, RFC 9110 section 5.6.3 */
 {
-    while (s.len > 0 && (*s.p == ' ' || *s.p == '\t'))
-        s.p++, s.len--;
-    while (s.len > 0 && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t'))
-        s.len--;
+    while (s.len > 0 && (*s.p == ' ' || *s.p == '\t')) s.p++, s.len--;
+    while (s.len > 0 && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t')) s.len--;
     return s;
 }
 

@@ -26,8 +26,7 @@
 static inline uint64_t big_endian(const uint8_t *p, size_t n)
 {
     uint64_t value = 0;
-    for (size_t i = 0; i < n; i++)
-        value = value << 8 | p[i];
+    for (size_t i = 0; i < n; i++) value = value << 8 | p[i];
     return value;
 }
 
@@ -127,16 +126,14 @@ void ws_unmask(uint8_t *payload, size_t len, const uint8_t key[static 4], size_t
         xor_lanes(payload + 32, key16);
         xor_lanes(payload + 48, key16);
     }
-    for (; len >= 16; payload += 16, len -= 16)
-        xor_lanes(payload, key16);
+    for (; len >= 16; payload += 16, len -= 16) xor_lanes(payload, key16);
     for (; len >= 4; payload += 4, len -= 4) {
         uint32_t v;
         memcpy(&v, payload, 4);
         v ^= key4;
         memcpy(payload, &v, 4);
     }
-    for (size_t i = 0; i < len; i++)
-        payload[i] ^= (uint8_t)(key4 >> 8 * i);
+    for (size_t i = 0; i < len; i++) payload[i] ^= (uint8_t)(key4 >> 8 * i);
 }
 
 /* ---- UTF-8, RFC 3629 ----
@@ -203,18 +200,15 @@ bool ws_utf8(uint32_t *state, const uint8_t *text, size_t len)
                      eight_bytes(text + 24)) &
                     high_bits)
                     break;
-            for (; len >= 8 && !(eight_bytes(text) & high_bits); text += 8)
-                len -= 8;
+            for (; len >= 8 && !(eight_bytes(text) & high_bits); text += 8) len -= 8;
             if (len < 8) break;
         }
-        for (size_t i = 0; i < 8; i++)
-            s = utf8_moves[text[i]] >> (s & UTF8_STATE);
+        for (size_t i = 0; i < 8; i++) s = utf8_moves[text[i]] >> (s & UTF8_STATE);
         if ((s & UTF8_STATE) == UTF8_BAD) return false;
         text += 8;
         len -= 8;
     }
-    for (; len > 0; text++, len--)
-        s = utf8_moves[*text] >> (s & UTF8_STATE);
+    for (; len > 0; text++, len--) s = utf8_moves[*text] >> (s & UTF8_STATE);
     *state = s & UTF8_STATE;
     return *state != UTF8_BAD;
 }
@@ -255,8 +249,7 @@ size_t ws_close_write(uint8_t *out, unsigned code, const char *reason)
     size_t len = reason ? strnlen(reason, room + 1) : 0;
     if (len > room) { /* back to the start of the character that does not fit */
         len = room;
-        while (len > 0 && ((uint8_t)reason[len] & 0xc0) == 0x80)
-            len--;
+        while (len > 0 && ((uint8_t)reason[len] & 0xc0) == 0x80) len--;
     }
     if (len > 0) memcpy(out + 2, reason, len);
     return 2 + len;
@@ -264,7 +257,10 @@ size_t ws_close_write(uint8_t *out, unsigned code, const char *reason)
 
 /* ---- the streaming reader ---- */
 
-static inline bool is_control(uint8_t opcode) { return opcode & OPCODE_CONTROL; }
+static inline bool is_control(uint8_t opcode)
+{
+    return opcode & OPCODE_CONTROL;
+}
 
 /* What the peer may not send on this connection at this point, by the first one or two bytes. */
 static inline bool head_is_due(const struct ws_reader *r, const struct ws_limits *lim,

@@ -70,7 +70,10 @@ void ws_unmask(uint8_t *payload, size_t len, const uint8_t key[static 4], size_t
  * not complete. ws_utf8_done says whether the text may end here. ASCII goes eight bytes a step or
  * more. */
 bool ws_utf8(uint32_t *state, const uint8_t *text, size_t len);
-static inline bool ws_utf8_done(uint32_t state) { return state == 0; }
+static inline bool ws_utf8_done(uint32_t state)
+{
+    return state == 0;
+}
 
 /* ws_close_code_ok: may a peer send this code (section 7.4: 1000-1003, 1007-1014, 3000-4999)? */
 bool ws_close_code_ok(unsigned code);

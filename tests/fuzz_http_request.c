@@ -33,8 +33,7 @@ static void check_request(const struct http_request *r, const char *buf, size_t 
         must(within(r->headers[i].name, buf, len) && within(r->headers[i].value, buf, len));
         must(r->headers[i].name.len > 0);
         struct http_str rest = r->headers[i].value;
-        while (http_list_next(&rest, &element))
-            must(element.len > 0 && within(element, buf, len));
+        while (http_list_next(&rest, &element)) must(element.len > 0 && within(element, buf, len));
     }
     int64_t n = http_percent_decode(decoded, sizeof(decoded), r->path);
     must(n <= (int64_t)r->path.len && (n <= 0 || !memchr(decoded, 0, (size_t)n)));

@@ -40,8 +40,7 @@ static void header(const uint8_t *bytes, size_t len)
     must(size <= WS_HEAD_MAX && size <= (int)len && size >= -WS_CLOSE_PROTOCOL);
     if (size <= 0) return;
     must(ws_head_write(out, &h) == (size_t)size && memcmp(out, bytes, (size_t)size) == 0);
-    for (int cut = 0; cut < size; cut++)
-        must(ws_head_parse(&h, bytes, (size_t)cut) == 0);
+    for (int cut = 0; cut < size; cut++) must(ws_head_parse(&h, bytes, (size_t)cut) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -55,8 +54,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     close_frame(bytes, size);
     header(bytes, size);
     ws_key_ok((const char *)bytes, size);
-    for (size_t i = 0; i < size && ok; i++)
-        ok = ws_utf8(&pieces, bytes + i, 1);
+    for (size_t i = 0; i < size && ok; i++) ok = ws_utf8(&pieces, bytes + i, 1);
     must(ws_utf8(&whole, bytes, size) == ok && (!ok || whole == pieces));
     free(bytes);
     return 0;

@@ -438,8 +438,7 @@ static size_t sized_head(char *out, size_t target, size_t size)
     len += target;
     memcpy(out + len, middle, strlen(middle));
     len += strlen(middle);
-    while (len + strlen(end) < size)
-        out[len++] = 'b';
+    while (len + strlen(end) < size) out[len++] = 'b';
     memcpy(out + len, end, strlen(end));
     return len + strlen(end);
 }

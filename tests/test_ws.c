@@ -132,8 +132,7 @@ static void test_unmask(void **state)
     for (size_t len = 0; len <= most; len++) {
         for (size_t offset = 0; offset < 9; offset++) {
             uint8_t *p = room + most - len;
-            for (size_t i = 0; i < most; i++)
-                room[i] = (uint8_t)(i * 7 + offset);
+            for (size_t i = 0; i < most; i++) room[i] = (uint8_t)(i * 7 + offset);
             ws_unmask(p, len, key, offset);
             for (size_t i = 0; i < most; i++) {
                 uint8_t expected = (uint8_t)(i * 7 + offset);
@@ -150,8 +149,7 @@ static void test_unmask_in_pieces(void **state)
     static const uint8_t key[4] = {1, 2, 4, 8};
     uint8_t whole[257], pieces[257];
     (void)state;
-    for (size_t i = 0; i < sizeof(whole); i++)
-        whole[i] = pieces[i] = (uint8_t)i;
+    for (size_t i = 0; i < sizeof(whole); i++) whole[i] = pieces[i] = (uint8_t)i;
     ws_unmask(whole, sizeof(whole), key, 0);
     for (size_t at = 0, n = 1; at < sizeof(pieces); at += n, n++) {
         if (n > sizeof(pieces) - at) n = sizeof(pieces) - at;
@@ -175,8 +173,7 @@ static bool may_begin(const uint8_t *p, size_t len, bool *whole)
         if ((p[i] & 0xc0) != 0x80) return false;
     *whole = len == size;
     if (size < 3) return true;
-    for (size_t i = 1; i < len; i++)
-        low = low << 6 | (p[i] & 63u);
+    for (size_t i = 1; i < len; i++) low = low << 6 | (p[i] & 63u);
     high = low; /* the range of code points that the missing bytes leave open */
     for (size_t i = len; i < size; i++) {
         low <<= 6;

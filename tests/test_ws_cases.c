@@ -101,8 +101,7 @@ static void run_case(const struct ws_case *c)
     }
     if (len <= BYTE_BY_BYTE_MAX) {
         run = start(false);
-        while (run.fed < len && !run.listener.close)
-            feed(&run, 1);
+        while (run.fed < len && !run.listener.close) feed(&run, 1);
         check(c, &expected, &run, bad_end, "byte by byte");
     }
     for (unsigned seed = 1; seed <= 3; seed++) {

@@ -735,7 +735,8 @@ static inline void ws_case_put_frame(struct ws_case_wire *w, const struct ws_cas
                             .opcode = f->first & 15,
                             .masked = f->shape != SHAPE_UNMASKED,
                             .payload_len = f->len};
-        memcpy(h.masking_key, &(uint32_t){0x5a17c3e9u * w->frames}, 4);
+        const uint32_t key = 0x5a17c3e9u * w->frames; /* another one for each frame */
+        memcpy(h.masking_key, &key, 4);
         size = ws_head_write(head, &h);
         head[0] = (uint8_t)f->first;
         size_t wide = f->shape == SHAPE_LEN16 ? 2 : f->shape == SHAPE_LEN64 ? 8 : 0;

@@ -27,8 +27,7 @@ struct ws_listener {
 
 static inline uint64_t ws_digest(uint64_t digest, const uint8_t *bytes, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        digest = (digest ^ bytes[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < len; i++) digest = (digest ^ bytes[i]) * 0x100000001b3u;
     return digest;
 }
 
@@ -37,7 +36,10 @@ static inline void ws_listener_heard(struct ws_listener *l, unsigned opcode, uin
                                      uint64_t len)
 {
     const uint64_t words[] = {opcode, payload, len};
-    l->digest = ws_digest(l->digest, (const uint8_t *)words, sizeof(words));
+    for (size_t i = 0; i < 24; i++) {
+        const uint8_t byte = (uint8_t)(words[i / 8] >> i % 8 * 8);
+        l->digest = ws_digest(l->digest, &byte, 1);
+    }
     l->events++;
 }
 
