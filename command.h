@@ -76,8 +76,8 @@ int command_json_parse(struct command *c, const char *line, size_t len, char *sc
 
 /* command_json_sub walks c->subs, whose members name channels, perhaps one twice: *at starts as 0.
  * Returns 1 with the next one's channel and where to recover from; 0 at the end; -1 if a member is
- * malformed (close code 3501), then ask no more. scratch: another one than the command's; a channel
- * of subs.len bytes always fits in subs.len. The texts hold until the next call. */
+ * malformed (close code 3501), then ask no more. scratch: not the one that the command's texts are
+ * in; subs.len bytes are always enough. The texts hold until the next call. */
 int command_json_sub(const struct command *c, size_t *at, struct text *channel, bool *recover,
                      struct position *position, char *scratch, size_t scratch_len);
 
@@ -118,7 +118,8 @@ struct connect_result {
 };
 
 /* Every writer appends one line without a newline to o, or a part of one; o->full says that it did
- * not fit. Parts belong together in this order, where "pubs" is reply_json_publication for each:
+ * not fit. Parts of a line go to the same o in this order, where "pubs" is reply_json_publication
+ * for each:
  *     connect_begin, (connect_sub_begin, result_begin, pubs, result_end) for each, connect_end
  *     subscribe_begin, pubs, subscribe_end
  *     history_begin, pubs, history_end
@@ -158,8 +159,8 @@ void push_json_refresh(struct json_out *o, bool expires, uint32_t ttl_s);
 
 /* A publication's push is written in two steps, since its offset is known only under the channel's
  * lock: push_json_pub writes all but the end and does not look at p->offset; push_json_pub_end
- * appends the offset, if > 0, and the closing brackets: at most PUSH_PUB_END bytes, and never fails
- * if o has that much room. */
+ * appends the offset, if > 0, and the closing brackets, to the same o or another one: at most
+ * PUSH_PUB_END bytes, and never fails if o has that much room. */
 #define PUSH_PUB_END 40
 void push_json_pub(struct json_out *o, struct text channel, const struct publication_view *p);
 void push_json_pub_end(struct json_out *o, uint64_t offset);

@@ -148,12 +148,14 @@ static bool read_field(struct reader *r, const struct json *doc, int v, const st
     case FIELD_INT32: return read_int32(doc, v, at);
     case FIELD_INT64: return json_int64(doc, v, at);
     case FIELD_UINT64: return json_uint64(doc, v, at);
-    case FIELD_SINCE: r->since = raw; break;
-    case FIELD_PRESENT: break;
     case FIELD_RAW:
     case FIELD_OBJECT: *(struct text *)at = (struct text){raw.p, raw.len}; break;
+    case FIELD_SINCE:
+        r->since = raw;
+        *(bool *)at = true;
+        break;
+    case FIELD_PRESENT: *(bool *)at = true; break;
     }
-    if (f->kind == FIELD_SINCE || f->kind == FIELD_PRESENT) *(bool *)at = true;
     return f->kind == FIELD_RAW || type == JSON_OBJECT;
 }
 
@@ -304,7 +306,8 @@ static const char *value_end(const char *p, const char *end)
     return NULL;
 }
 
-/* Cuts the next member of the object out of its text. Returns 1; 0 at the end; -1. */
+/* Cuts the next member of the object out of its text. *at is 0 before the first one, then behind
+ * the latest. Returns 1; 0 at the end; -1. */
 static int cut_member(struct text object, size_t *at, struct json_slice *name,
                       struct json_slice *value)
 {

@@ -22,6 +22,11 @@ static void put_name(struct json_out *o, const char *name)
     json_puts(o, name);
 }
 
+static void put_text(struct json_out *o, struct text text)
+{
+    json_put_string(o, text.p ? text.p : "", text.len);
+}
+
 static void put_raw(struct json_out *o, struct text raw)
 {
     const char *newline;
@@ -51,7 +56,7 @@ static void put_text_field(struct json_out *o, const char *name, struct text tex
 {
     if (text.len == 0) return;
     put_name(o, name);
-    json_put_string(o, text.p, text.len);
+    put_text(o, text);
 }
 
 static void put_raw_field(struct json_out *o, const char *name, struct text raw)
@@ -73,9 +78,9 @@ static void put_expiry(struct json_out *o, bool expires, uint32_t ttl_s)
 static void put_info(struct json_out *o, const struct client_info *i)
 {
     json_puts(o, "{\"user\":");
-    json_put_string(o, i->user.p, i->user.len);
+    put_text(o, i->user);
     json_puts(o, ",\"client\":");
-    json_put_string(o, i->client.p, i->client.len);
+    put_text(o, i->client);
     put_raw_field(o, "\"conn_info\":", i->conn_info);
     put_raw_field(o, "\"chan_info\":", i->chan_info);
     json_puts(o, "}");
@@ -165,7 +170,7 @@ void reply_json_connect_sub_begin(struct json_out *o, bool first, struct text ch
 {
     if (first) put_name(o, "\"subs\":{");
     comma_if_due(o);
-    json_put_string(o, channel.p, channel.len);
+    put_text(o, channel);
     json_puts(o, ":");
 }
 
@@ -230,7 +235,7 @@ void reply_json_history_end(struct json_out *o, bool had_publications, struct te
                             uint64_t offset)
 {
     json_puts(o, had_publications ? "],\"epoch\":" : "\"publications\":[],\"epoch\":");
-    json_put_string(o, epoch.p, epoch.len);
+    put_text(o, epoch);
     json_puts(o, ",\"offset\":");
     json_put_uint(o, offset);
     json_puts(o, "}}");
@@ -245,7 +250,7 @@ void reply_json_presence_begin(struct json_out *o, uint32_t id)
 void reply_json_presence_entry(struct json_out *o, bool first, const struct client_info *i)
 {
     if (!first) json_puts(o, ",");
-    json_put_string(o, i->client.p, i->client.len);
+    put_text(o, i->client);
     json_puts(o, ":");
     put_info(o, i);
 }
@@ -336,6 +341,9 @@ void push_json_pub(struct json_out *o, struct text channel, const struct publica
 
 void push_json_pub_end(struct json_out *o, uint64_t offset)
 {
-    put_uint_field(o, "\"offset\":", offset);
+    if (offset > 0) {
+        json_puts(o, ",\"offset\":"); /* no look at what is before: o may begin here */
+        json_put_uint(o, offset);
+    }
     json_puts(o, "}}}");
 }
