@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -93,6 +94,8 @@ int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_
 /* is_stale: is there a socket file at which nobody listens? */
 static bool is_stale(const struct sockaddr_un *sa)
 {
+    struct stat st; /* connect refuses a file of any other kind as well */
+    if (lstat(sa->sun_path, &st) == -1 || !S_ISSOCK(st.st_mode)) return false;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd == -1) return false;
     bool refused =

@@ -11,6 +11,7 @@ bool origin_allowed(const char *const *patterns, size_t count, struct http_str o
     if (origin.len > ORIGIN_MAX) return false;
     for (size_t i = 0; i < origin.len; i++) {
         char ch = origin.p[i];
+        if (!ch) return false; /* would end the comparison */
         lower[i] = ch >= 'A' && ch <= 'Z' ? (char)(ch + 32) : ch;
     }
     lower[origin.len] = 0;
