@@ -21,6 +21,7 @@ endif
 ARCH := $(or $(firstword $(subst -, ,$(CROSS))),$(shell uname -m))
 MAKEFLAGS += --no-print-directory $(if $(filter 0,$(MAKELEVEL)),-j$(shell nproc))
 Q := $(if $(V),,@)
+comma := ,
 
 # ---- flags ------------------------------------------------------------------------------------
 
@@ -34,8 +35,8 @@ MODE_debug   := -Og -DROOST_FAULTS
 MODE_asan    := $(CHECKS) -DROOST_FAULTS -fsanitize=address,undefined
 MODE_tsan    := $(CHECKS) -fsanitize=thread
 MODE_fuzz    := $(CHECKS) -fsanitize=fuzzer-no-link,address,undefined
-LINK_release := -Wl,--gc-sections
-LINK_static  := -Wl,--gc-sections -static-pie
+LINK_release := -pie -Wl,--gc-sections
+LINK_static  := -static-pie -Wl,--gc-sections
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wswitch-enum -Wvla -Wconversion
 WARN += $(if $(WERROR),-Werror)
@@ -44,12 +45,11 @@ override CPPFLAGS += -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' $(if $(MINIMAL
 override CPPFLAGS += -isystem $B/mbedtls/include -DMBEDTLS_USER_CONFIG_FILE='"roost_mbedtls_config.h"'
 override CFLAGS   += -std=c11 -g -fPIE -pthread $(MODE_$(VARIANT))
 # Curve25519 goes to Everest's code (x25519.c) wherever mbedTLS multiplies
-override LDFLAGS  += -pie -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul,--wrap=mbedtls_ecp_mul_restartable
-override LDFLAGS  += $(LINK_$(VARIANT)) $(if $(CROSS),$(LINK_CROSS))
+override LDFLAGS  += $(or $(LINK_$(VARIANT)),-pie) -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul,--wrap=mbedtls_ecp_mul_restartable
 # a group, because mbedTLS calls back into ours (SHA-256, Curve25519)
 LIBS := -Wl,--start-group $B/libroost.a $B/mbedtls/libmbedtls.a -Wl,--end-group
-# cmocka for another machine: scripts/cross-libs.sh
-LINK_CROSS := -Wl,--as-needed -L$B/lib -Wl,-rpath,$(abspath $B/lib)
+# for another machine scripts/cross-libs.sh brings cmocka
+CMOCKA := $(if $(CROSS),-L$B/lib -Wl$(comma)-rpath$(comma)$(abspath $B/lib)) -lcmocka
 
 # ---- what is built: a new .c file or test needs no edit here --------------------------------------
 
@@ -75,7 +75,7 @@ $B/libroost.a: $(OBJ)
 
 $B/test_%: $B/tests/test_%.o $B/libroost.a
 	@echo "  LD    $@"
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(call LINK_OF,tests/test_$*.c) -o $@ $< $(LIBS) $(LDLIBS) -lcmocka
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(call LINK_OF,tests/test_$*.c) -o $@ $< $(LIBS) $(LDLIBS) $(CMOCKA)
 
 $B/fuzz_%: $B/tests/fuzz_%.o $B/libroost.a
 	@echo "  LD    $@"

@@ -16,4 +16,5 @@ fi
 scripts/deps.sh cross || exit 77
 scripts/cross-libs.sh "$debian_arch" "$B/lib" libcmocka0 libcmocka-dev
 make CROSS="$triplet" "$B/roost"
+"qemu-$arch" -L "/usr/$triplet" "$B/roost" --version # the whole binary starts there
 RUNNER="qemu-$arch -L /usr/$triplet" TEST_SECONDS=300 make CROSS="$triplet" check
