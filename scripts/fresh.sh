@@ -28,7 +28,14 @@ test -z "$security" || echo "deb $security $suite-security main" >> "$root/etc/a
 # what this machine needs to reach its mirrors, the folder needs too
 apt-config dump | grep -E '^Acquire::(http|https|ftp)::Proxy' > "$root/etc/apt/apt.conf.d/proxy" || true
 cp /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
-npm_registry=$(npm config get registry 2>/dev/null || true)
+pass=() # variables for inside
+registry=$(npm config get registry 2>/dev/null || true)
+test -z "$registry" || pass+=("NPM_CONFIG_REGISTRY=$registry")
+trusted=${NODE_EXTRA_CA_CERTS:-$(npm config get cafile 2>/dev/null || true)}
+if [ -r "$trusted" ]; then
+    cp "$trusted" "$root/root/ca.pem"
+    pass+=("NODE_EXTRA_CA_CERTS=/root/ca.pem")
+fi
 
 git clone -q --no-hardlinks "$here/.." "$root/root/roost"
 cp "$here/fresh-run.sh" "$root/root/"
@@ -36,10 +43,11 @@ cp "$here/fresh-run.sh" "$root/root/"
 inside() # SECONDS COMMAND - in the folder, in namespaces of its own: whatever it starts or mounts ends with it
 {
     timeout -k 20 "$1" unshare --mount --pid --fork --kill-child bash -c '
-        mount --rbind /dev "$1/dev" && mount -t proc proc "$1/proc" && mount -t tmpfs tmpfs "$1/tmp" &&
-        exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-            ${3:+NPM_CONFIG_REGISTRY="$3"} DEBIAN_FRONTEND=noninteractive \
-            chroot "$1" /bin/bash -c "cd /root/roost && $2"' - "$root" "$2" "$npm_registry"
+        root=$1 command=$2
+        shift 2
+        mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mount -t tmpfs tmpfs "$root/tmp" &&
+        exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 "$@" \
+            chroot "$root" /bin/bash -c "cd /root/roost && $command"' - "$root" "$2" "${pass[@]}"
 }
 
 echo "fresh: make run"
