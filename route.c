@@ -78,17 +78,20 @@ static bool is_full(const struct server *s)
     return options.connection_limit > 0 && open >= options.connection_limit;
 }
 
+#define HANDSHAKE_CREDIT 1000000 /* millionths, so that not even a small share is rounded away */
+
 /* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a second's worth. */
 static bool over_rate(struct worker *w)
 {
     if (options.rate_limit <= 0) return false;
-    int64_t share = options.rate_limit * 1000 / w->server->worker_count; /* thousandths a second */
-    int64_t full = share < 1000 ? 1000 : share;
-    w->handshake_credit += (w->now_ms - w->credit_at_ms) * share / 1000;
+    int64_t share = options.rate_limit * 1000 / w->server->worker_count; /* millionths a millisecond */
+    int64_t full = share < 1000 ? HANDSHAKE_CREDIT : share * 1000;
+    int64_t past_ms = w->now_ms - w->credit_at_ms;
+    w->handshake_credit += (past_ms < 1000000 ? past_ms : 1000000) * share;
     w->credit_at_ms = w->now_ms;
     if (w->handshake_credit > full) w->handshake_credit = full;
-    if (w->handshake_credit < 1000) return true;
-    w->handshake_credit -= 1000;
+    if (w->handshake_credit < HANDSHAKE_CREDIT) return true;
+    w->handshake_credit -= HANDSHAKE_CREDIT;
     return false;
 }
 
