@@ -161,10 +161,20 @@ static bool read_field(struct reader *r, const struct json *doc, int v, const st
 
 /* ---- objects ---- */
 
-static const struct field *find_field(const struct json *doc, int name, const struct field *fields)
+#define NAME_MAX_LEN 15 /* none of ours is longer */
+
+/* Decodes the name of the member whose value is v, and terminates it; "" if it can't be ours. */
+static void read_name(const struct json *doc, int v, char name[static NAME_MAX_LEN + 1])
+{
+    int64_t len = json_string(doc, json_name(doc, v), name, NAME_MAX_LEN);
+    if (len < 0 || memchr(name, 0, (size_t)len)) len = 0;
+    name[len] = 0;
+}
+
+static const struct field *find_field(const char *name, const struct field *fields)
 {
     for (; fields->name; fields++)
-        if (json_is(doc, name, fields->name, strlen(fields->name))) return fields;
+        if (strcmp(fields->name, name) == 0) return fields;
     return NULL;
 }
 
@@ -175,7 +185,9 @@ static bool read_members(struct reader *r, const struct json *doc, int v,
 {
     unsigned seen = 0;
     for (int m = json_first(doc, v); m != JSON_NONE; m = json_next(doc, v, m)) {
-        const struct field *f = find_field(doc, json_name(doc, m), fields);
+        char name[NAME_MAX_LEN + 1];
+        read_name(doc, m, name);
+        const struct field *f = find_field(name, fields);
         if (!f) continue;
         unsigned bit = 1u << (f - fields);
         if (seen & bit || !read_field(r, doc, m, f)) return false;
@@ -198,11 +210,10 @@ static bool read_unopened(struct reader *r, struct json_slice text, const struct
 
 /* ---- the envelope ---- */
 
-static enum command_method find_method(const struct json *doc, int name)
+static enum command_method find_method(const char *name)
 {
     for (size_t i = COMMAND_CONNECT; i < METHODS; i++)
-        if (json_is(doc, name, methods[i].name, strlen(methods[i].name)))
-            return (enum command_method)i;
+        if (strcmp(methods[i].name, name) == 0) return (enum command_method)i;
     return COMMAND_PONG;
 }
 
@@ -215,30 +226,35 @@ static bool read_id(const struct json *doc, int v, uint32_t *id)
     return true;
 }
 
-/* Reads the id and finds the method: *body is its object, JSON_NONE if there is none. Of several
- * the first in the order of the enum wins. */
+/* Takes value v of a member that is named as method. Of several the first in the order of the enum
+ * is the command's; *body is its object. */
+static bool take_method(const struct json *doc, int v, enum command_method method,
+                        struct command *c, int *body)
+{
+    enum json_type type = json_type(doc, v);
+    if (type == JSON_NULL) return true;
+    if (type != JSON_OBJECT) return false;
+    if (*body != JSON_NONE && method > c->method) return true;
+    c->method = method;
+    *body = v;
+    return true;
+}
+
+/* Reads the id and finds the method: *body is its object, JSON_NONE if there is none. */
 static bool read_envelope(const struct json *doc, struct command *c, int *body)
 {
-    unsigned seen = 0;
+    unsigned seen = 0; /* a bit for each method, and for id the one of COMMAND_PONG */
     *body = JSON_NONE;
     if (json_type(doc, 0) != JSON_OBJECT) return false;
     for (int m = json_first(doc, 0); m != JSON_NONE; m = json_next(doc, 0, m)) {
-        int name = json_name(doc, m);
-        bool is_id = json_is(doc, name, "id", 2);
-        enum command_method method = is_id ? COMMAND_PONG : find_method(doc, name);
+        char name[NAME_MAX_LEN + 1];
+        read_name(doc, m, name);
+        bool is_id = strcmp(name, "id") == 0;
+        enum command_method method = is_id ? COMMAND_PONG : find_method(name);
         if (method == COMMAND_PONG && !is_id) continue;
-        unsigned bit = 1u << method;
-        if (seen & bit) return false;
-        seen |= bit;
-        if (is_id) {
-            if (!read_id(doc, m, &c->id)) return false;
-            continue;
-        }
-        enum json_type type = json_type(doc, m);
-        if (type != JSON_OBJECT && type != JSON_NULL) return false;
-        if (type == JSON_NULL || (*body != JSON_NONE && method > c->method)) continue;
-        c->method = method;
-        *body = m;
+        if (seen & 1u << method) return false;
+        seen |= 1u << method;
+        if (!(is_id ? read_id(doc, m, &c->id) : take_method(doc, m, method, c, body))) return false;
     }
     return true;
 }

@@ -68,7 +68,7 @@ static void check_subs(const struct command *c)
 
 static bool same(struct text a, struct text b)
 {
-    return a.len == b.len && (a.len == 0 || memcmp(a.p, b.p, a.len) == 0);
+    return a.len == b.len && (!a.p || memcmp(a.p, b.p, a.len) == 0);
 }
 
 /* Written as a subscribe and read again, the fields are the same. */
