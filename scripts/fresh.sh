@@ -28,7 +28,7 @@ test -z "$security" || echo "deb $security $suite-security main" >> "$root/etc/a
 # what this machine needs to reach its mirrors, the folder needs too
 apt-config dump | grep -E '^Acquire::(http|https|ftp)::Proxy' > "$root/etc/apt/apt.conf.d/proxy" || true
 cp /etc/resolv.conf /etc/hosts "$root/etc/" 2>/dev/null || true
-pass=() # variables for inside
+pass=(${STAGES:+"STAGES=$STAGES"}) # variables for inside
 registry=$(npm config get registry 2>/dev/null || true)
 test -z "$registry" || pass+=("NPM_CONFIG_REGISTRY=$registry")
 trusted=${NODE_EXTRA_CA_CERTS:-$(npm config get cafile 2>/dev/null || true)}
@@ -42,7 +42,7 @@ cp "$here/fresh-run.sh" "$root/root/"
 
 inside() # SECONDS COMMAND - in the folder, in namespaces of its own: whatever it starts or mounts ends with it
 {
-    timeout -k 20 "$1" unshare --mount --pid --fork --kill-child bash -c '
+    timeout -s KILL "$1" unshare --mount --pid --fork --kill-child bash -c '
         root=$1 command=$2
         shift 2
         mount --rbind /dev "$root/dev" && mount -t proc proc "$root/proc" && mount -t tmpfs tmpfs "$root/tmp" &&
