@@ -18,6 +18,8 @@
 #define SLEEP_MAX_MS 60000
 #define TRIM_MS 1000
 #define FULL_TURNS_MAX 100
+#define CONNS_LEAST 1024 /* room for so many connections, or no start */
+#define REST_MS 100      /* listeners rest for so long while no descriptor is left */
 #define TIMERS_PER_TURN 4096 /* a worker with a million timers still looks at its sockets */
 
 int64_t clock_us(void)
@@ -34,21 +36,51 @@ static void read_clock(struct worker *w)
 }
 
 /* Twice as many as there can be: while the ready list is worked off, those that stay on it are appended. */
-static size_t vector_bytes(const struct server *s)
+static size_t vector_bytes(const struct worker *w)
 {
-    return (size_t)s->conns_max * 2 * sizeof(struct conn *);
+    return (size_t)w->conns_max * 2 * sizeof(struct conn *);
 }
 
-static struct conn **map_vector(const struct server *s)
+static struct conn **map_vector(const struct worker *w)
 {
-    void *p = mmap(NULL, vector_bytes(s), PROT_READ | PROT_WRITE,
+    void *p = mmap(NULL, vector_bytes(w), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
-static void unmap_vector(const struct server *s, struct conn_vector *v)
+static void unmap_vectors(struct worker *w)
 {
-    if (v->items) munmap(v->items, vector_bytes(s));
+    struct conn_vector *all[] = {&w->conns, &w->dirty, &w->ready, &w->closed};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        if (all[i]->items) munmap(all[i]->items, vector_bytes(w));
+        all[i]->items = NULL;
+    }
+}
+
+static bool map_all(struct worker *w)
+{
+    w->conns.items = map_vector(w);
+    w->dirty.items = map_vector(w);
+    w->ready.items = map_vector(w);
+    w->closed.items = map_vector(w);
+    return w->conns.items && w->dirty.items && w->ready.items && w->closed.items;
+}
+
+/* map_vectors maps for as many connections as there can be descriptors. A system that promises no more memory than it has
+ * (vm.overcommit_memory=2) or a limit of address space may refuse that for a huge limit of descriptors: then for fewer. */
+static bool map_vectors(struct worker *w)
+{
+    w->conns_max = w->server->conns_max;
+    while (!map_all(w)) {
+        unmap_vectors(w);
+        if (w->conns_max / 2 < CONNS_LEAST) return false;
+        w->conns_max /= 2;
+    }
+    if (w->conns_max < w->server->conns_max)
+        log_event(LOG_WARN, "this worker takes fewer connections than there are descriptors: no address space for more; "
+                            "lower LimitNOFILE, or see vm.overcommit_memory",
+                  LOG_U64("connections", w->conns_max), LOG_U64("descriptors", w->server->conns_max));
+    return true;
 }
 
 static int open_spare(void)
@@ -75,13 +107,7 @@ struct worker *worker_new(struct server *s, unsigned index)
     w->pool = mem_pool_new();
     w->rx = malloc(w->rx_size);
     w->tx = malloc(w->tx_size);
-    w->conns.items = map_vector(s);
-    w->dirty.items = map_vector(s);
-    w->ready.items = map_vector(s);
-    w->closed.items = map_vector(s);
-    if (!w->pool || !w->rx || !w->tx || !w->conns.items || !w->dirty.items || !w->ready.items ||
-        !w->closed.items)
-        goto fail;
+    if (!w->pool || !w->rx || !w->tx || !map_vectors(w)) goto fail;
     w->spare_fd = open_spare();
     if (reactor_open(&w->reactor) == -1) goto fail;
     return w;
@@ -110,16 +136,20 @@ void worker_delete(struct worker *w)
         reactor_close(&w->reactor);
     }
     if (w->spare_fd != -1) close(w->spare_fd);
-    unmap_vector(w->server, &w->conns);
-    unmap_vector(w->server, &w->dirty);
-    unmap_vector(w->server, &w->ready);
-    unmap_vector(w->server, &w->closed);
+    unmap_vectors(w);
     free(w->rx);
     free(w->tx);
     free(w->cipher);
     mem_pool_delete(w->pool);
     free(w);
     errno = saved;
+}
+
+static int watch(struct worker *w, struct listener *l)
+{
+    /* level-triggered: what a batch leaves in the accept queue is reported again */
+    uint32_t events = EPOLLIN | (l->shared ? (uint32_t)EPOLLEXCLUSIVE : 0);
+    return reactor_add(&w->reactor, l->fd, events, l, REACTOR_LISTENER);
 }
 
 int worker_listen(struct worker *w, const struct listener *l)
@@ -130,9 +160,7 @@ int worker_listen(struct worker *w, const struct listener *l)
     }
     struct listener *mine = &w->listeners[w->listener_count];
     *mine = *l;
-    /* level-triggered: what a batch leaves in the accept queue is reported again */
-    uint32_t events = EPOLLIN | (l->shared ? (uint32_t)EPOLLEXCLUSIVE : 0);
-    if (reactor_add(&w->reactor, l->fd, events, mine, REACTOR_LISTENER) == -1) return -1;
+    if (watch(w, mine) == -1) return -1;
     w->listener_count++;
     return 0;
 }
@@ -154,17 +182,45 @@ static void peer_from(struct peer_address *out, const struct sockaddr_storage *s
     }
 }
 
-/* No descriptor is left: give up the spare one to take the first of the queue and close it, so that the peer
- * learns at once and a level-triggered listener does not spin. */
-static void refuse_for_descriptors(struct worker *w, const struct listener *l)
+/* rest takes the listeners out of epoll, where they would be reported for ever, until a descriptor may be had. */
+static void rest(struct worker *w)
 {
-    metric_add(&w->metrics, METRIC_REFUSED_DESCRIPTORS, 1);
-    log_limited(1, LOG_WARN, "no descriptor left: connections are refused; raise LimitNOFILE",
-                LOG_U64("open", w->conns.count));
+    for (unsigned i = 0; i < w->listener_count; i++)
+        if (w->listeners[i].fd != -1) reactor_remove(&w->reactor, w->listeners[i].fd);
+    w->rest_until_ms = w->now_ms + REST_MS;
+    w->rest_conns = w->conns.count;
+    metric_add(&w->metrics, METRIC_ACCEPT_RESTS, 1);
+    log_limited(1, LOG_WARN, "no descriptor left, not even to refuse connections: they wait");
+}
+
+/* end_rest goes on listening if a connection has ended or the time is over, and there is a spare descriptor again. */
+static void end_rest(struct worker *w)
+{
+    if (w->now_ms < w->rest_until_ms && w->conns.count >= w->rest_conns) return;
+    bool all = w->spare_fd != -1 || (w->spare_fd = open_spare()) != -1;
+    for (unsigned i = 0; all && i < w->listener_count; i++) /* EEXIST: it is there from the last attempt */
+        all = w->listeners[i].fd == -1 || watch(w, &w->listeners[i]) == 0 || errno == EEXIST;
+    w->rest_until_ms = all ? 0 : w->now_ms + REST_MS;
+    w->rest_conns = w->conns.count;
+}
+
+/* No descriptor is left: give up the spare one to take the first of the queue and close it, so that the peer
+ * learns at once and a level-triggered listener does not spin. Returns whether there is a spare one again: another worker
+ * may have been quicker. */
+static bool refuse_for_descriptors(struct worker *w, const struct listener *l)
+{
     if (w->spare_fd != -1) close(w->spare_fd);
     int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd != -1) close(fd);
+    if (fd != -1) {
+        close(fd);
+        metric_add(&w->metrics, METRIC_REFUSED_DESCRIPTORS, 1);
+        log_limited(1, LOG_WARN, "no descriptor left: connections are refused; raise LimitNOFILE",
+                    LOG_U64("open", w->conns.count));
+    }
     w->spare_fd = open_spare();
+    if (w->spare_fd != -1) return true;
+    rest(w);
+    return false;
 }
 
 /* accept_some takes up to max connections; returns whether there may be more. */
@@ -176,8 +232,8 @@ static bool accept_some(struct worker *w, const struct listener *l, int64_t max)
         int fd = accept4(l->fd, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd == -1) {
             if (errno == EMFILE || errno == ENFILE) {
-                refuse_for_descriptors(w, l);
-                continue;
+                if (refuse_for_descriptors(w, l)) continue;
+                return false;
             }
             if (errno == ECONNABORTED || errno == EINTR || errno == EPROTO) continue;
             if (errno != EAGAIN)
@@ -185,7 +241,7 @@ static bool accept_some(struct worker *w, const struct listener *l, int64_t max)
             return false;
         }
         metric_add(&w->metrics, METRIC_ACCEPTED, 1);
-        if (w->conns.count >= w->server->conns_max) {
+        if (w->conns.count >= w->conns_max) {
             metric_add(&w->metrics, METRIC_REFUSED_DESCRIPTORS, 1);
             close(fd);
             continue;
@@ -222,6 +278,7 @@ static int sleep_ms(const struct worker *w, int timeout_ms)
         return 0;
     uint32_t ticks = wheel_next(&w->wheel, (uint32_t)(clock_us() / 1000 / WORKER_TICK_MS));
     int64_t ms = ticks == UINT32_MAX ? SLEEP_MAX_MS : (int64_t)ticks * WORKER_TICK_MS;
+    if (w->rest_until_ms && ms > REST_MS) ms = REST_MS;
     if (w->trimming && ms > TRIM_MS) ms = TRIM_MS;
     if (ms > timeout_ms) ms = timeout_ms;
     return (int)ms;
@@ -236,7 +293,7 @@ static void dispatch(struct worker *w, int n)
         case REACTOR_CONN: ops->event(reactor_object_of(e), e->events); break;
         case REACTOR_LISTENER: {
             const struct listener *l = reactor_object_of(e);
-            if (l->fd != -1) accept_some(w, l, w->server->options.accepts_per_turn);
+            if (l->fd != -1 && !w->rest_until_ms) accept_some(w, l, w->server->options.accepts_per_turn);
             break;
         }
         case REACTOR_WAKE: reactor_woken(&w->reactor); break;
@@ -288,6 +345,7 @@ void worker_turn(struct worker *w, int timeout_ms)
     ops->flush(w);
     if (w->wake) worker_wake_others(w);
     ops->end(w);
+    if (w->rest_until_ms) end_rest(w);
     mem_pool_reclaim(w->pool);
     trim(w);
     metric_add(&w->metrics, METRIC_TURNS, 1);

@@ -116,6 +116,9 @@ struct worker {
     void *users;              /* interned user names */
     struct listener listeners[LISTENERS_MAX];
     unsigned listener_count;
+    uint32_t conns_max;     /* what the vectors have room for: server.conns_max, unless memory was refused */
+    uint32_t rest_conns;    /* how many connections there were when the listeners began to rest */
+    int64_t rest_until_ms;  /* no descriptor, not even a spare one: listeners are out of epoll; 0 = they are not */
     int spare_fd; /* given up for a moment to accept and close when descriptors run out */
     struct reactor reactor;
     pthread_t thread;
