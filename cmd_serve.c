@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -10,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -47,9 +51,15 @@ struct serve { /* everything that lives as long as the server */
     char urls[LISTENERS_MAX][CONFIG_URL_MAX];
     size_t url_count;
     const char *wss_url, *ws_url; /* of the dev banner */
-    int unix_fds[LISTENERS_MAX];
+    struct unix_listener {
+        int fd;
+        char path[CONFIG_URL_MAX]; /* "": taken away already */
+        dev_t dev; /* of the file that we made: somebody else may have put another one there since */
+        ino_t ino;
+    } unixes[LISTENERS_MAX];
     size_t unix_count;
     int signal_fd;
+    int pid_fd; /* -1: the pid file is not ours */
 };
 
 /* ---- configuration ---- */
@@ -282,6 +292,30 @@ static int cannot_listen(const struct config_url *u)
     return 1;
 }
 
+/* note_unix keeps what is needed to take the socket's file away again. */
+static void note_unix(struct serve *s, int fd, const char *path)
+{
+    struct unix_listener *u = &s->unixes[s->unix_count++];
+    struct stat st = {0};
+    (void)lstat(path, &st);
+    *u = (struct unix_listener){.fd = fd, .dev = st.st_dev, .ino = st.st_ino};
+    snprintf(u->path, sizeof u->path, "%s", path);
+}
+
+/* close_unix takes the files away and refuses further connections; those that wait in a queue can still be accepted
+ * by the workers, which share the descriptors, until they are closed in the end. */
+static void close_unix(struct serve *s)
+{
+    for (size_t i = 0; i < s->unix_count; i++) {
+        struct unix_listener *u = &s->unixes[i];
+        struct stat st;
+        if (*u->path && lstat(u->path, &st) == 0 && st.st_dev == u->dev && st.st_ino == u->ino)
+            unlink(u->path);
+        *u->path = 0;
+        shutdown(u->fd, SHUT_RDWR);
+    }
+}
+
 /* listen_on opens u on every worker. */
 static int listen_on(struct serve *s, struct config_url u, bool admin)
 {
@@ -298,7 +332,7 @@ static int listen_on(struct serve *s, struct config_url u, bool admin)
         } else if (i == 0) {
             l.shared = true;
             l.fd = listen_unix(u.path, &o);
-            if (l.fd != -1) s->unix_fds[s->unix_count++] = l.fd;
+            if (l.fd != -1) note_unix(s, l.fd, u.path);
         }
         if (l.fd == -1 || worker_listen(s->server.workers[i], &l) == -1) return cannot_listen(&u);
     }
@@ -347,18 +381,27 @@ static int open_signals(void)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* workers inherit it */
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-static const char *write_pid(const char *path)
+/* write_pid takes the pid file, which is locked as long as we live: it is never another server's that is taken or removed.
+ * Returns what is wrong, or NULL. */
+static const char *write_pid(struct serve *s)
 {
+    const char *path = s->config.pid_file;
     if (!*path) return NULL;
-    FILE *f = fopen(path, "we");
-    if (!f) return strerror(errno);
-    fprintf(f, "%ld\n", (long)getpid());
-    return fclose(f) == 0 ? NULL : strerror(errno);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd == -1) return strerror(errno);
+    if (flock(fd, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+        close(fd);
+        return "another server that runs has this pid file";
+    }
+    s->pid_fd = fd;
+    if (ftruncate(fd, 0) == -1 || dprintf(fd, "%ld\n", (long)getpid()) < 0) return strerror(errno);
+    return NULL;
 }
 
 static void stop_workers(struct serve *s, enum worker_stop how)
@@ -371,7 +414,17 @@ static int64_t open_conns(const struct serve *s)
     return atomic_load_explicit(&s->server.connections, memory_order_relaxed);
 }
 
-/* wait_for waits for a signal (returns true) or until running workers are no more or timeout_ms has passed (false). */
+/* reopen_log: the file may have been renamed by a rotation. */
+static void reopen_log(const struct config *c)
+{
+    if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
+        log_event(LOG_ERROR, "SIGHUP: the log file can not be opened, the old one goes on",
+                  LOG_STR("file", c->log_file), LOG_ERRNO(errno));
+    else
+        log_event(LOG_INFO, "SIGHUP: log opened anew", LOG_STR("file", c->log_file));
+}
+
+/* wait_for waits for a signal to stop (returns true) or until running workers are no more or timeout_ms has passed (false). */
 static bool wait_for(struct serve *s, int64_t timeout_ms)
 {
     int64_t until = timeout_ms < 0 ? INT64_MAX : clock_us() / 1000 + timeout_ms;
@@ -382,7 +435,10 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
                               {.fd = s->server.done_fd, .events = POLLIN}};
         poll(p, 2, left > 60000 ? 60000 : (int)left);
         struct signalfd_siginfo info;
-        if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) return true;
+        if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
+            if (info.ssi_signo != SIGHUP) return true;
+            reopen_log(&s->config);
+        }
         if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
     }
 }
@@ -392,6 +448,7 @@ static void drain(struct serve *s)
     log_event(LOG_INFO, "stopping", LOG_I64("connections", open_conns(s)),
               LOG_I64("timeout_ms", s->config.shutdown_timeout_ms));
     atomic_store_explicit(&s->server.draining, true, memory_order_relaxed);
+    close_unix(s); /* before the workers take in what waits, so that nobody comes behind them */
     stop_workers(s, WORKER_DRAINS);
     if (wait_for(s, s->config.shutdown_timeout_ms))
         log_event(LOG_WARN, "second signal: ending at once", LOG_I64("connections", open_conns(s)));
@@ -447,15 +504,16 @@ static void clean_up(struct serve *s)
     for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) worker_delete(v->workers[i]);
-    for (size_t i = 0; i < s->unix_count; i++) close(s->unix_fds[i]);
-    for (size_t i = 0; i < s->config.listen.count; i++)
-        if (s->config.listen.items[i].scheme == CONFIG_UNIX && s->unix_count)
-            unlink(s->config.listen.items[i].path);
+    close_unix(s);
+    for (size_t i = 0; i < s->unix_count; i++) close(s->unixes[i].fd);
     pubsub_close();
     tls_server_delete(s->tls);
     if (s->signal_fd != -1) close(s->signal_fd);
     if (v->done_fd != -1) close(v->done_fd);
-    if (*s->config.pid_file) unlink(s->config.pid_file);
+    if (s->pid_fd != -1) {
+        unlink(s->config.pid_file);
+        close(s->pid_fd);
+    }
     free(s->namespaces);
     dev_state_wipe(&s->dev);
     config_free(&s->config);
@@ -469,8 +527,6 @@ static int serve(struct serve *s)
     if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
         return say(c->log_file, strerror(errno));
     if (c->dev && (status = prepare_dev(s)) != -1) return status;
-    const char *why = write_pid(c->pid_file);
-    if (why) return say(c->pid_file, why);
     s->signal_fd = open_signals();
     s->server.done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (s->signal_fd == -1 || s->server.done_fd == -1) return say("signals", strerror(errno));
@@ -478,6 +534,8 @@ static int serve(struct serve *s)
     wire_formats(s);
     if ((status = make_workers(s)) != -1) return status;
     if ((status = open_listeners(s)) != -1) return status;
+    const char *why = write_pid(s);
+    if (why) return say(c->pid_file, why);
     return run(s);
 }
 
@@ -485,7 +543,7 @@ int cmd_serve(int argc, char **argv)
 {
     struct serve *s = calloc(1, sizeof *s);
     if (!s) return say("serve", strerror(errno));
-    s->signal_fd = s->server.done_fd = -1;
+    s->signal_fd = s->pid_fd = s->server.done_fd = -1;
     int status = load(s, argc, argv);
     if (status == -1) status = serve(s);
     clean_up(s);

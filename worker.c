@@ -236,7 +236,7 @@ static bool accept_some(struct worker *w, const struct listener *l, int64_t max)
                 return false;
             }
             if (errno == ECONNABORTED || errno == EINTR || errno == EPROTO) continue;
-            if (errno != EAGAIN)
+            if (errno != EAGAIN && errno != EINVAL) /* EINVAL: shut down, we stop soon */
                 log_limited(1, LOG_WARN, "accept failed", LOG_ERRNO(errno));
             return false;
         }

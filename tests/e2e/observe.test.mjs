@@ -1,7 +1,7 @@
 /* What an operator sees: metrics that are exact, health, logs with one line a connection. */
 import {
   assert, serve, connect, upgraded, fresh, test, done, metrics, request, requestHead, Raw, until, command, ROOST, token, frame, OP,
-  refused, publish, launch, within, patience, path, fs, temporary,
+  refused, publish, launch, within, patience, path, fs, temporary, SECRET,
 } from './lib.mjs';
 
 test('/healthz and /readyz', async () => {
@@ -130,6 +130,27 @@ test('metrics are for loopback and admin listeners; not for a public one unless 
   assert.equal(out, '404');
   const open = await serve(['--listen', 'ws://0.0.0.0:0', '--prometheus.public', 'true']);
   assert.equal((await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${new URL(open.urls[0]).port}/metrics`])).out, '200');
+});
+
+test('SIGHUP opens the log file anew: a rotated one is left behind', async () => {
+  const dir = temporary();
+  const file = path.join(dir, 'log');
+  const text = (name) => (fs.existsSync(name) ? fs.readFileSync(name, 'utf8') : '');
+  const server = launch(['serve', '--echo', '--listen', 'ws://127.0.0.1:0', '--log.file', file],
+    { cwd: dir, env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET } });
+  await until(() => /msg=ready/.test(text(file)), 'ready in the file');
+  server.urls = [text(file).match(/msg=listening url="?([^\s"]+)/)[1]];
+  const client = await connect(server);
+  fs.renameSync(file, `${file}.1`);
+  server.child.kill('SIGHUP');
+  await until(() => /SIGHUP/.test(text(file)), 'a new file');
+  await client.echo('nobody is cut off');
+  await client.end();
+  await until(() => /conn closed/.test(text(file)), 'its line in the new file');
+  assert.ok(!/SIGHUP|conn closed/.test(text(`${file}.1`)));
+  server.child.kill('SIGHUP'); /* and while it stops: no second signal to stop */
+  await server.stop();
+  assert.match(text(file), /msg=stopped/);
 });
 
 test('a Unix socket is a listener like others', async () => {

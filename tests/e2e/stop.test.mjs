@@ -1,7 +1,7 @@
 /* SIGTERM closes politely, within a deadline; a second signal ends at once */
 import {
   assert, serve, connect, upgraded, test, done, within, patience, frame, OP, Raw, requestHead, launch, spread, scaled,
-  fresh, SECRET, API_KEY,
+  fresh, SECRET, API_KEY, fs, path, temporary, ROOST, command,
 } from './lib.mjs';
 import net from 'node:net';
 
@@ -134,6 +134,80 @@ test('a port is free again at once, though connections of the old server linger'
   const url = first.url();
   await first.stop();
   await fresh(await serve(['--listen', url]));
+});
+
+/* failed starts a second server that can not start: its exit status and what it said */
+async function failed(args, env = {}) {
+  return command(ROOST, ['serve', ...args],
+    { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ...env }, code: 1 });
+}
+
+test('a server that can not start leaves the files of another alone', async () => {
+  const dir = temporary();
+  const file = (name) => path.join(dir, name);
+  const pid = ['--pid_file', file('pid')];
+  const server = await serve(['--listen', `unix:${file('a')}`, '--listen', 'ws://127.0.0.1:0', '--admin-listen', `unix:${file('admin')}`, ...pid]);
+  const same = () => {
+    assert.equal(fs.readFileSync(file('pid'), 'utf8'), `${server.child.pid}\n`);
+    for (const name of ['a', 'admin']) assert.ok(fs.statSync(file(name)).isSocket(), name);
+    assert.equal(fs.existsSync(file('b')), false);
+  };
+  same();
+  assert.match((await failed(['--listen', server.url(), ...pid])).err, /in use/);
+  same();
+  assert.match((await failed(['--listen', `unix:${file('b')}`, '--listen', `unix:${file('a')}`])).err, /in use/);
+  same();
+  assert.match((await failed(['--listen', `unix:${file('b')}`, '--admin-listen', `unix:${file('admin')}`])).err, /in use/);
+  same();
+  assert.match((await failed(['--listen', `unix:${file('b')}`, ...pid])).err, /pid file/);
+  same();
+  await server.stop();
+  assert.deepEqual(fs.readdirSync(dir), []);
+});
+
+const connectUnix = (file) => new Promise((resolve, reject) => {
+  const socket = net.connect({ path: file, allowHalfOpen: true }, () => resolve(new Raw(socket)));
+  socket.once('error', reject);
+});
+
+test('a Unix socket closes when the drain begins; a new server may have its name', async () => {
+  const dir = temporary();
+  const file = path.join(dir, 'sock');
+  const args = ['--echo', '--listen', `unix:${file}`, '--listen', 'ws://127.0.0.1:0', '--workers', '2', '--shutdown.timeout', '20s', '--websocket.close_timeout', '60s'];
+  const server = await serve(args);
+  const raw = await upgraded(server);
+  server.child.kill('SIGTERM');
+  await raw.closeFrame(); /* the drain has begun, and waits for us */
+  await assert.rejects(connectUnix(file), /ENOENT/);
+  const next = await serve(args);
+  raw.reset();
+  await over(server, 10000);
+  const client = await connectUnix(file); /* the old one did not take it away */
+  client.write(requestHead('GET', '/healthz', { Host: 'a' }));
+  assert.equal((await client.response()).status, 200);
+  client.end();
+  await next.stop();
+  assert.equal(fs.existsSync(file), false);
+});
+
+test('who waits in the queue of a Unix socket at SIGTERM gets an answer', async () => {
+  const file = path.join(temporary(), 'sock');
+  const server = await serve(['--listen', `unix:${file}`, '--workers', '2']);
+  server.child.kill('SIGSTOP');
+  const waiting = [];
+  for (let i = 0; i < 20; i++) {
+    waiting.push(await connectUnix(file));
+    await waiting[i].written(requestHead('GET', '/healthz', { Host: 'a', Connection: 'close' }));
+  }
+  server.child.kill('SIGTERM');
+  server.child.kill('SIGCONT');
+  for (const raw of waiting) {
+    assert.equal((await raw.response()).status, 200);
+    await raw.over();
+    raw.end();
+  }
+  await over(server, 10000);
+  server.check();
 });
 
 await done();
