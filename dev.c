@@ -44,12 +44,9 @@ static int find_dir(char out[static DEV_PATH_MAX])
 {
     const char *own = getenv("ROOST_STATE_DIR"), *xdg = getenv("XDG_STATE_HOME"),
                *home = getenv("HOME");
-    if (own && *own)
-        return snprintf(out, DEV_PATH_MAX, "%s", own) < DEV_PATH_MAX ? 0 : -1;
-    if (xdg && *xdg == '/')
-        return join(out, xdg, "roost");
-    if (home && *home == '/')
-        return join(out, home, ".local/state/roost");
+    if (own && *own) return snprintf(out, DEV_PATH_MAX, "%s", own) < DEV_PATH_MAX ? 0 : -1;
+    if (xdg && *xdg == '/') return join(out, xdg, "roost");
+    if (home && *home == '/') return join(out, home, ".local/state/roost");
     return join(out, ".", "roost-dev-state");
 }
 
@@ -57,13 +54,11 @@ static int make_dirs(const char *path)
 {
     char part[DEV_PATH_MAX];
     size_t len = strlen(path);
-    if (len >= sizeof part)
-        return -1;
+    if (len >= sizeof part) return -1;
     memcpy(part, path, len + 1);
     for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(part, 0700) == -1 && errno != EEXIST && access(part, F_OK) == -1)
-            return -1;
+        if (mkdir(part, 0700) == -1 && errno != EEXIST && access(part, F_OK) == -1) return -1;
         *slash = '/';
     }
     return mkdir(part, 0700) == -1 && errno != EEXIST ? -1 : 0;
@@ -95,12 +90,10 @@ static int open_dir(const char *path, struct problem *why)
         refuse(why, "can not open %s: %s", path, strerror(errno));
         goto fail;
     }
-    if (check_owner(why, path, &st, "700") == -1)
-        goto fail;
+    if (check_owner(why, path, &st, "700") == -1) goto fail;
     return fd;
 fail:
-    if (fd != -1)
-        close(fd);
+    if (fd != -1) close(fd);
     return -1;
 }
 
@@ -112,8 +105,7 @@ static int open_private(const char *path, struct problem *why)
 {
     struct stat st;
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd == -1 && errno == ENOENT)
-        return -2;
+    if (fd == -1 && errno == ENOENT) return -2;
     if (fd == -1 || fstat(fd, &st) == -1) {
         refuse(why, "can not open %s: %s", path,
                errno == ELOOP ? "it is a symbolic link" : strerror(errno));
@@ -123,12 +115,10 @@ static int open_private(const char *path, struct problem *why)
         refuse(why, "%s is not a file", path);
         goto fail;
     }
-    if (check_owner(why, path, &st, "600") == -1)
-        goto fail;
+    if (check_owner(why, path, &st, "600") == -1) goto fail;
     return fd;
 fail:
-    if (fd != -1)
-        close(fd);
+    if (fd != -1) close(fd);
     return -1;
 }
 
@@ -141,10 +131,8 @@ static int write_private(const char *path, const char *text, struct problem *why
     unlink(temp);
     int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     bool ok = fd != -1 && write(fd, text, len) == (ssize_t)len && fsync(fd) == 0;
-    if (fd != -1 && close(fd) == -1)
-        ok = false;
-    if (ok && rename(temp, path) == 0)
-        return 0;
+    if (fd != -1 && close(fd) == -1) ok = false;
+    if (ok && rename(temp, path) == 0) return 0;
     refuse(why, "can not write %s: %s", path, strerror(errno));
     unlink(temp);
     return -1;
@@ -154,8 +142,7 @@ static void hex_secret(char out[static DEV_SECRET_CHARS + 2])
 {
     uint8_t bytes[DEV_SECRET_CHARS / 2];
     random_bytes(bytes, sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    for (size_t i = 0; i < sizeof bytes; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
     memcpy(out + DEV_SECRET_CHARS, "\n", 2);
     explicit_bzero(bytes, sizeof bytes);
 }
@@ -164,8 +151,7 @@ static int read_line(int fd, const char *path, char out[static DEV_SECRET_MAX + 
                      struct problem *why)
 {
     ssize_t n = read(fd, out, DEV_SECRET_MAX + 1);
-    while (n > 0 && (out[n - 1] == '\n' || out[n - 1] == '\r'))
-        n--;
+    while (n > 0 && (out[n - 1] == '\n' || out[n - 1] == '\r')) n--;
     if (n < 32 || n > DEV_SECRET_MAX || memchr(out, '\n', (size_t)n) ||
         memchr(out, '\0', (size_t)n))
         return refuse(why,
@@ -184,12 +170,10 @@ static int secret_file(const char *path, char out[static DEV_SECRET_MAX + 1], st
         hex_secret(text);
         int made = write_private(path, text, why);
         explicit_bzero(text, sizeof text);
-        if (made == -1)
-            return -1;
+        if (made == -1) return -1;
         fd = open_private(path, why);
     }
-    if (fd < 0)
-        return -1;
+    if (fd < 0) return -1;
     int rc = read_line(fd, path, out, why);
     close(fd);
     return rc;
@@ -217,15 +201,11 @@ static int make_certificate(const struct dev_state *s, struct problem *why)
 static int certificate_files(const struct dev_state *s, struct problem *why)
 {
     int cert = open_private(s->cert_file, why);
-    if (cert == -1)
-        return -1;
+    if (cert == -1) return -1;
     int key = open_private(s->key_file, why);
-    if (cert >= 0)
-        close(cert);
-    if (key >= 0)
-        close(key);
-    if (key == -1)
-        return -1;
+    if (cert >= 0) close(cert);
+    if (key >= 0) close(key);
+    if (key == -1) return -1;
     return cert >= 0 && key >= 0 ? 0 : make_certificate(s, why);
 }
 
@@ -233,10 +213,8 @@ static int token_file(struct dev_state *s, int64_t now_s, struct problem *why)
 {
     int fd =
         open_private(s->token_file, why); /* a symbolic link or another's file is not written to */
-    if (fd == -1)
-        return -1;
-    if (fd >= 0)
-        close(fd);
+    if (fd == -1) return -1;
+    if (fd >= 0) close(fd);
     if (dev_token(s, s->token, sizeof s->token, NULL, 0, now_s) == -1)
         return refuse(why, "can not make a token");
     char line[DEV_TOKEN_MAX + 1];
@@ -262,8 +240,7 @@ int dev_state_open(struct dev_state *s, int64_t now_s, char *err, size_t err_len
     if (find_dir(s->dir) == -1 || name_files(s) == -1)
         return refuse(&why, "the path of the state folder is too long: set ROOST_STATE_DIR");
     int dir = open_dir(s->dir, &why);
-    if (dir == -1)
-        return -1;
+    if (dir == -1) return -1;
     int rc = 0;
     if (secret_file(s->hmac_secret_file, s->hmac_secret, &why) == -1 ||
         secret_file(s->api_key_file, s->api_key, &why) == -1 || certificate_files(s, &why) == -1 ||
@@ -287,12 +264,10 @@ int64_t dev_token(const struct dev_state *s, char *out, size_t cap, const char *
                   int64_t now_s)
 {
     char name[6 * 255 + 1] = "*", claims[2 * sizeof name + 256];
-    if (channel && len > 255)
-        return -1;
+    if (channel && len > 255) return -1;
     if (channel) {
         int64_t escaped = json_escape(name, sizeof name - 1, channel, len);
-        if (escaped == -1)
-            return -1;
+        if (escaped == -1) return -1;
         name[escaped] = '\0';
     }
     int n = snprintf(
@@ -354,10 +329,8 @@ static void print_ssh(FILE *out, const char *wss_url, const char *ws_url)
 {
     const char *user = getenv("USER"), *connection = getenv("SSH_CONNECTION");
     char host[256] = "", address[256] = "";
-    if (gethostname(host, sizeof host - 1) == -1 || !*host)
-        snprintf(host, sizeof host, "host");
-    if (connection && sscanf(connection, "%*s %*s %255s", address) != 1)
-        address[0] = '\0';
+    if (gethostname(host, sizeof host - 1) == -1 || !*host) snprintf(host, sizeof host, "host");
+    if (connection && sscanf(connection, "%*s %*s %255s", address) != 1) address[0] = '\0';
     const char *tls = port_of(wss_url), *plain = port_of(ws_url);
     fprintf(out, "ssh -L %s:127.0.0.1:%s -L %s:127.0.0.1:%s ", tls, tls, plain, plain);
     if (user && *user) {

@@ -29,8 +29,7 @@ static int setup(void **state)
 {
     (void)state;
     strcpy(root, "/tmp/roost-dev-XXXXXX");
-    if (!mkdtemp(root))
-        return -1;
+    if (!mkdtemp(root)) return -1;
     unsetenv("XDG_STATE_HOME");
     unsetenv("HOME");
     return setenv("ROOST_STATE_DIR", root, 1);
@@ -52,8 +51,7 @@ static unsigned mode_of(const char *path)
 static void open_ok(struct dev_state *s)
 {
     char err[512] = "";
-    if (dev_state_open(s, NOW_S, err, sizeof err) == -1)
-        fail_msg("%s", err);
+    if (dev_state_open(s, NOW_S, err, sizeof err) == -1) fail_msg("%s", err);
 }
 
 static void open_refused(const char *words)
@@ -61,8 +59,7 @@ static void open_refused(const char *words)
     struct dev_state s;
     char err[2048] = "";
     assert_int_equal(dev_state_open(&s, NOW_S, err, sizeof err), -1);
-    if (!strstr(err, words))
-        fail_msg("\"%s\" lacks \"%s\"", err, words);
+    if (!strstr(err, words)) fail_msg("\"%s\" lacks \"%s\"", err, words);
     assert_null(strchr(err, '\n'));
 }
 
@@ -140,8 +137,7 @@ static void other_owners_are_refused(void **state)
 {
     (void)state;
     struct dev_state s;
-    if (geteuid() != 0)
-        skip();
+    if (geteuid() != 0) skip();
     open_ok(&s);
     assert_int_equal(chown(s.api_key_file, 12345, (gid_t)-1), 0);
     open_refused("belongs to user 12345");
@@ -212,8 +208,7 @@ static void started_at_once(void **state)
     int report[2];
     assert_int_equal(pipe(report), 0);
     for (int i = 0; i < 8; i++) {
-        if (fork() != 0)
-            continue;
+        if (fork() != 0) continue;
         char err[512];
         bool ok = dev_state_open(&s, NOW_S, err, sizeof err) == 0;
         _exit(ok && write(report[1], s.hmac_secret, DEV_SECRET_CHARS) == DEV_SECRET_CHARS ? 0 : 1);
@@ -223,8 +218,7 @@ static void started_at_once(void **state)
         assert_true(wait(&status) > 0);
         assert_int_equal(status, 0);
         assert_int_equal(read(report[0], i ? other : first, DEV_SECRET_CHARS), DEV_SECRET_CHARS);
-        if (i)
-            assert_memory_equal(first, other, DEV_SECRET_CHARS);
+        if (i) assert_memory_equal(first, other, DEV_SECRET_CHARS);
     }
     close(report[0]);
     close(report[1]);
@@ -240,8 +234,7 @@ static void verify(const struct dev_state *s, const char *token, struct jwt_clai
     rules.keys[0].secret_len = strlen(s->hmac_secret);
     enum jwt_verdict v = jwt_verify(&rules, token, strlen(token), NOW_S + 86000, claims, scratch,
                                     sizeof scratch, &why);
-    if (v != JWT_OK)
-        fail_msg("%s", why);
+    if (v != JWT_OK) fail_msg("%s", why);
     v = jwt_verify(&rules, token, strlen(token), NOW_S + 86401, claims, scratch, sizeof scratch,
                    &why);
     assert_int_equal(v, JWT_EXPIRED);
@@ -312,8 +305,7 @@ static void banner(void **state)
                             "https://127.0.0.1:8443/api/publish\n",
                             "wss://127.0.0.1:8443/raw/chat"};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
-        if (!strstr(text, wanted[i]))
-            fail_msg("no \"%s\" in\n%s", wanted[i], text);
+        if (!strstr(text, wanted[i])) fail_msg("no \"%s\" in\n%s", wanted[i], text);
     assert_null(strchr(text, '\033')); /* not a terminal */
     assert_null(strstr(text, s.hmac_secret));
     assert_null(strstr(text, s.api_key));
