@@ -210,6 +210,7 @@ int64_t api_head(struct conn *c, const struct http_request *r)
         conn_http_reply(c, r, &reply);
         return 0;
     }
+    c->flags |= CONN_MAY_PUBLISH; /* is read later while subscribers have to catch up */
     if (!r->chunked && r->content_length == 0) {
         bad_request(c, r);
         return 0;

@@ -172,7 +172,7 @@ static void wire_app(struct serve *s)
     };
     s->ops = conn_worker_ops;
     s->ops.posts = pubsub_posts;
-    s->ops.pending = pubsub_pending;
+    s->ops.idle_ms = pubsub_idle_ms;
 }
 
 static void fill_rules(struct jwt_rules *r, const struct config *c)

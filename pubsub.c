@@ -1,6 +1,7 @@
 #include "pubsub.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,9 @@
 #define FIRST_BUCKETS 16
 #define POST_COST 128          /* what a post costs beside its bytes, for the mailbox's bound */
 #define RUN_MAX (256u * 1024)  /* publications of a turn are gathered into one run up to this size */
+#define PASS_MAX 1024          /* publications of a pass: what is handed out one by one is bounded as well */
+#define HOLD_FIRST_MS 10       /* after a burst that left subscribers behind, their channel waits so long, ... */
+#define HOLD_MAX_MS 160        /* ... twice as long each time up to this, before the next pass */
 #define NOT_SUBSCRIBED UINT32_MAX
 
 struct subscriber {
@@ -55,6 +59,10 @@ struct local {
     struct pending *pending;
     uint32_t pending_count, pending_cap;
     struct frame *run;  /* the pass's publications in one piece, or NULL: one by one */
+    uint32_t run_len;   /* bytes of the pass */
+    bool left_behind;   /* in this pass: somebody had much left of earlier ones */
+    uint16_t hold_ms;   /* the last wait of a burst, 0 = none */
+    int64_t hold_until_ms;
     struct list active; /* in worker's list while anything is pending */
     /* under the shard's lock */
     bool lost_posted;
@@ -566,9 +574,11 @@ static void gather(struct local *l, uint32_t total)
     }
 }
 
-static void hand_over_singly(struct local *l, struct conn *c, uint32_t first)
+/* hand_over_singly returns how many it queued. */
+static uint32_t hand_over_singly(struct local *l, struct conn *c, uint32_t first)
 {
     uint64_t key = conn_key(c);
+    uint32_t n = 0;
     for (uint32_t i = first; i < l->pass && c->state == CONN_OPEN; i++) {
         struct publication *p = l->pending[i].publication;
         if (c->flags & CONN_NO_SELF && p->publisher == key) continue;
@@ -576,21 +586,28 @@ static void hand_over_singly(struct local *l, struct conn *c, uint32_t first)
         metric_add(&l->worker->metrics, METRIC_DELIVERIES, 1);
         conn_deliver(c, (struct out_entry){.frame = p->frame, .messages = 1, .kind = OUT_MESSAGE},
                      bus.options.policy);
+        n++;
     }
+    return n;
 }
 
-/* hand_over queues the pass's publications to one subscriber; returns whether it took a reference to the run. */
-static bool hand_over(struct local *l, const struct subscriber *s)
+static int64_t queue_max(const struct local *l)
+{
+    return l->worker->server->app->conn.queue_max_bytes;
+}
+
+/* hand_over queues the pass's publications to one subscriber; returns how many steps of work that was. *taken: references to the run. */
+static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t *taken)
 {
     struct conn *c = s->conn;
     uint32_t first = 0;
     while (first < l->pass && l->pending[first].publication->seq <= s->after) first++;
-    if (first == l->pass) return false;
+    if (first == l->pass) return 1;
+    if (outq_bytes(c->out) > queue_max(l) / 4) l->left_behind = true;
     /* One by one where boundaries matter: to leave out its own, or so that a policy can drop single messages. */
-    if (!l->run || c->flags & CONN_NO_SELF || (c->out && bus.options.policy != SLOW_CLOSE)) {
-        hand_over_singly(l, c, first);
-        return false;
-    }
+    if (!l->run || c->flags & CONN_NO_SELF || (c->out && bus.options.policy != SLOW_CLOSE))
+        return 1 + hand_over_singly(l, c, first);
+    ++*taken;
     metric_add(&l->worker->metrics, METRIC_DELIVERIES, l->pass - first);
     conn_deliver(c,
                  (struct out_entry){.frame = l->run,
@@ -598,23 +615,37 @@ static bool hand_over(struct local *l, const struct subscriber *s)
                                     .messages = (uint16_t)(l->pass - first),
                                     .kind = OUT_MESSAGE},
                  bus.options.policy);
-    return true;
+    return 1;
 }
 
 /* begin_pass takes the oldest pending publications, at least one, as far as an empty queue has room for them: nobody is slow
  * only because much was published in one turn. The rest waits for the next pass. */
 static void begin_pass(struct local *l)
 {
-    int64_t queue_max = l->worker->server->app->conn.queue_max_bytes;
-    uint32_t max = queue_max < RUN_MAX ? (uint32_t)queue_max : RUN_MAX, total = 0;
-    for (l->pass = 0; l->pass < l->pending_count && l->pass < UINT16_MAX; l->pass++) {
+    uint32_t max = queue_max(l) / 2 < RUN_MAX ? (uint32_t)(queue_max(l) / 2) : RUN_MAX, total = 0;
+    for (l->pass = 0; l->pass < l->pending_count && l->pass < PASS_MAX; l->pass++) {
         uint32_t len = l->pending[l->pass].publication->frame->len;
         if (l->pass && (total >= max || len > max - total)) break;
         l->pending[l->pass].run_from = total;
         total += len;
     }
     l->cursor = 0;
+    l->run_len = total;
+    l->left_behind = false;
     gather(l, total);
+}
+
+/* hold_burst: passes follow each other faster than anybody can read. After a large one that found subscribers with much left of earlier
+ * ones, they get some time before they are closed for being slow; what is published meanwhile waits with the rest. */
+static void hold_burst(struct local *l)
+{
+    if (!l->left_behind || l->run_len < queue_max(l) / 8 || bus.options.policy != SLOW_CLOSE) {
+        l->hold_ms = 0;
+        return;
+    }
+    l->hold_ms = l->hold_ms ? (uint16_t)(l->hold_ms * 2) : HOLD_FIRST_MS;
+    if (l->hold_ms > HOLD_MAX_MS) l->hold_ms = HOLD_MAX_MS;
+    l->hold_until_ms = l->worker->now_ms + l->hold_ms;
 }
 
 static void end_pass(struct local *l)
@@ -624,6 +655,7 @@ static void end_pass(struct local *l)
                    (uint64_t)(clock_us() - l->pending[0].publication->at_us));
     frame_unref(l->run, 1);
     l->run = NULL;
+    hold_burst(l);
     pending_done(l, l->pass);
     if (l->pending_count) return;
     list_remove(&l->active);
@@ -635,15 +667,18 @@ static void end_pass(struct local *l)
 /* slice serves some subscribers of l; what is left is gone on with in the next turn, at the cursor. */
 static void slice(struct local *l)
 {
-    if (!l->pass) begin_pass(l);
+    if (!l->pass) {
+        if (l->worker->now_ms < l->hold_until_ms) return;
+        begin_pass(l);
+    }
     uint32_t budget = bus.options.slice, taken = 0;
     uint32_t left = l->count - l->cursor;
     uint32_t most = left < budget ? left : budget;
     if (l->run && most) frame_ref(l->run, most);
     l->busy = true;
-    for (uint32_t served = 0; served < most && l->cursor < l->count; served++) {
+    for (uint32_t steps = 0; steps < budget && l->cursor < l->count;) {
         struct subscriber s = l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */
-        taken += hand_over(l, &s);
+        steps += hand_over(l, &s, &taken);
     }
     l->busy = false;
     if (l->run) frame_unref(l->run, most - taken);
@@ -676,8 +711,14 @@ void pubsub_posts(struct worker *w, struct post *oldest)
     }
 }
 
-bool pubsub_pending(const struct worker *w)
+int pubsub_idle_ms(const struct worker *w)
 {
     const struct pubsub_worker *mine = w->pubsub;
-    return !list_empty(&mine->active);
+    int64_t least = INT_MAX;
+    for (const struct list *n = mine->active.next; n != &mine->active && least > 0; n = n->next) {
+        const struct local *l = list_entry(n, struct local, active);
+        int64_t ms = l->pass ? 0 : l->hold_until_ms - w->now_ms;
+        if (ms < least) least = ms < 0 ? 0 : ms;
+    }
+    return (int)least;
 }

@@ -49,8 +49,8 @@ int pubsub_publish_name(struct worker *w, const char *name, size_t len, struct f
 const char *pubsub_name(const struct local *l, size_t *len);
 uint64_t pubsub_channel_count(void); /* any thread */
 
-/* struct worker_ops' posts and pending. */
+/* struct worker_ops' posts and idle_ms. */
 void pubsub_posts(struct worker *w, struct post *oldest);
-bool pubsub_pending(const struct worker *w);
+int pubsub_idle_ms(const struct worker *w);
 
 #endif

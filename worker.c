@@ -273,9 +273,11 @@ static void trim(struct worker *w)
 
 static int sleep_ms(const struct worker *w, int timeout_ms)
 {
-    if (w->ready.count || w->server->ops->pending(w) ||
+    int idle_ms = w->server->ops->idle_ms(w);
+    if (w->ready.count || idle_ms == 0 ||
         atomic_load_explicit(&w->mailbox.newest, memory_order_relaxed))
         return 0;
+    if (idle_ms < timeout_ms) timeout_ms = idle_ms;
     uint32_t ticks = wheel_next(&w->wheel, (uint32_t)(clock_us() / 1000 / WORKER_TICK_MS));
     int64_t ms = ticks == UINT32_MAX ? SLEEP_MAX_MS : (int64_t)ticks * WORKER_TICK_MS;
     if (w->rest_until_ms && ms > REST_MS) ms = REST_MS;

@@ -48,7 +48,7 @@ struct worker_ops {
     void (*accepted)(struct worker *w, const struct listener *l, int fd, const struct peer_address *from);
     void (*event)(struct conn *c, uint32_t epoll_events);
     void (*ready)(struct worker *w);                     /* connections with work left over from earlier */
-    bool (*pending)(const struct worker *w);             /* is there work that must not wait for an event? */
+    int (*idle_ms)(const struct worker *w); /* how long there is nothing to do unless something comes; 0 = there is */
     void (*posts)(struct worker *w, struct post *oldest); /* may be NULL: then only what is left of earlier ones */
     void (*timer)(struct wheel_timer *t, void *worker);
     void (*flush)(struct worker *w); /* write what the turn has queued */
@@ -109,7 +109,7 @@ struct worker {
     int64_t trim_at_ms;
     bool congested; /* some mailbox is half full: publishers are read later */
     bool trimming; /* there is memory to give back: do not sleep long */
-    int64_t handshake_credit, credit_at_ms; /* thousandths of a handshake, for a rate limit; when it was last refilled */
+    int64_t handshake_credit, credit_at_ms; /* millionths of a handshake, for a rate limit; when it was last refilled */
     uint64_t next_conn_id;
     uint64_t random;          /* state of worker_random */
     void *pubsub;             /* this worker's half of the bus */

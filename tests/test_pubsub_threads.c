@@ -127,7 +127,7 @@ static void act(struct worker *w)
     look_after(w, me);
     bool over = atomic_load(&publishing) == 0; /* first: then the mailbox has all of it */
     publish(w, me);
-    if (!over || pubsub_pending(w) || atomic_load(&w->mailbox.newest)) {
+    if (!over || engine_pending(w) || atomic_load(&w->mailbox.newest)) {
         if (engine_random(&me->random, 3) == 0 && !over) come_and_go(w, me);
         return;
     }
@@ -148,10 +148,10 @@ static void act(struct worker *w)
     w->closed.count = 0;
 }
 
-static bool always(const struct worker *w)
+static int always(const struct worker *w)
 {
     (void)w;
-    return true;
+    return 0;
 }
 
 static void nothing(struct worker *w)
@@ -171,7 +171,7 @@ static void run(unsigned workers, uint64_t each, uint64_t mailbox_max_bytes)
         .workers = workers, .mailbox_max_bytes = mailbox_max_bytes, .bus = {.slice = 3}});
     engine.app.conn.queue_max_bytes = 4096;
     engine.ops = (struct worker_ops){.ready = nothing,
-                                     .pending = always,
+                                     .idle_ms = always,
                                      .posts = pubsub_posts,
                                      .timer = no_timer,
                                      .flush = act,
