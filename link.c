@@ -99,10 +99,10 @@ static enum verdict judge_status(int status)
 }
 
 /* Codes of the server (design.md 5.1); 4500-4999 end for good in the Centrifuge protocol, 4000-4499
- * do not, and 4401 is a refused token. */
+ * do not; 4401 is a refused token, 4403 one without permission. */
 static enum verdict judge_code(int code)
 {
-    if (code == 4401 || code == 3005 || code == 3500)
+    if (code == 4401 || code == 4403 || code == 3005 || code == 3500)
         return NEW_TOKEN;
     if (code == WS_CLOSE_POLICY || code == WS_CLOSE_TOO_LARGE || code == WS_CLOSE_PROTOCOL ||
         code == WS_CLOSE_UNSUPPORTED || code == WS_CLOSE_BAD_DATA)

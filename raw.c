@@ -113,6 +113,12 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
     wish->subscribe = !switched_off(r->query, "sub") &&
                       (a->everything || jwt_may(claims->sub_to, claims->sub_to_count, wish->name, wish->len));
     if (wish->publish || wish->subscribe) return true;
+    if (a->by_subprotocol) { /* a browser sees no status, and would come back for ever */
+        metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
+        conn_upgrade(c, r, CONN_RAW, AUTH_SUBPROTOCOL);
+        conn_close(c, 4403, "the token permits neither publishing nor subscribing here");
+        return false;
+    }
     refuse_channel(c, r, 403, "the token's claim roost permits neither publishing nor subscribing here");
     return false;
 }

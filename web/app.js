@@ -11,7 +11,7 @@ const BACKOFF_FIRST_MS = 500;
 const BACKOFF_LAST_MS = 20000;
 
 /* Close codes after which the same token would be refused again (docs/closing): a new one is needed. */
-const TOKEN_REFUSED = new Set([4401, 3005]);
+const TOKEN_REFUSED = new Set([4401, 4403, 3005]);
 
 /* ---- status -------------------------------------------------------------------------------------- */
 
