@@ -314,43 +314,42 @@ void conn_queue(struct conn *c, struct out_entry e)
     conn_mark_dirty(c);
 }
 
-static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
-{
-    struct worker *w = c->worker;
-    int64_t room = conn_options(c)->queue_max_bytes - len;
-    uint32_t before = c->out->bytes;
-    uint32_t dropped = policy == SLOW_KEEP_LATEST
-                           ? outq_drop_all(c->out)
-                           : outq_drop_oldest(c->out, room > 0 ? (uint32_t)room : 0);
-    metric_sub(&w->metrics, METRIC_QUEUED_BYTES, before - c->out->bytes);
-    metric_add(&w->metrics, METRIC_SLOW_DROPPED, dropped);
-    c->messages_out -= dropped;
-}
-
 static void unqueued(struct conn *c, size_t n)
 {
     metric_sub(&c->worker->metrics, METRIC_QUEUED_BYTES, n);
 }
 
-/* clear drops what is queued and not begun; returns how many bytes that was. */
-static uint32_t clear(struct conn *c)
+/* make_way drops publications as the policy says, until len more bytes have room if that is possible. */
+static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
 {
-    uint32_t before = c->out->bytes;
-    outq_clear(c->out);
-    return before - c->out->bytes;
+    int64_t room = conn_options(c)->queue_max_bytes - len - OUT_ENTRY_COST;
+    uint32_t before = c->out->bytes, dropped = 0;
+    switch (policy) {
+    case SLOW_CLOSE: dropped = outq_clear(c->out); break;
+    case SLOW_DROP_OLDEST: dropped = outq_drop_oldest(c->out, room > 0 ? (uint64_t)room : 0); break;
+    case SLOW_KEEP_LATEST: dropped = outq_drop_all(c->out); break;
+    }
+    unqueued(c, before - c->out->bytes);
+    c->messages_out -= dropped;
+    if (policy != SLOW_CLOSE) metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, dropped);
+}
+
+/* has_room: an empty queue has room for anything. */
+static bool has_room(const struct conn *c, uint32_t len)
+{
+    int64_t with_it = (int64_t)outq_cost(c->out) + len + OUT_ENTRY_COST;
+    return outq_bytes(c->out) == 0 || with_it <= conn_options(c)->queue_max_bytes;
 }
 
 void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
 {
     uint32_t len = e.frame->len - e.from;
-    int64_t max = conn_options(c)->queue_max_bytes;
-    if (c->out && c->out->bytes && (int64_t)c->out->bytes + len > max) {
-        if (policy != SLOW_CLOSE) make_way(c, len, policy);
-        if (policy == SLOW_CLOSE || (c->out->bytes && (int64_t)c->out->bytes + len > max)) {
+    if (!has_room(c, len)) {
+        make_way(c, len, policy);
+        if (policy == SLOW_CLOSE || !has_room(c, len)) {
             frame_unref(e.frame, 1);
             if (policy == SLOW_CLOSE) {
                 metric_add(&c->worker->metrics, METRIC_SLOW_CLOSED, 1);
-                unqueued(c, clear(c));
                 conn_close(c, 3008, "slow");
             } else {
                 metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e.messages);
@@ -363,7 +362,7 @@ void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
 
 void conn_pause_if_full(struct conn *c)
 {
-    if (outq_bytes(c->out) > conn_options(c)->queue_max_bytes / 2) c->flags |= CONN_PAUSED;
+    if ((int64_t)outq_cost(c->out) > conn_options(c)->queue_max_bytes / 2) c->flags |= CONN_PAUSED;
 }
 
 /* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took all. */

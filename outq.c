@@ -4,6 +4,8 @@
 
 #define FIRST_CAP 4
 #define MAX_CAP (1u << 20)
+#define NO_PONG UINT32_MAX
+#define STEPS_PER_DROP 4u
 
 static size_t size_of(uint32_t cap)
 {
@@ -15,25 +17,35 @@ static uint32_t entry_len(const struct out_entry *e)
     return e->frame->len - e->from;
 }
 
+static struct out_queue *make(struct mem_pool *pool)
+{
+    struct out_queue *q = mem_alloc(pool, size_of(FIRST_CAP));
+    if (q) *q = (struct out_queue){.cap = FIRST_CAP, .pong = NO_PONG};
+    return q;
+}
+
+/* moved_to_front: the entries begin at 0 from now on. */
+static void moved_to_front(struct out_queue *q)
+{
+    if (q->pong != NO_PONG) q->pong -= q->head;
+    q->head = 0;
+}
+
 /* make_room answers a queue with a free place behind its last entry, grown or moved to the front. */
 static struct out_queue *make_room(struct mem_pool *pool, struct out_queue *q)
 {
-    if (!q) {
-        q = mem_alloc(pool, size_of(FIRST_CAP));
-        if (q) *q = (struct out_queue){.cap = FIRST_CAP};
-        return q;
-    }
+    if (!q) return make(pool);
     if (q->head + q->count < q->cap) return q;
     if (q->head > q->cap / 2) {
         memmove(q->entries, q->entries + q->head, q->count * sizeof *q->entries);
-        q->head = 0;
+        moved_to_front(q);
         return q;
     }
     if (q->cap >= MAX_CAP) return NULL;
     struct out_queue *bigger = mem_alloc(pool, size_of(q->cap * 2));
     if (!bigger) return NULL;
     *bigger = *q;
-    bigger->head = 0;
+    moved_to_front(bigger);
     bigger->cap = q->cap * 2;
     memcpy(bigger->entries, q->entries + q->head, q->count * sizeof *q->entries);
     mem_free(pool, q, size_of(q->cap));
@@ -48,6 +60,7 @@ bool outq_push(struct mem_pool *pool, struct out_queue **queue, struct out_entry
         return false;
     }
     *queue = q;
+    if (e.kind == OUT_PONG) q->pong = q->head + q->count;
     q->entries[q->head + q->count++] = e;
     q->bytes += entry_len(&e);
     return true;
@@ -77,6 +90,7 @@ void outq_sent(struct out_queue *q, size_t n)
         if (n < entry_len(e)) break;
         n -= entry_len(e);
         frame_unref(e->frame, 1);
+        if (q->head == q->pong) q->pong = NO_PONG;
         q->head++;
         q->count--;
     }
@@ -84,28 +98,38 @@ void outq_sent(struct out_queue *q, size_t n)
     if (q->count == 0) q->head = 0;
 }
 
-/* drop takes out droppable entries from the oldest on while the queue has more than max_bytes. */
-static uint32_t drop(struct out_queue *q, uint32_t max_bytes, bool whatever_kind)
+/* drop takes out droppable entries from the oldest on while the queue costs more than max_cost. Those that stay are moved up to
+ * the ones behind, so that nothing behind the last one dropped is looked at. */
+static uint32_t drop(struct out_queue *q, uint64_t max_cost, bool pongs)
 {
-    uint32_t dropped = 0, kept = 0;
-    for (uint32_t i = 0; i < q->count; i++) {
-        struct out_entry *e = &q->entries[q->head + i];
-        bool begun = i == 0 && q->sent;
-        if (q->bytes > max_bytes && !begun && (whatever_kind || e->kind == OUT_MESSAGE)) {
+    struct out_entry *first = q->entries + q->head;
+    uint32_t messages = 0, at = 0, kept = 0, pong = NO_PONG;
+    uint64_t cost = outq_cost(q);
+    for (; at < q->count && (cost > max_cost || (at - kept) * STEPS_PER_DROP < kept); at++) {
+        struct out_entry *e = first + at;
+        bool begun = at == 0 && q->sent;
+        if (!begun && (e->kind == OUT_MESSAGE || (pongs && e->kind == OUT_PONG))) {
             q->bytes -= entry_len(e);
-            dropped += e->messages;
+            cost -= entry_len(e) + OUT_ENTRY_COST;
+            messages += e->messages;
             frame_unref(e->frame, 1);
         } else {
-            q->entries[q->head + kept++] = *e;
+            if (q->head + at == q->pong) pong = kept;
+            first[kept++] = *e;
         }
     }
-    q->count = kept;
-    return dropped;
+    uint32_t dropped = at - kept;
+    memmove(first + dropped, first, kept * sizeof *first);
+    if (q->pong < q->head + at) q->pong = pong == NO_PONG ? pong : q->head + dropped + pong;
+    q->head += dropped;
+    q->count -= dropped;
+    if (q->count == 0) q->head = 0;
+    return messages;
 }
 
-uint32_t outq_drop_oldest(struct out_queue *q, uint32_t max_bytes)
+uint32_t outq_drop_oldest(struct out_queue *q, uint64_t max_cost)
 {
-    return drop(q, max_bytes, false);
+    return drop(q, max_cost, false);
 }
 
 uint32_t outq_drop_all(struct out_queue *q)
@@ -113,29 +137,26 @@ uint32_t outq_drop_all(struct out_queue *q)
     return drop(q, 0, false);
 }
 
-void outq_clear(struct out_queue *q)
+uint32_t outq_clear(struct out_queue *q)
 {
-    (void)drop(q, 0, true);
+    return drop(q, 0, true);
 }
 
 bool outq_replace_pong(struct out_queue *q, struct frame *f)
 {
-    for (uint32_t i = q->sent ? 1 : 0; i < q->count; i++) {
-        struct out_entry *e = &q->entries[q->head + i];
-        if (e->kind != OUT_PONG) continue;
-        q->bytes += f->len - entry_len(e);
-        frame_unref(e->frame, 1);
-        e->frame = f;
-        e->from = 0;
-        return true;
-    }
-    return false;
+    if (q->pong == NO_PONG || (q->pong == q->head && q->sent)) return false;
+    struct out_entry *e = &q->entries[q->pong];
+    q->bytes += f->len - entry_len(e);
+    frame_unref(e->frame, 1);
+    e->frame = f;
+    e->from = 0;
+    return true;
 }
 
 bool outq_add_cipher(struct mem_pool *pool, struct out_queue **queue, const uint8_t *bytes,
                      uint32_t len)
 {
-    struct out_queue *q = make_room(pool, *queue);
+    struct out_queue *q = *queue ? *queue : make(pool);
     if (!q) return false;
     *queue = q;
     uint32_t kept = q->cipher ? q->cipher->len - q->cipher_at : 0;

@@ -26,10 +26,15 @@ struct out_entry { /* 16 bytes */
     uint16_t kind;     /* enum out_kind */
 };
 
+/* What a waiting entry costs in memory beside its bytes, about: the entry, with room to grow, and the head of its frame. Caps
+ * compare what a queue costs (outq_cost), so that empty messages are not free. */
+#define OUT_ENTRY_COST 64u
+
 struct out_queue {
     uint32_t bytes;    /* not yet taken by the socket, cipher included */
     uint32_t sent;     /* bytes of the first entry that are taken (or sealed) */
     uint32_t head, count, cap; /* entries[head .. head + count) */
+    uint32_t pong;        /* entries[pong] is the last waiting pong; UINT32_MAX = none */
     uint32_t cipher_at;   /* bytes of cipher that are taken */
     struct frame *cipher; /* the rest of a TLS record, or NULL */
     struct out_entry entries[];
@@ -44,15 +49,16 @@ unsigned outq_iov(const struct out_queue *q, struct iovec *iov, unsigned max, si
 /* outq_sent marks n bytes of the entries as taken and drops what is done. It does not free an empty queue. */
 void outq_sent(struct out_queue *q, size_t n);
 
-/* outq_drop drops publications of which no byte is sent: the oldest until the queue has at most max_bytes, or all.
- * Returns how many messages were dropped. */
-uint32_t outq_drop_oldest(struct out_queue *q, uint32_t max_bytes);
+/* outq_drop drops publications of which no byte is sent: the oldest until the queue costs at most max_cost, or all. What is not
+ * dropped keeps its order. A call takes as many steps as it drops entries, about: where it has to step over many that are no
+ * publications, it drops some more. Returns how many messages were dropped. */
+uint32_t outq_drop_oldest(struct out_queue *q, uint64_t max_cost);
 uint32_t outq_drop_all(struct out_queue *q);
 
-/* outq_clear drops every entry of which no byte is sent, whatever its kind. */
-void outq_clear(struct out_queue *q);
+/* outq_clear drops publications and pongs of which no byte is sent; replies stay. Returns how many messages were dropped. */
+uint32_t outq_clear(struct out_queue *q);
 
-/* outq_replace_pong puts f in the place of a pong that still waits; false if there is none (f is left to the caller). */
+/* outq_replace_pong puts f in the place of the last pong that still waits; false if there is none (f is left to the caller). */
 bool outq_replace_pong(struct out_queue *q, struct frame *f);
 
 /* outq_add_cipher keeps sealed bytes that the socket did not take, behind those kept already: copied. False when memory is
@@ -68,6 +74,11 @@ static inline bool outq_empty(const struct out_queue *q)
 static inline uint32_t outq_bytes(const struct out_queue *q)
 {
     return q ? q->bytes : 0;
+}
+
+static inline uint64_t outq_cost(const struct out_queue *q)
+{
+    return q ? q->bytes + (uint64_t)q->count * OUT_ENTRY_COST : 0;
 }
 
 void outq_free(struct mem_pool *pool, struct out_queue **q);

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -126,24 +127,31 @@ static void test_iov_limits(void **state)
 struct drop_case {
     const char *entries; /* each "M..", "R.." or "P..": its kind and bytes */
     unsigned sent;
-    uint32_t max;
+    uint64_t max;       /* by COST, of those that may stay */
     const char *oldest; /* what is left of outq_drop_oldest, */
     const char *all;    /* and of outq_drop_all, */
     const char *clear;  /* and of outq_clear */
 };
 
+#define COST(entries, bytes) ((entries) * OUT_ENTRY_COST + (bytes))
+
 static const struct drop_case drop_cases[] = {
-    {"M1 M2 M3", 0, 100, "M1M2M3", "", ""},
-    {"M1 M2 M3", 0, 6, "M1M2M3", "", ""},
-    {"M1 M2 M3", 0, 5, "M2M3", "", ""},
-    {"M1 M2 M3", 0, 2, "M3", "", ""},
-    {"M1 M2 M3", 0, 1, "", "", ""},
-    {"M1 M2 M3", 1, 3, "1M3", "1", "1"}, /* the first has begun */
-    {"M1 M2 M3", 2, 2, "M3", "", ""},    /* the first is over */
-    {"R1 M2 P3 M4", 0, 2, "R1P3", "R1P3", ""},
-    {"R1 M2 P3 M4", 0, 6, "R1P3M4", "R1P3", ""},
-    {"R1 M2 P3 M4", 1, 0, "1P3", "1P3", "1"},
-    {"P1 P2", 0, 0, "P1P2", "P1P2", ""},
+    {"M1 M2 M3", 0, COST(3, 100), "M1M2M3", "", ""},
+    {"M1 M2 M3", 0, COST(3, 6), "M1M2M3", "", ""},
+    {"M1 M2 M3", 0, COST(3, 5), "M2M3", "", ""},
+    {"M1 M2 M3", 0, COST(2, 6), "M2M3", "", ""},
+    {"M1 M2 M3", 0, COST(1, 2), "M3", "", ""},
+    {"M1 M2 M3", 0, COST(1, 1), "", "", ""},
+    {"M1 M2 M3", 1, COST(2, 3), "1M3", "1", "1"}, /* the first has begun */
+    {"M1 M2 M3", 2, COST(1, 2), "M3", "", ""},    /* the first is over */
+    {"R1 M2 P3 M4", 0, COST(1, 2), "R1P3", "R1P3", "R1"},
+    {"R1 M2 P3 M4", 0, COST(3, 6), "R1P3M4", "R1P3", "R1"},
+    {"R1 M2 P3 M4", 1, COST(0, 0), "1P3", "1P3", "1"},
+    {"P1 P2", 0, COST(0, 0), "P1P2", "P1P2", ""},
+    {"P1 R2 M3", 1, COST(0, 0), "1R2", "1R2", "1R2"}, /* a pong has begun */
+    {"M1 R2 M3 R4 P5", 0, COST(0, 0), "R2R4P5", "R2R4P5", "R2R4"},
+    /* many that stay, so some more go: steps are paid for by what is dropped */
+    {"R1 R2 R3 R4 R5 M6 M7 M8", 0, COST(7, 14), "R1R2R3R4R5M8", "R1R2R3R4R5", "R1R2R3R4R5"},
     {"", 0, 0, "", "", ""},
 };
 
@@ -162,10 +170,10 @@ static struct out_queue *fill(const struct drop_case *d)
     return q;
 }
 
-static uint32_t letters(const char *s, char letter)
+static uint32_t counted(const char *s) /* messages in it; push counts replies as well */
 {
     uint32_t n = 0;
-    for (; *s; s++) n += *s == letter;
+    for (; *s; s++) n += *s == 'M' || *s == 'R';
     return n;
 }
 
@@ -174,8 +182,8 @@ static void check_drop(const struct drop_case *d, struct out_queue *q, const cha
 {
     assert_string_equal(text(q), left);
     assert_int_equal(outq_bytes(q), strlen(left));
-    uint32_t begun = d->sent && d->entries[0] == 'M';
-    assert_int_equal(dropped, letters(d->entries, 'M') - letters(left, 'M') - begun);
+    uint32_t begun = d->sent && strchr("MR", d->entries[0]) ? 1 : 0;
+    assert_int_equal(dropped, counted(d->entries) - counted(left) - begun);
     push(&q, "tail", OUT_MESSAGE); /* and it goes on behind */
     assert_memory_equal(text(q) + strlen(left), "tail", 5);
     outq_sent(q, strlen(left) + 4);
@@ -193,10 +201,7 @@ static void test_drop(void **state)
         q = fill(d);
         check_drop(d, q, d->all, outq_drop_all(q));
         q = fill(d);
-        outq_clear(q);
-        assert_string_equal(text(q), d->clear);
-        assert_int_equal(outq_bytes(q), strlen(d->clear));
-        outq_free(pool, &q);
+        check_drop(d, q, d->clear, outq_clear(q));
     }
 }
 
@@ -207,7 +212,7 @@ static void test_drop_run(void **state)
     struct out_queue *q = NULL;
     assert_true(outq_push(pool, &q, (struct out_entry){.frame = frame("aabbcc"), .messages = 3}));
     push(&q, "dd", OUT_MESSAGE);
-    assert_int_equal(outq_drop_oldest(q, 2), 3);
+    assert_int_equal(outq_drop_oldest(q, COST(1, 2)), 3);
     assert_string_equal(text(q), "dd");
     outq_free(pool, &q);
 }
@@ -232,6 +237,72 @@ static void test_replace_pong(void **state)
     outq_free(pool, &q);
 }
 
+/* Whatever happens to the queue, the pong that is replaced is the last one that waits: against a list of the entries' names. */
+static void test_replace_pong_anywhere(void **state)
+{
+    (void)state;
+    uint32_t r = 1;
+    for (unsigned round = 0; round < 300; round++) {
+        struct out_queue *q = NULL;
+        char due[512] = "";
+        for (unsigned step = 0; step < 60; step++) {
+            r = r * 1664525u + 1013904223u;
+            char name[3] = {"MMRP"[r >> 24 & 3], (char)('0' + step % 10)};
+            char *last = strrchr(due, 'P');
+            switch (r >> 28) {
+            case 0:
+            case 1: { /* some entries go out whole, the next by a byte */
+                size_t n = strlen(due) / 4 * 2 + (r >> 20 & 1);
+                if (!q || n > strlen(due)) break;
+                outq_sent(q, n);
+                memmove(due, due + n, strlen(due) - n + 1);
+                break;
+            }
+            case 2:
+                if (!q || strlen(due) % 2) break;
+                outq_drop_oldest(q, COST(q->count, 0) / 2);
+                strcpy(due, text(q));
+                break;
+            case 3:
+            case 4:
+            case 5:
+                if (!q) break;
+                struct frame *f = frame("Px");
+                bool there = outq_replace_pong(q, f);
+                assert_int_equal(there, last != NULL);
+                if (there)
+                    last[1] = 'x';
+                else
+                    frame_unref(f, 1);
+                break;
+            default:
+                push(&q, name, name[0] == 'P' ? OUT_PONG : name[0] == 'R' ? OUT_REPLY : OUT_MESSAGE);
+                strcat(due, name);
+            }
+            if (q) assert_string_equal(text(q), due);
+        }
+        outq_free(pool, &q);
+    }
+}
+
+/* A queue of many entries: a pong is replaced, and the oldest go, without a walk over the others. Some 10 s each if there were one. */
+static void test_steps_do_not_grow(void **state)
+{
+    (void)state;
+    enum { MANY = 400000 };
+    struct out_queue *q = NULL;
+    for (unsigned i = 0; i < MANY; i++) push(&q, "M1", OUT_MESSAGE);
+    push(&q, "P2", OUT_PONG);
+    clock_t began = clock();
+    for (unsigned i = 0; i < 20000; i++) assert_true(outq_replace_pong(q, frame("P3")));
+    for (unsigned i = 0; i < 20000; i++) {
+        push(&q, "M4", OUT_MESSAGE);
+        assert_int_equal(outq_drop_oldest(q, COST(MANY, MANY * 2)), i ? 1 : 2);
+    }
+    assert_true((double)(clock() - began) / CLOCKS_PER_SEC < 2);
+    outq_free(pool, &q);
+}
+
 /* ---- the rest of a record ---- */
 
 static void test_cipher(void **state)
@@ -241,7 +312,9 @@ static void test_cipher(void **state)
     assert_true(outq_add_cipher(pool, &q, (const uint8_t *)"abcdef", 6)); /* makes the queue */
     assert_false(outq_empty(q));
     assert_int_equal(outq_bytes(q), 6);
+    assert_int_equal(outq_cost(q), 6);
     push(&q, "plain", OUT_MESSAGE);
+    assert_int_equal(q->cap, 4);
     outq_cipher_sent(q, 2);
     assert_int_equal(outq_bytes(q), 9);
     assert_true(outq_add_cipher(pool, &q, (const uint8_t *)"gh", 2));
@@ -325,6 +398,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_drop, begin, end),
         cmocka_unit_test_setup_teardown(test_drop_run, begin, end),
         cmocka_unit_test_setup_teardown(test_replace_pong, begin, end),
+        cmocka_unit_test_setup_teardown(test_replace_pong_anywhere, begin, end),
+        cmocka_unit_test_setup_teardown(test_steps_do_not_grow, begin, end),
         cmocka_unit_test_setup_teardown(test_cipher, begin, end),
         cmocka_unit_test_setup_teardown(test_against_bytes, begin, end),
         cmocka_unit_test_setup_teardown(test_out_of_memory, begin, end),
