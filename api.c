@@ -131,6 +131,7 @@ static bool read_publish(struct json *doc, struct publish *p)
     if (!ok) return false;
     *p = (struct publish){.data = json_raw(doc, json_member(doc, 0, "data"))};
     if (b64 != JSON_NONE && !json_plain(doc, b64, &p->b64)) return false;
+    if (!p->b64.len) p->b64.p = NULL; /* an empty one is as absent */
     if (channel != JSON_NONE)
         p->channel_len = json_string(doc, channel, p->channel, sizeof p->channel);
     return true;

@@ -34,9 +34,11 @@ test('data keeps its bytes: numbers, order, escapes, white space', async () => {
   }
 });
 
-test('b64data arrives as its bytes', async () => {
+test('b64data arrives as its bytes; an empty one is as absent', async () => {
   const server = await serve();
   const c = await connect(server, '/raw/news');
+  assert.deepEqual(JSON.parse((await post(server, { channel: 'news', b64data: '', data: 7 })).body), { result: {} });
+  assert.equal(await c.next(), '7');
   await post(server, { channel: 'news', b64data: Buffer.from('{"x":1}').toString('base64') });
   assert.equal(String(await c.next()), '{"x":1}');
 });
@@ -115,6 +117,8 @@ test('errors 102 and 107 in both modes', async () => {
     [{ channel: null, data: 1 }, 107, 400, 'bad request'],
     [{ channel: 'news' }, 107, 400, 'bad request'],
     [{ channel: 'news', b64data: '***' }, 107, 400, 'bad request'],
+    [{ channel: 'news', b64data: '***', data: 1 }, 107, 400, 'bad request'],
+    [{ channel: 'news', b64data: '' }, 107, 400, 'bad request'],
     [{ channel: 'x'.repeat(256), data: 1 }, 107, 400, 'bad request'],
     [{ channel: 'nowhere:x', data: 1 }, 102, 404, 'unknown channel'],
   ];
