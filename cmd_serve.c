@@ -221,7 +221,7 @@ static void wire_formats(struct serve *s)
                               .metrics_public = c->metrics_public,
                               .health = c->health,
                               .api = !c->api_disabled,
-                              .api_on_admin_only = c->admin_listen.count > 0,
+                              .has_admin = c->admin_listen.count > 0,
                               .connection_limit = c->connection_limit,
                               .rate_limit = c->connection_rate_limit,
                               .dev = c->dev ? &s->dev : NULL};

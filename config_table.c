@@ -113,7 +113,8 @@ const struct option option_table[] = {
      .help = "Serve /echo, which sends every message back: for conformance suites and benchmarks."},
     {"http_server.tls.max_handshakes", NULL, "N", GROUP_LISTEN, OPTION_INT,
      FIELD(tls_max_handshakes), .initial = "1024", .min = 1, .max = 1 << 20,
-     .help = "TLS handshakes under way at once, each about 40 KiB; others wait their turn."},
+     .help = "TLS handshakes under way at once, each about 40 KiB; a connection that would be "
+             "one more is closed."},
     {"http_server.address", NULL, "HOST", GROUP_LISTEN, OPTION_STRING, FIELD(server_address),
      .help = "Centrifugo's way to say listen: used with http_server.port and "
              "http_server.tls.enabled if listen is not given."},
@@ -154,7 +155,7 @@ const struct option option_table[] = {
      FIELD(token_user_id_claim), .initial = "sub", .help = "The claim that names the user."},
     {"client.token.leeway", NULL, NULL, GROUP_ACCESS, OPTION_DURATION, FIELD(token_leeway_ms),
      .initial = "0", .max = HOUR,
-     .help = "How far the clocks of token makers may differ from ours, for exp, nbf and iat."},
+     .help = "How far the clocks of token makers may differ from ours, for exp and nbf."},
     {"client.token.hmac_previous_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
      FIELD(token_previous_value),
      .help = "The secret before the last change: tokens made with it are still good."},
@@ -258,7 +259,8 @@ const struct option option_table[] = {
      .help = "Where logs go, opened anew on SIGHUP. Empty: standard error."},
     {"prometheus.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics),
      .initial = "true",
-     .help = "Serve /metrics, on admin_listen, on loopback listeners and with --dev."},
+     .help = "Serve /metrics: on admin_listen or, without one, on loopback and Unix sockets, and "
+             "with --dev."},
     {"prometheus.public", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics_public),
      .initial = "false", .help = "Serve /metrics on every listener."},
     {"health.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(health), .initial = "true",

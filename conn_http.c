@@ -14,16 +14,23 @@ static bool has_unread_body(const struct conn *c, const struct http_request *r)
     return r && (r->chunked || r->content_length) && !(c->in && c->in->in_body);
 }
 
+/* RFC 9110 section 7.8: who sends Upgrade names it in Connection as well. */
+static const char *connection_line(int status, bool close)
+{
+    if (status == 426) return close ? "Connection: Upgrade, close\r\n" : "Connection: Upgrade\r\n";
+    return close ? "Connection: close\r\n" : "";
+}
+
 void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply)
 {
-    bool close = !r || !r->keep_alive || reply->close || has_unread_body(c, r);
-    if (close) c->flags &= ~(uint32_t)CONN_KEEP_ALIVE;
+    bool draining = atomic_load_explicit(&c->worker->server->draining, memory_order_relaxed);
+    bool close = !r || !(c->flags & CONN_KEEP_ALIVE) || draining || reply->close || has_unread_body(c, r);
     char head[REPLY_HEAD_MAX];
     int n = snprintf(head, sizeof head,
                      "HTTP/1.1 %d %s\r\nServer: roost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
                      reply->status, http_reason(reply->status),
                      reply->content_type ? reply->content_type : "text/plain; charset=utf-8", reply->len,
-                     close ? "Connection: close\r\n" : "", reply->headers ? reply->headers : "");
+                     connection_line(reply->status, close), reply->headers ? reply->headers : "");
     size_t head_len = n > 0 && (size_t)n < sizeof head ? (size_t)n : 0;
     size_t body_len = r && r->method == HTTP_HEAD ? 0 : reply->len;
     struct frame *f = head_len ? frame_new(c->worker->pool, (uint32_t)(head_len + body_len)) : NULL;
@@ -83,12 +90,12 @@ static void refuse_head(struct conn *c, int status, const char *why)
     conn_http_error(c, NULL, status, why);
 }
 
-/* keep puts bytes behind what in->buf has already. */
-static bool keep(struct conn *c, const uint8_t *bytes, size_t len)
+/* keep puts bytes behind what in->buf has already; unverified: nobody vouches for them yet. */
+static bool keep(struct conn *c, const uint8_t *bytes, size_t len, bool unverified)
 {
     struct conn_in *in = conn_in_need(c);
     if (!in) return false;
-    if (!in->cap) in->unverified = true;
+    if (!in->cap) in->unverified = unverified;
     size_t max = HTTP_HEAD_MAX + (size_t)in->body_max + c->worker->rx_size + DRAIN_RESERVE;
     if (!conn_in_reserve(c, in->len + len, max)) {
         conn_http_error(c, NULL, 503, "no memory for unfinished requests");
@@ -153,6 +160,16 @@ static bool continue_body(struct conn *c)
     return c->state == CONN_HTTP;
 }
 
+/* verified: the head of what is kept had a good key, so its body is not of the budget for strangers. */
+static void verified(struct conn *c)
+{
+    struct conn_in *in = c->in;
+    if (!in->unverified) return;
+    in->unverified = false;
+    atomic_fetch_sub_explicit(&c->worker->server->unauthenticated_bytes, in->cap,
+                              memory_order_relaxed);
+}
+
 static bool begin_body(struct conn *c, const struct http_request *r, uint32_t head_len, int64_t max)
 {
     if (!r->chunked && r->content_length > (uint64_t)max) {
@@ -160,6 +177,7 @@ static bool begin_body(struct conn *c, const struct http_request *r, uint32_t he
         return false;
     }
     struct conn_in *in = c->in;
+    verified(c);
     in->in_body = true;
     in->body_max = (uint32_t)max;
     in->head_len = in->raw_at = head_len;
@@ -193,7 +211,7 @@ static int64_t one_head(struct conn *c, uint8_t *bytes, size_t len)
     int64_t body_max = c->worker->server->app->head(c, &r);
     if (body_max > 0) {
         bool kept = c->in && c->in->buf == bytes;
-        if (!kept && !keep(c, bytes, len)) return -1;
+        if (!kept && !keep(c, bytes, len, false)) return -1;
         return begin_body(c, &r, (uint32_t)n, body_max) ? 0 : -1;
     }
     next_request(c);
@@ -211,17 +229,11 @@ static bool kept_request(struct conn *c)
             in->raw_at = (uint32_t)n;
             return true;
         }
+        /* the deadline of a later request begins with its first bytes; the first one's at the accept */
+        if (!in->in_body && c->timer.kind == CONN_DEADLINE_REQUEST)
+            conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
     }
     return in->in_body && continue_body(c);
-}
-
-/* keep_rest puts everything that has come into c->in. */
-static bool keep_rest(struct conn *c, const uint8_t *bytes, size_t len)
-{
-    /* the deadline of a later request begins with its first bytes; the first one's at the accept */
-    if (!c->in && c->timer.kind == CONN_DEADLINE_REQUEST)
-        conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
-    return keep(c, bytes, len);
 }
 
 /* next_kept answers the request at the front of c->in, if it is complete, and takes what lies behind it out into *held. */
@@ -247,7 +259,7 @@ void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
     if (len == 0 && c->in && !next_kept(c, &held, &bytes, &len)) return;
     while (len && c->state == CONN_HTTP) {
         if (c->flags & CONN_PAUSED) { /* its answers are not read: the requests behind them wait */
-            (void)keep(c, bytes, len);
+            (void)keep(c, bytes, len, true);
             break;
         }
         if (!c->in) { /* whole requests are read where they lie */
@@ -255,8 +267,8 @@ void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
             if (n < 0) break;
             bytes += n;
             len -= (size_t)n;
-            if (n || (!c->in && !keep_rest(c, bytes, len))) continue;
-        } else if (!keep_rest(c, bytes, len)) {
+            if (n || (!c->in && !keep(c, bytes, len, true))) continue;
+        } else if (!keep(c, bytes, len, true)) {
             break;
         }
         len = 0;

@@ -41,15 +41,15 @@ static void refuse(struct conn *c, const struct http_request *r, enum metric why
 static bool is_handshake(struct conn *c, const struct http_request *r)
 {
     if (r->method != HTTP_GET) {
-        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 405, "an opening handshake is a GET");
+        static const char body[] = "405 Method Not Allowed: an opening handshake is a GET\n";
+        struct http_reply reply = {
+            .status = 405, .headers = "Allow: GET\r\n", .body = body, .len = sizeof body - 1};
+        metric_add(&c->worker->metrics, METRIC_REFUSED_BAD_REQUEST, 1);
+        conn_http_reply(c, r, &reply);
         return false;
     }
     if (!r->upgrade_websocket) {
         refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 426, "this path speaks WebSocket: Upgrade: websocket and Connection: Upgrade are missing");
-        return false;
-    }
-    if (r->minor < 1) {
-        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 400, "an opening handshake needs HTTP/1.1");
         return false;
     }
     if (!r->ws_version.p || !http_str_is(r->ws_version, "13")) {
@@ -78,20 +78,20 @@ static bool is_full(const struct server *s)
     return options.connection_limit > 0 && open >= options.connection_limit;
 }
 
-#define HANDSHAKE_CREDIT 1000000 /* millionths, so that not even a small share is rounded away */
-
-/* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a second's worth. */
+/* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a second's worth, and one handshake at
+ * least. A handshake is 1000 x workers units, a millisecond's gain then rate units: nothing is rounded away. */
 static bool over_rate(struct worker *w)
 {
     if (options.rate_limit <= 0) return false;
-    int64_t share = options.rate_limit * 1000 / w->server->worker_count; /* millionths a millisecond */
-    int64_t full = share < 1000 ? HANDSHAKE_CREDIT : share * 1000;
+    int64_t rate = options.rate_limit < INT32_MAX ? options.rate_limit : INT32_MAX;
+    int64_t one = 1000 * (int64_t)w->server->worker_count;
+    int64_t full = rate * 1000 > one ? rate * 1000 : one;
     int64_t past_ms = w->now_ms - w->credit_at_ms;
-    w->handshake_credit += (past_ms < 1000000 ? past_ms : 1000000) * share;
+    w->handshake_credit += (past_ms < one ? past_ms : one) * rate; /* so long fills it at any rate */
     w->credit_at_ms = w->now_ms;
     if (w->handshake_credit > full) w->handshake_credit = full;
-    if (w->handshake_credit < HANDSHAKE_CREDIT) return true;
-    w->handshake_credit -= HANDSHAKE_CREDIT;
+    if (w->handshake_credit < one) return true;
+    w->handshake_credit -= one;
     return false;
 }
 
@@ -262,7 +262,7 @@ static void page(struct conn *c, const struct http_request *r, const struct web_
 
 static bool for_operators(const struct conn *c)
 {
-    return options.dev || c->flags & (CONN_ADMIN | CONN_LOCAL);
+    return options.dev || c->flags & CONN_ADMIN || (c->flags & CONN_LOCAL && !options.has_admin);
 }
 
 static int64_t plain_http(struct conn *c, const struct http_request *r)
@@ -292,7 +292,7 @@ int64_t route_head(struct conn *c, const struct http_request *r)
         open_websocket(c, r);
         return 0;
     }
-    if (options.api && starts_with(r->path, "/api/") && (admin || !options.api_on_admin_only))
+    if (options.api && starts_with(r->path, "/api/") && (admin || !options.has_admin))
         return api_head(c, r);
     return plain_http(c, r);
 }

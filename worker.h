@@ -109,7 +109,7 @@ struct worker {
     int64_t trim_at_ms;
     bool congested; /* some mailbox is half full: publishers are read later */
     bool trimming; /* there is memory to give back: do not sleep long */
-    int64_t handshake_credit, credit_at_ms; /* millionths of a handshake, for a rate limit; when it was last refilled */
+    int64_t handshake_credit, credit_at_ms; /* for a rate limit of handshakes; when it was last refilled */
     uint64_t next_conn_id;
     uint64_t random;          /* state of worker_random */
     void *pubsub;             /* this worker's half of the bus */

@@ -82,6 +82,9 @@ test('426 with Sec-WebSocket-Version: 13', async () => {
   const plain = await exchange(server, requestHead('GET', '/echo', { Host: 'a', ...bearer() }));
   assert.equal(plain.status, 426); /* a GET without an upgrade (RFC 9110 section 15.5.22) */
   assert.match(plain.headers.upgrade, /websocket/i);
+  assert.match(plain.headers.connection, /^upgrade$/i); /* RFC 9110 section 7.8; and the connection goes on */
+  const last = await exchange(server, requestHead('GET', '/echo', { Host: 'a', Connection: 'close', ...bearer() }));
+  assert.match(last.headers.connection, /^upgrade, close$/i);
   oneLine(plain);
   await fresh(server);
 });
@@ -90,7 +93,13 @@ test('405 with Allow, 404, 501, 505', async () => {
   const server = await serve(['--echo']);
   for (const method of ['POST', 'PUT', 'DELETE']) {
     const answer = await statusOf(server, up({}, method), 405, method);
-    assert.match(answer.headers.allow, /GET/);
+    assert.equal(answer.headers.allow, 'GET');
+  }
+  for (const [target, allow] of [['/raw/x', 'GET'], ['/healthz', 'GET, HEAD']]) {
+    const raw = await Raw.connect(server);
+    raw.write(requestHead(target === '/raw/x' ? 'HEAD' : 'POST', target, { Host: 'a', 'Content-Length': null }));
+    const answer = await raw.response({ head: target === '/raw/x' });
+    assert.deepEqual([answer.status, answer.headers.allow], [405, allow], target);
   }
   await statusOf(server, requestHead('GET', '/nowhere', { Host: 'a' }), 404, 'unknown path');
   await statusOf(server, upgradeHead('/nowhere', bearer()), 404, 'unknown path, upgrade');
@@ -237,6 +246,24 @@ test('200 pipelined requests at once, and an upgrade behind them', async () => {
   for (let i = 0; i < 200; i++) assert.equal((await raw.response()).status, 200);
   assert.equal((await raw.response()).status, 101);
   assert.equal((await raw.frame()).payload.toString(), 'and on');
+});
+
+test('a head that has begun behind requests that waited has its deadline as well', async () => {
+  const server = await serve(['--workers', '1', '--client.queue_max_size', '64KiB', '--http_server.handshake_timeout', '700ms', '--http_server.idle_timeout', '60s']);
+  const raw = await Raw.connect(server);
+  raw.socket.pause();
+  const count = 600;
+  raw.write(requestHead('GET', '/metrics', { Host: 'a' }).repeat(count) + 'GET /hea');
+  await until(async () => (await metrics(server)).get('http_requests_total') > 10, 'it has begun');
+  const before = (await metrics(server)).get('http_requests_total');
+  assert.ok(before < count, 'none had to wait');
+  raw.socket.resume();
+  for (let i = 0; i < count; i++) assert.equal((await raw.response()).status, 200);
+  const start = performance.now();
+  assert.equal((await raw.response()).status, 408);
+  assert.ok(performance.now() - start < patience(3000));
+  await raw.over();
+  await fresh(server);
 });
 
 test('HTTP/1.0 closes, unless asked to keep alive', async () => {

@@ -59,6 +59,29 @@ test('unauthenticated bytes have one budget', async () => {
   await fresh(server);
 });
 
+test('bodies with a good key are not of that budget', async () => {
+  const server = await serve(['--client.unauthenticated_max_size', '64KiB', '--workers', '1']);
+  const body = `{"channel":"x","data":"${'y'.repeat(200000)}"}`;
+  const calls = [];
+  for (let i = 0; i < 5; i++) {
+    const raw = await Raw.connect(server);
+    await raw.written(requestHead('POST', '/api/publish', { Host: 'a', 'X-API-Key': API_KEY, 'Content-Length': body.length }) + body.slice(0, 150000));
+    calls.push(raw);
+  }
+  await until(async () => (await metrics(server)).get('bytes_received_total') > 5 * 150000, 'they are there');
+  const raw = await Raw.connect(server);
+  const head = upgradeHead('/raw/x', bearer());
+  await raw.written(head.slice(0, 50));
+  await until(async () => (await metrics(server)).get('bytes_received_total') > 5 * 150000 + 50, 'half a head');
+  raw.write(head.slice(50));
+  assert.equal((await raw.response()).status, 101);
+  for (const call of calls) {
+    call.write(body.slice(150000));
+    assert.deepEqual(JSON.parse((await call.response()).body), { result: {} });
+  }
+  assert.equal((await metrics(server)).get('refused_total{reason="unauthenticated_bytes"}'), 0);
+});
+
 /* ---- the k-th allocation fails ---- */
 
 /* One session that uses everything once. Any step may fail; none may hang or end the server. */

@@ -132,6 +132,20 @@ test('metrics are for loopback and admin listeners; not for a public one unless 
   assert.equal((await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${new URL(open.urls[0]).port}/metrics`])).out, '200');
 });
 
+test('with an admin listener, loopback and Unix sockets for clients serve neither metrics nor the page', async () => {
+  const file = path.join(temporary(), 'sock');
+  const server = await serve(['--listen', `unix:${file}`, '--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0']);
+  const status = async (port, target) => (await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', ...port, `http://127.0.0.1${target}`])).out;
+  const clients = ['--connect-to', `::127.0.0.1:${server.port('ws', 0)}`];
+  const admin = ['--connect-to', `::127.0.0.1:${server.port('ws', 1)}`];
+  for (const target of ['/metrics', '/', '/healthz']) {
+    const wanted = target === '/healthz' ? '200' : '404';
+    assert.equal(await status(clients, target), wanted, target);
+    assert.equal(await status(['--unix-socket', file], target), wanted, target);
+    assert.equal(await status(admin, target), '200', target);
+  }
+});
+
 test('SIGHUP opens the log file anew: a rotated one is left behind', async () => {
   const dir = temporary();
   const file = path.join(dir, 'log');

@@ -136,6 +136,44 @@ test('a port is free again at once, though connections of the old server linger'
   await fresh(await serve(['--listen', url]));
 });
 
+test('a client that goes on asking on its connection does not hold the stop', async () => {
+  const server = await serve(['--shutdown.timeout', '20s']);
+  const busy = await Raw.connect(server);
+  const half = await Raw.connect(server);
+  await half.written('GET /hea');
+  let last;
+  const asks = (async () => {
+    while (last?.headers.connection !== 'close' && !busy.ended) { /* or it ends between two requests */
+      busy.write(requestHead('GET', '/healthz', { Host: 'a' }));
+      await busy.wait(() => busy.ended || busy.bytes.length || undefined, 'answer or FIN');
+      if (busy.bytes.length) last = await busy.response();
+    }
+    busy.end();
+  })();
+  await busy.wait(() => (last ? true : undefined), 'first answer');
+  server.child.kill('SIGTERM');
+  await asks;
+  half.write('lthz HTTP/1.1\r\nHost: a\r\n\r\n');
+  const answer = await half.response();
+  assert.deepEqual([answer.status, answer.headers.connection], [200, 'close']);
+  half.end();
+  const took = await over(server, 10000);
+  assert.ok(took < patience(3000), `${took} ms`);
+});
+
+test('half a head at the signal keeps its own deadline, no more', async () => {
+  const server = await serve(['--shutdown.timeout', '20s', '--http_server.handshake_timeout', '1s']);
+  const raw = await Raw.connect(server);
+  raw.write(`${requestHead('GET', '/healthz', { Host: 'a' })}GET /hea`);
+  await raw.response();
+  server.child.kill('SIGTERM');
+  assert.equal((await raw.response()).status, 408);
+  await raw.over();
+  raw.end();
+  const took = await over(server, 10000);
+  assert.ok(took < patience(3000), `${took} ms`);
+});
+
 /* failed starts a second server that can not start: its exit status and what it said */
 async function failed(args, env = {}) {
   return command(ROOST, ['serve', ...args],
