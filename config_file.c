@@ -296,7 +296,7 @@ static void set_option(struct source *s, const struct option *o, int v)
  * down only where known keys go on, so its depth is theirs. */
 static void walk(struct source *s, int object, const char *prefix)
 {
-    char name[OPTION_NAME_MAX], key[2 * OPTION_NAME_MAX], shown[VISIBLE_MAX];
+    char name[OPTION_NAME_MAX], key[2 * OPTION_NAME_MAX], shown[VISIBLE_MAX], near[OPTION_NAME_MAX];
     report_duplicates(s, object);
     for (int v = json_first(&s->doc, object); v != JSON_NONE; v = json_next(&s->doc, object, v)) {
         member_name(s, v, name);
@@ -308,7 +308,7 @@ static void walk(struct source *s, int object, const char *prefix)
             wrong_at(s, v, "config names this file and can not stand in it");
         } else if (!option_is_section(key)) {
             wrong_at(s, json_name(&s->doc, v), "unknown key %s; did you mean %s?",
-                     loader_visible(shown, key, strlen(key)), option_nearest_key(key));
+                     loader_visible(shown, key, strlen(key)), option_nearest_key(near, key));
         } else if (json_type(&s->doc, v) == JSON_OBJECT) {
             walk(s, v, key);
         } else {

@@ -495,8 +495,6 @@ static const char *nearest(const struct option *table, size_t count, const char 
     return best;
 }
 
-const char *option_nearest_key(const char *key) { return nearest(option_table, option_count, key); }
-
 const char *option_nearest_namespace_key(const char *key)
 {
     return nearest(namespace_option_table, namespace_option_count, key);
@@ -528,6 +526,23 @@ static void take_nearer(char out[static OPTION_NAME_MAX], size_t *least, const c
         return;
     *least = d;
     copy_name(out, name);
+}
+
+/* A section, whose name is what stands before a dot, is a known name as well. */
+const char *option_nearest_key(char out[static OPTION_NAME_MAX], const char *key)
+{
+    const char *best = nearest(option_table, option_count, key);
+    size_t least = same_last_word(key, best) ? 3 : 2 * distance(key, best);
+    copy_name(out, best);
+    for (size_t i = 0; i < option_count; i++) {
+        char section[OPTION_NAME_MAX];
+        copy_name(section, option_table[i].key);
+        for (char *dot; (dot = strrchr(section, '.'));) {
+            *dot = '\0';
+            take_nearer(out, &least, section, 2 * distance(key, section));
+        }
+    }
+    return out;
 }
 
 const char *option_nearest_flag(char out[static OPTION_NAME_MAX], const char *flag)

@@ -75,7 +75,7 @@ bool option_is_section(const char *key);
 char *option_env(char out[static OPTION_NAME_MAX], const struct option *o);
 
 /* The nearest known name by edit distance, for "did you mean". out has OPTION_NAME_MAX bytes. */
-const char *option_nearest_key(const char *key);
+const char *option_nearest_key(char out[static OPTION_NAME_MAX], const char *key);
 const char *option_nearest_namespace_key(const char *key);
 const char *option_nearest_flag(char out[static OPTION_NAME_MAX], const char *flag);
 const char *option_nearest_env(char out[static OPTION_NAME_MAX], const char *name);

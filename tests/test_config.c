@@ -308,6 +308,11 @@ static const struct wrong wrongs[] = {
      .is_warning = true,
      .said = "--trace: trace is not supported yet"},
     {"{\"websocket\":{\"compression\":\"much\"}}", .said = "must be true or false"},
+    /* sections have names as well */
+    {"{\"clinet\":{}}", .said = "unknown key clinet; did you mean client?"},
+    {"{\"client\":{\"tokn\":{}}}", .said = "unknown key client.tokn; did you mean client.token?"},
+    {"{\"client\":{\"pign_interval\":1}}", .said = "did you mean client.ping_interval?"},
+    {"{\"logs\":{\"level\":\"info\"}}", .said = "unknown key logs; did you mean log?"},
     /* namespaces, keys */
     {"{\"channel\":{\"namespaces\":[{\"name\":\"chat\",\"presense\":1}]}}",
      .said = "unknown option \"presense\"; the nearest is presence"},
