@@ -26,6 +26,17 @@ passed=0
 ok() { passed=$((passed + 1)); echo "  ok    $1"; }
 fail() { cat "$work/out" "$work/log" 2>/dev/null; echo "  FAIL  $1"; echo "dist: $passed passed, 1 failed"; exit 1; }
 
+links=0
+for page in README.md docs/raw.md docs/tokens.md docs/options.md docs/design.md; do
+    test -f "$work/root/$page" || fail "$page is not in the tarball"
+    for link in $(sed 's/](/\n](/g' "$work/root/$page" | sed -n 's/^](\([^:)#]*\)[^:]*).*/\1/p'); do
+        test -e "$work/root/$(dirname "$page")/$link" || fail "$page links to $link, which is not in the tarball"
+        links=$((links + 1))
+    done
+done
+test "$links" -gt 10 || fail "only $links links were found"
+ok "the documents, $links links"
+
 "${into[@]}" /roost --version > "$work/out" 2>&1 || fail "roost --version"
 ok "$(head -n 1 "$work/out")"
 
