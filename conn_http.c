@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define REPLY_HEAD_MAX 1024
 #define DRAIN_RESERVE (256u * 1024) /* pipelined input behind a body that is still being read */
@@ -21,14 +22,28 @@ static const char *connection_line(int status, bool close)
     return close ? "Connection: close\r\n" : "";
 }
 
+/* date_line gives the Date header (RFC 9110 section 6.6.1), which is made once a second. */
+static const char *date_line(struct worker *w)
+{
+    if (w->now_ms < w->date_until_ms) return w->date;
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (!gmtime_r(&now.tv_sec, &tm) ||
+        !strftime(w->date, sizeof w->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm))
+        *w->date = 0; /* a clock beyond year 9999: as if there were none */
+    w->date_until_ms = w->now_ms + 1000 - now.tv_nsec / 1000000;
+    return w->date;
+}
+
 void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply)
 {
     bool draining = atomic_load_explicit(&c->worker->server->draining, memory_order_relaxed);
     bool close = !r || !(c->flags & CONN_KEEP_ALIVE) || draining || reply->close || has_unread_body(c, r);
     char head[REPLY_HEAD_MAX];
     int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %d %s\r\nServer: roost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
-                     reply->status, http_reason(reply->status),
+                     "HTTP/1.1 %d %s\r\n%sServer: roost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+                     reply->status, http_reason(reply->status), date_line(c->worker),
                      reply->content_type ? reply->content_type : "text/plain; charset=utf-8", reply->len,
                      connection_line(reply->status, close), reply->headers ? reply->headers : "");
     size_t head_len = n > 0 && (size_t)n < sizeof head ? (size_t)n : 0;

@@ -111,6 +111,8 @@ struct worker {
     bool trimming; /* there is memory to give back: do not sleep long */
     int64_t handshake_credit, credit_at_ms; /* for a rate limit of handshakes; when it was last refilled */
     uint64_t next_conn_id;
+    int64_t date_until_ms;    /* when date is old */
+    char date[40];            /* "Date: Tue, 24 Nov 2026 06:00:00 GMT\r\n" */
     uint64_t random;          /* state of worker_random */
     void *pubsub;             /* this worker's half of the bus */
     void *users;              /* interned user names */

@@ -266,6 +266,21 @@ test('a head that has begun behind requests that waited has its deadline as well
   await fresh(server);
 });
 
+test('each answer has a Date, which goes on', async () => {
+  const server = await serve();
+  const raw = await Raw.connect(server);
+  const seen = new Set();
+  await until(async () => {
+    const before = Math.floor(Date.now() / 1000);
+    raw.write(requestHead('GET', seen.size % 2 ? '/nowhere' : '/healthz', { Host: 'a' }));
+    const { date } = (await raw.response()).headers;
+    assert.match(date, /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d\d:\d\d:\d\d GMT$/);
+    const told = Date.parse(date) / 1000;
+    assert.ok(told >= before - 1 && told <= Date.now() / 1000, `${date} at ${before}`);
+    return seen.add(date).size === 3;
+  }, 'three dates');
+});
+
 test('HTTP/1.0 closes, unless asked to keep alive', async () => {
   const server = await serve();
   const raw = await Raw.connect(server);
