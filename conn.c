@@ -87,6 +87,7 @@ void conn_in_free(struct worker *w, struct conn_in **in)
         atomic_fetch_sub_explicit(&w->server->unauthenticated_bytes, (*in)->cap,
                                   memory_order_relaxed);
     mem_free(w->pool, (*in)->buf, (*in)->cap);
+    mem_free(w->pool, (*in)->kept, (*in)->kept_cap);
     mem_free(w->pool, *in, sizeof **in);
     *in = NULL;
 }
@@ -194,6 +195,7 @@ void conn_finish(struct conn *c, unsigned code)
     conn_left_open(c, code);
     conn_set_state(c, CONN_LINGER);
     conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+    conn_read_again(c); /* for the peer's FIN */
     conn_mark_dirty(c);
 }
 
@@ -240,18 +242,23 @@ static void push_ready(struct conn *c)
     conn_vector_push(&c->worker->ready, c);
 }
 
+/* read_on takes away a reason not to read. */
+static void read_on(struct conn *c, uint32_t reason)
+{
+    c->flags &= ~reason;
+    if (conn_may_read(c) && (c->flags & CONN_READABLE || c->in)) push_ready(c);
+}
+
 void conn_read_again(struct conn *c)
 {
-    c->flags &= ~(uint32_t)(CONN_THROTTLED | CONN_PAUSED);
-    bool kept = c->state == CONN_HTTP && c->in;
-    if (c->flags & CONN_READABLE || kept) push_ready(c);
+    read_on(c, CONN_THROTTLED | CONN_PAUSED);
 }
 
 static void timer_fired(struct wheel_timer *t, void *worker)
 {
     struct conn *c = (struct conn *)(void *)t; /* its first member */
     struct worker *w = worker;
-    if (c->flags & CONN_THROTTLED) conn_read_again(c);
+    if (c->flags & CONN_THROTTLED) read_on(c, CONN_THROTTLED);
     switch ((enum conn_deadline)t->kind) {
     case CONN_DEADLINE_HANDSHAKE:
         metric_add(&w->metrics, METRIC_TIMED_OUT_HANDSHAKE, 1);
@@ -362,7 +369,8 @@ void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
 
 void conn_pause_if_full(struct conn *c)
 {
-    if ((int64_t)outq_cost(c->out) > conn_options(c)->queue_max_bytes / 2) c->flags |= CONN_PAUSED;
+    bool full = (int64_t)outq_cost(c->out) > conn_options(c)->queue_max_bytes / 2;
+    if (full && (c->state == CONN_HTTP || c->state == CONN_OPEN)) c->flags |= CONN_PAUSED;
 }
 
 /* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took all. */
@@ -487,34 +495,31 @@ static void flush_tls(struct conn *c)
     }
 }
 
-/* shut says that nothing more will come from us. */
+/* shut says that nothing more will come from us; c is dropped if the peer has said so as well. */
 static void shut(struct conn *c)
 {
-    if (c->flags & CONN_SHUT) return;
-    c->flags |= CONN_SHUT;
     if (c->tls) {
         size_t n = 0;
-        tls_close_notify(c->tls, c->worker->tx, c->worker->tx_size, &n);
+        tls_close_notify(c->tls, c->worker->tx, c->worker->tx_size, &n); /* gives it once */
         if (n) send_sealed(c, c->worker->tx, n);
-        if (c->state == CONN_CLOSED) return;
+        if (c->state == CONN_CLOSED || !outq_empty(c->out)) return; /* the flush comes here again */
     }
-    shutdown(c->fd, SHUT_WR);
+    if (!(c->flags & CONN_SHUT)) shutdown(c->fd, SHUT_WR);
+    c->flags |= CONN_SHUT;
+    if (c->flags & CONN_EOF) conn_drop(c, c->close_code);
 }
 
 /* drained: everything queued is sent; go on with what waited for that. */
 static void drained(struct conn *c)
 {
-    if (c->flags & CONN_PAUSED) conn_read_again(c);
+    if (c->flags & CONN_PAUSED) read_on(c, CONN_PAUSED);
     switch ((enum conn_state)c->state) {
     case CONN_CLOSING:
         if (!(c->flags & CONN_PEER_DONE)) break;
         conn_finish(c, c->close_code);
         drained(c);
         break;
-    case CONN_LINGER:
-        shut(c);
-        if (c->flags & CONN_EOF) conn_drop(c, c->close_code);
-        break;
+    case CONN_LINGER: shut(c); break;
     case CONN_TLS_HANDSHAKE:
     case CONN_HTTP:
     case CONN_OPEN:
@@ -553,6 +558,7 @@ static void end_of_input(struct conn *c)
 {
     c->flags |= CONN_EOF;
     c->flags &= ~(uint32_t)CONN_READABLE;
+    if (c->in && !conn_may_read(c)) return; /* what came in front of it first: ready() */
     if (c->state == CONN_LINGER && outq_empty(c->out))
         conn_drop(c, c->close_code);
     else
@@ -678,11 +684,6 @@ static uint8_t *receive_buffer(struct conn *c)
     return w->cipher;
 }
 
-static bool may_read(const struct conn *c)
-{
-    return c->state != CONN_CLOSED && !(c->flags & (CONN_PAUSED | CONN_THROTTLED));
-}
-
 /* must_wait: not this turn, because its share of TLS handshakes is used up, or because subscribers have to catch up with what
  * publishers sent already. */
 static bool must_wait(const struct conn *c)
@@ -696,7 +697,7 @@ static void read_some(struct conn *c)
 {
     uint8_t *buf = receive_buffer(c);
     for (int64_t i = 0; i < conn_options(c)->reads_per_turn; i++) {
-        if (!may_read(c)) return;
+        if (!conn_may_read(c)) return;
         if (must_wait(c)) break;
         ssize_t n = recv(c->fd, buf, c->worker->rx_size, 0);
         if (n == 0) {
@@ -722,13 +723,27 @@ static void event(struct conn *c, uint32_t events)
 {
     if (c->state == CONN_CLOSED) return;
     if (events & EPOLLOUT && c->flags & CONN_BLOCKED) {
-        c->flags &= ~(uint32_t)CONN_BLOCKED;
+        /* The peer has taken bytes that lay in front of any ping: as good as a pong, which it can not send before it has read them. */
+        c->flags &= ~(uint32_t)(CONN_BLOCKED | CONN_PONG_DUE);
         conn_mark_dirty(c);
     }
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) c->flags |= CONN_HUP;
     if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) return;
     c->flags |= CONN_READABLE;
-    read_some(c);
+    if (!(c->flags & CONN_READY)) read_some(c); /* else ready() does, in this turn, behind what is kept */
+}
+
+/* go_on takes what is kept, then what has not been read yet. */
+static void go_on(struct conn *c)
+{
+    if (!conn_may_read(c)) return;
+    if (must_wait(c)) {
+        push_ready(c);
+        return;
+    }
+    if (c->in) conn_input(c, NULL, 0);
+    if (c->flags & CONN_EOF) end_of_input(c);
+    if (c->state != CONN_CLOSED) read_some(c);
 }
 
 static void ready(struct worker *w)
@@ -737,8 +752,7 @@ static void ready(struct worker *w)
     for (uint32_t i = 0; i < n; i++) {
         struct conn *c = w->ready.items[i];
         c->flags &= ~(uint32_t)CONN_READY;
-        if (c->state == CONN_HTTP && c->in && may_read(c)) conn_http_resume(c);
-        if (c->state != CONN_CLOSED) read_some(c); /* may append itself again */
+        go_on(c); /* may append itself again */
     }
     w->ready.count -= n;
     memmove(w->ready.items, w->ready.items + n, w->ready.count * sizeof *w->ready.items);

@@ -35,7 +35,7 @@ enum conn_flag {             /* each the answer to one question */
     CONN_READY = 1 << 2,     /* on the worker's ready list */
     CONN_BLOCKED = 1 << 3,   /* the socket took less than we had; EPOLLOUT will come */
     CONN_HUP = 1 << 4,       /* RDHUP, HUP or ERR was reported: read until 0 */
-    CONN_PONG_DUE = 1 << 5,  /* a ping was sent and nothing has come since */
+    CONN_PONG_DUE = 1 << 5,  /* a ping was sent and the peer has given no sign of life since */
     CONN_PAUSED = 1 << 6,    /* not read: its own out queue is too full */
     CONN_THROTTLED = 1 << 7, /* not read: too many control frames this second */
     CONN_PEER_DONE = 1 << 8, /* the peer's Close has come */
@@ -71,6 +71,8 @@ struct conn_in { /* unfinished input */
     size_t end_at; /* how far the end of the head was looked for */
     struct http_chunked chunked;
     struct ws_reader reader;
+    uint8_t *kept; /* WebSocket: input behind the frame at which c was paused or throttled; bytes from kept_at on */
+    uint32_t kept_at, kept_len, kept_cap;
 };
 
 struct user;
@@ -140,6 +142,12 @@ extern const struct worker_ops conn_worker_ops;
 static inline const struct conn_options *conn_options(const struct conn *c)
 {
     return &c->worker->server->app->conn;
+}
+
+/* conn_may_read: paused and throttled connections are neither read nor are the bytes looked at that have been read already. */
+static inline bool conn_may_read(const struct conn *c)
+{
+    return c->state != CONN_CLOSED && !(c->flags & (CONN_PAUSED | CONN_THROTTLED));
 }
 
 /* ---- all connections ---- */
@@ -217,8 +225,7 @@ void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */
 void conn_input(struct conn *c, uint8_t *plain, size_t len);
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len);
-void conn_http_resume(struct conn *c); /* goes on with requests that were kept while c was paused */
-void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len);
+void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len); /* both: without bytes, go on with what was kept */
 struct conn_in *conn_in_need(struct conn *c); /* makes it; NULL: out of memory, c is dropped */
 bool conn_in_reserve(struct conn *c, size_t len, size_t max); /* room for len bytes in all in buf */
 void conn_in_free(struct worker *w, struct conn_in **in);

@@ -263,11 +263,6 @@ static bool next_kept(struct conn *c, struct conn_in **held, uint8_t **bytes, si
     return true;
 }
 
-void conn_http_resume(struct conn *c)
-{
-    conn_http_input(c, NULL, 0);
-}
-
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
 {
     struct conn_in *held = NULL; /* what bytes point into, once a kept request is answered */

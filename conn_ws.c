@@ -99,6 +99,7 @@ static void peer_closed(struct conn *c, const struct ws_event *e)
         conn_set_state(c, CONN_CLOSING);
         conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
     }
+    conn_read_again(c); /* for the peer's FIN */
     conn_mark_dirty(c); /* once the queue is sent, the flush ends the connection */
 }
 
@@ -160,11 +161,47 @@ static void data(struct conn *c, const struct ws_event *e)
     deliver(c, (enum ws_opcode)e->opcode, in->buf, len);
 }
 
+static bool is_read(const struct conn *c)
+{
+    return c->state == CONN_OPEN || c->state == CONN_CLOSING;
+}
+
+/* keep puts input behind what is kept already, until c is read again. At most what one read gives, since none follows before. */
+static void keep(struct conn *c, const uint8_t *bytes, size_t len)
+{
+    struct conn_in *in = conn_in_need(c);
+    if (!in) return;
+    size_t need = in->kept_len + len;
+    if (need > in->kept_cap) {
+        size_t cap = need > 2 * (size_t)in->kept_cap ? need : 2 * (size_t)in->kept_cap;
+        uint8_t *bigger = mem_alloc(c->worker->pool, cap);
+        if (!bigger) {
+            metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+            fail(c, WS_CLOSE_INTERNAL);
+            return;
+        }
+        if (in->kept_len) memcpy(bigger, in->kept, in->kept_len);
+        mem_free(c->worker->pool, in->kept, in->kept_cap);
+        in->kept = bigger;
+        in->kept_cap = (uint32_t)cap;
+    }
+    memcpy(in->kept + in->kept_len, bytes, len);
+    in->kept_len = (uint32_t)need;
+}
+
+static void forget_kept(struct conn *c)
+{
+    struct conn_in *in = c->in;
+    mem_free(c->worker->pool, in->kept, in->kept_cap);
+    in->kept = NULL;
+    in->kept_at = in->kept_len = in->kept_cap = 0;
+}
+
 /* rest forgets the reader when it is between messages: an idle connection owns none. */
 static void rest(struct conn *c, const struct ws_reader *reader)
 {
-    if (c->state == CONN_CLOSED) return; /* freed with the connection */
-    if (ws_reader_at_rest(reader)) {
+    if (!is_read(c)) return; /* freed with the connection */
+    if (ws_reader_at_rest(reader) && !(c->in && c->in->kept)) {
         conn_in_free(c->worker, &c->in);
         return;
     }
@@ -172,21 +209,20 @@ static void rest(struct conn *c, const struct ws_reader *reader)
     if (in) in->reader = *reader;
 }
 
-void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
+/* frames reads frames as long as c is read; returns how many bytes are done with. */
+static size_t frames(struct conn *c, struct ws_reader *reader, uint8_t *bytes, size_t len)
 {
     const struct ws_limits limits = {
         .max_message_bytes = (uint64_t)conn_options(c)->max_message_bytes, .server = true};
-    struct ws_reader reader = {0};
-    if (c->in) reader = c->in->reader;
-    while (len && (c->state == CONN_OPEN || c->state == CONN_CLOSING)) {
+    size_t at = 0;
+    while (at < len && is_read(c) && conn_may_read(c)) {
         struct ws_event e;
-        int64_t used = ws_read(&reader, &limits, bytes, len, &e);
+        int64_t used = ws_read(reader, &limits, bytes + at, len - at, &e);
         if (used < 0) {
             fail(c, (unsigned)-used);
-            return;
+            break;
         }
-        bytes += used;
-        len -= (size_t)used;
+        at += (size_t)used;
         switch (e.kind) {
         case WS_EVENT_NONE: break;
         case WS_EVENT_CONTROL: control(c, &e); break;
@@ -194,6 +230,22 @@ void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
             if (c->state == CONN_OPEN) data(c, &e); /* section 5.5.1: nothing counts behind our Close */
             break;
         }
+    }
+    return is_read(c) ? at : len;
+}
+
+void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
+{
+    struct ws_reader reader = {0};
+    struct conn_in *in = c->in;
+    if (in) reader = in->reader;
+    if (in && in->kept) {
+        if (len) keep(c, bytes, len); /* of the same read, by TLS */
+        in->kept_at += (uint32_t)frames(c, &reader, in->kept + in->kept_at, in->kept_len - in->kept_at);
+        if (in->kept_at == in->kept_len) forget_kept(c);
+    } else {
+        size_t used = frames(c, &reader, bytes, len);
+        if (used < len) keep(c, bytes + used, len - used);
     }
     rest(c, &reader);
 }
