@@ -29,9 +29,10 @@
 #define OBJECT_MIN 16u /* link and size of a remote free */
 #define SMALL_MAX 256u /* classes in steps of ALIGN up to here, then 8 a doubling */
 #define SMALL_CLASSES (SMALL_MAX / ALIGN + 1)
-#define CLASSES (SMALL_CLASSES + 8 * 8) /* 8 doublings from SMALL_MAX to MEM_SLAB_MAX */
+#define CLASSES (SMALL_CLASSES + 10 * 8 + 1) /* 10 doublings from SMALL_MAX, and MEM_SLAB_MAX */
 #define CHUNK_MIN (64u * 1024)
-#define CHUNK_OBJECTS 16u /* a chunk of large objects has room for about so many */
+#define CHUNK_MAX (1u << 20)
+#define CHUNK_OBJECTS 16u /* a chunk has room for about so many, if CHUNK_MAX has: 3 of the largest */
 #define SPARES_MAX_BYTES (16u << 20) /* a slab; one chunk is always allowed */
 #define SIZE_MAX_BYTES ((64u << 20) + 64)
 
@@ -123,7 +124,7 @@ static inline unsigned class_of(size_t size)
 {
     if (size <= SMALL_MAX) return (unsigned)(size + ALIGN - 1) / ALIGN;
     unsigned last = (unsigned)size - 1;
-    unsigned doubling = 31 - (unsigned)__builtin_clz(last); /* 8..15 */
+    unsigned doubling = 31 - (unsigned)__builtin_clz(last); /* 8..18 */
     unsigned step = last >> (doubling - 3) & 7;
     return SMALL_CLASSES + (doubling - 8) * 8 + step;
 }
@@ -147,7 +148,8 @@ static void slab_init(struct slab *s, unsigned size_class)
     s->object_bytes = class_bytes(size_class);
     s->chunk_bytes = CHUNK_MIN;
     /* Above 4 KiB: twice the chunk for twice the object. */
-    while (s->chunk_bytes < s->object_bytes * CHUNK_OBJECTS) s->chunk_bytes *= 2;
+    while (s->chunk_bytes < s->object_bytes * CHUNK_OBJECTS && s->chunk_bytes < CHUNK_MAX)
+        s->chunk_bytes *= 2;
     s->capacity = (s->chunk_bytes - (uint32_t)sizeof(struct chunk)) / s->object_bytes;
     s->spare_keep = 1;
     list_init(&s->partial);

@@ -19,8 +19,9 @@
 
 struct mem_pool; /* opaque: a worker's slabs, one a size class, and its counters */
 
-/* Objects up to this size come from slabs; larger ones from malloc (with the same calls). */
-#define MEM_SLAB_MAX (64u * 1024)
+/* Objects up to this size come from slabs; larger ones from malloc (with the same calls). 256 KiB
+ * and the class above: a frame of the largest run of publications has a head as well. */
+#define MEM_SLAB_MAX (288u * 1024)
 
 /* mem_pool_new makes a pool owned by the thread that calls it (or by the one that later calls
  * mem_pool_own). Returns NULL with errno. mem_pool_delete unmaps everything, objects in use

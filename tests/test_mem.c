@@ -46,7 +46,9 @@ static void test_usable_size(void **state)
         {1, 16},     {16, 16},     {17, 24},     {24, 24},       {144, 144},
         {145, 152},  {249, 256},   {256, 256},   {257, 288},     {288, 288},
         {289, 320},  {512, 512},   {513, 576},   {1024, 1024},   {1025, 1152},
-        {4096, 4096}, {4097, 4608}, {65535, 65536}, {65536, 65536}, {65537, 65537},
+        {4096, 4096}, {4097, 4608}, {65535, 65536}, {65536, 65536}, {65537, 73728},
+        {131072, 131072}, {131073, 147456}, {262144, 262144}, {262145, 294912},
+        {294912, 294912}, {294913, 294913},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         assert_int_equal(mem_usable(rows[i].size), rows[i].usable);
@@ -286,7 +288,7 @@ static void test_delete_takes_objects_in_use_along(void **state)
     for (int i = 0; i < 5000; i++) assert_non_null(mem_alloc(p, 1 + random_below(60000)));
     for (int i = 0; i < 5; i++) wave(p, MANY); /* leaves spares */
     assert_true(mapped_pages() - before > 20000);
-    assert_non_null(mem_alloc(p, 70000)); /* for the leak checker of the asan variant */
+    assert_non_null(mem_alloc(p, MEM_SLAB_MAX + 1)); /* for the leak checker of the asan variant */
     mem_pool_delete(p);
     assert_true(mapped_pages() - before < 100);
     mem_pool_delete(NULL);
@@ -309,7 +311,7 @@ static void test_remote_frees_come_back(void **state)
 {
     struct mem_pool *p = *state;
     for (int i = 0; i < MANY; i++) {
-        many_size[i] = i % 1000 ? 1 + random_below(500) : 70000;
+        many_size[i] = i % 1000 ? 1 + random_below(500) : MEM_SLAB_MAX + 1;
         many[i] = memset(mem_alloc(p, many_size[i]), 1, many_size[i]);
     }
     size_t used = mem_pool_stats(p).used_bytes;

@@ -196,7 +196,7 @@ static void open_websocket(struct client *c, const char *path)
 
 static void say_message(struct client *c, const void *payload, size_t len)
 {
-    static uint8_t frame[64 * 1024 + WS_HEAD_MAX];
+    static uint8_t frame[128 * 1024 + WS_HEAD_MAX];
     say(c, frame, masked_frame(frame, WS_BINARY, true, payload, len));
 }
 
@@ -219,8 +219,8 @@ static void echo_open_one(void)
 
 static void echo_some(unsigned n)
 {
-    static const size_t sizes[] = {0, 1, 64, 125, 126, 1000, 16384, 40000};
-    static uint8_t payload[40000];
+    static const size_t sizes[] = {0, 1, 64, 125, 126, 1000, 16384, 40000, 70000, 120000};
+    static uint8_t payload[120000];
     for (unsigned i = 0; i < n; i++) {
         size_t len = sizes[i % (sizeof sizes / sizeof *sizes)];
         memset(payload, (int)i, len);
