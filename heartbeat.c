@@ -4,10 +4,13 @@ static struct { /* ticks */
     uint32_t interval, pong, age, grace_ms;
 } options;
 
+/* Of conn.expires: its 32 bits reach 17 years from the start of the clock; those of a tick only 99 days from now. */
+#define EXPIRY_MS 128
 #define BUSY_TICKS (1000 / WORKER_TICK_MS) /* heard from within a second: not idle */
 
 static uint32_t ticks(int64_t ms)
 {
+    if (ms < 0) ms = 0;
     int64_t t = (ms + WORKER_TICK_MS - 1) / WORKER_TICK_MS;
     return t > INT32_MAX / 2 ? INT32_MAX / 2 : (uint32_t)t;
 }
@@ -75,7 +78,7 @@ static void arm(struct conn *c)
         sooner(&left, now, ping_tick(c, number + 1));
     }
     if (options.age) sooner(&left, now, c->opened + age_limit(c));
-    if (c->expires) sooner(&left, now, c->expires);
+    if (c->expires) sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
     if (left == 0) left = BUSY_TICKS; /* spared for being busy or paused: look again */
     conn_arm(c, CONN_DEADLINE_HEARTBEAT, (int64_t)left * WORKER_TICK_MS);
 }
@@ -84,8 +87,8 @@ void heartbeat_start(struct conn *c, int64_t left_ms)
 {
     if (c->state != CONN_OPEN) return;
     if (left_ms >= 0) {
-        c->expires = worker_tick(c->worker) + ticks(left_ms + options.grace_ms) + 1;
-        if (!c->expires) c->expires = 1;
+        int64_t end = (c->worker->now_ms + left_ms + options.grace_ms) / EXPIRY_MS + 1; /* never early */
+        c->expires = end <= UINT32_MAX ? (uint32_t)end : 0;
     }
     arm(c);
 }
@@ -115,7 +118,7 @@ void heartbeat_fired(struct conn *c)
     struct metrics *m = &c->worker->metrics;
     uint32_t now = worker_tick(c->worker);
     if (c->state != CONN_OPEN) return;
-    if (c->expires && (int32_t)(now - c->expires) >= 0) {
+    if (c->expires && c->worker->now_ms / EXPIRY_MS >= c->expires) {
         metric_add(m, METRIC_TIMED_OUT_TOKEN, 1);
         conn_close(c, 3005, "token expired");
         return;
