@@ -1,17 +1,11 @@
 #include "api.h"
 
-#include <mbedtls/base64.h>
 #include <mbedtls/constant_time.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
-#include "json.h"
-#include "pubsub.h"
-#include "raw.h"
-
-#define TOKENS_MAX 256 /* of a request's own members; payloads are not opened */
-#define NAME_MAX_BYTES 255
+#include "api_methods.h"
 
 static struct api_options options;
 
@@ -50,19 +44,19 @@ static bool key_is_right(const struct http_request *r)
 
 /* ---- answers ---- */
 
-static void reply_json(struct conn *c, const struct http_request *r, int status, const char *json)
+static void reply_json(struct conn *c, const struct http_request *r, int status, const char *json, size_t len)
 {
     struct http_reply reply = {.status = status,
                                .content_type = "application/json",
                                .body = json,
-                               .len = strlen(json)};
+                               .len = len};
     conn_http_reply(c, r, &reply);
 }
 
 static bool transport_errors(const struct http_request *r)
 {
     const struct http_str *mode = http_header(r, "X-Centrifugo-Error-Mode", 0);
-    return mode && http_str_is(*mode, "transport");
+    return mode ? http_str_is(*mode, "transport") : options.transport_errors;
 }
 
 static int status_of(unsigned code)
@@ -82,11 +76,11 @@ static void fail(struct conn *c, const struct http_request *r, unsigned code, co
 {
     char json[128];
     bool transport = transport_errors(r);
-    snprintf(json, sizeof json,
+    int n = snprintf(json, sizeof json,
              transport ? "{\"code\":%u,\"message\":\"%s\"}"
                        : "{\"error\":{\"code\":%u,\"message\":\"%s\"}}",
              code, message);
-    reply_json(c, r, transport ? status_of(code) : 200, json);
+    reply_json(c, r, transport ? status_of(code) : 200, json, (size_t)n);
 }
 
 static void bad_request(struct conn *c, const struct http_request *r)
@@ -96,105 +90,18 @@ static void bad_request(struct conn *c, const struct http_request *r)
     conn_http_reply(c, r, &reply);
 }
 
-/* ---- publish ---- */
-
-struct publish { /* the request's fields */
-    char channel[NAME_MAX_BYTES];
-    int64_t channel_len; /* -1: too long */
-    struct json_slice data;
-    struct json_slice b64;
-};
-
-/* optional gives a member of an object, or JSON_NONE if it is absent or null; false when it has another type. */
-static bool optional(const struct json *doc, const char *name, enum json_type type, int *v)
-{
-    *v = json_member(doc, 0, name);
-    if (json_type(doc, *v) == JSON_NULL) *v = JSON_NONE;
-    return *v == JSON_NONE || json_type(doc, *v) == type;
-}
-
-/* read_publish checks the types of all fields; those of streams and deltas are known but need a history, which channels here
- * do not have, so they change nothing. */
-static bool read_publish(struct json *doc, struct publish *p)
-{
-    int channel, b64, v;
-    int64_t n;
-    bool ok = json_type(doc, 0) == JSON_OBJECT && json_unique(doc, 0) &&
-              optional(doc, "channel", JSON_STRING, &channel) &&
-              optional(doc, "b64data", JSON_STRING, &b64) &&
-              optional(doc, "skip_history", JSON_BOOL, &v) &&
-              optional(doc, "delta", JSON_BOOL, &v) &&
-              optional(doc, "idempotency_key", JSON_STRING, &v) &&
-              optional(doc, "version_epoch", JSON_STRING, &v) &&
-              optional(doc, "tags", JSON_OBJECT, &v) && optional(doc, "version", JSON_NUMBER, &v) &&
-              (v == JSON_NONE || json_int64(doc, v, &n));
-    if (!ok) return false;
-    *p = (struct publish){.data = json_raw(doc, json_member(doc, 0, "data"))};
-    if (b64 != JSON_NONE && !json_plain(doc, b64, &p->b64)) return false;
-    if (!p->b64.len) p->b64.p = NULL; /* an empty one is as absent */
-    if (channel != JSON_NONE)
-        p->channel_len = json_string(doc, channel, p->channel, sizeof p->channel);
-    return true;
-}
-
-/* frame_of makes the message for raw subscribers: data's JSON text as it is, or the bytes of b64data as a binary message. NULL: not base64, or
- * memory is out (*no_memory). */
-static struct frame *frame_of(struct conn *c, const struct publish *p, bool *no_memory)
-{
-    struct mem_pool *pool = c->worker->pool;
-    *no_memory = true;
-    if (!p->b64.p) return conn_message_frame(pool, WS_TEXT, p->data.p, p->data.len);
-    size_t n = 0;
-    const uint8_t *text = (const uint8_t *)p->b64.p;
-    int code = mbedtls_base64_decode(NULL, 0, &n, text, p->b64.len);
-    *no_memory = code == MBEDTLS_ERR_BASE64_BUFFER_TOO_SMALL;
-    if (!*no_memory) return NULL;
-    size_t size = n + 1;
-    uint8_t *bytes = mem_alloc(pool, size);
-    if (!bytes) return NULL;
-    struct frame *f = NULL;
-    if (mbedtls_base64_decode(bytes, n, &n, text, p->b64.len) == 0)
-        f = conn_message_frame(pool, WS_BINARY, bytes, n);
-    else
-        *no_memory = false;
-    mem_free(pool, bytes, size);
-    return f;
-}
-
-static void publish(struct conn *c, const struct http_request *r, struct json *doc)
-{
-    struct publish p;
-    if (!read_publish(doc, &p)) {
-        bad_request(c, r);
-        return;
-    }
-    bool has_data = p.data.len || p.b64.len;
-    if (p.channel_len <= 0 || (size_t)p.channel_len > options.channel_max_length || !has_data) {
-        fail(c, r, 107, "bad request");
-        return;
-    }
-    if (!raw_channel_known(p.channel, (size_t)p.channel_len)) {
-        fail(c, r, 102, "unknown channel");
-        return;
-    }
-    bool no_memory;
-    struct frame *f = frame_of(c, &p, &no_memory);
-    if (!f && !no_memory) {
-        fail(c, r, 107, "bad request");
-    } else if (pubsub_publish_name(c->worker, p.channel, (size_t)p.channel_len, f,
-                                   PUBSUB_NOBODY) == -1) {
-        fail(c, r, 100, "internal server error");
-    } else {
-        reply_json(c, r, 200, "{\"result\":{}}");
-    }
-}
-
 /* ---- requests ---- */
+
+static struct http_str method_of(const struct http_request *r)
+{
+    const size_t prefix = sizeof "/api/" - 1;
+    return (struct http_str){r->path.p + prefix, r->path.len - prefix};
+}
 
 int64_t api_head(struct conn *c, const struct http_request *r)
 {
-    if (!http_str_is(r->path, "/api/publish")) {
-        conn_http_error(c, r, 404, "no such method: POST /api/publish is served");
+    if (!api_method_find(method_of(r))) {
+        conn_http_error(c, r, 404, "no such method: publish, broadcast, presence, presence_stats, history and history_remove are served");
         return 0;
     }
     if (r->method != HTTP_POST) {
@@ -221,12 +128,32 @@ int64_t api_head(struct conn *c, const struct http_request *r)
 
 void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
 {
-    jsmntok_t tokens[TOKENS_MAX];
+    jsmntok_t tokens[API_TOKENS];
     struct json doc;
+    const size_t most = len / 2 + 2; /* an element takes two bytes at least */
+    const unsigned count = most < API_ELEMENT_TOKENS ? (unsigned)most : API_ELEMENT_TOKENS;
+    const size_t elements = count * sizeof(jsmntok_t);
+    struct api_call call = {.w = c->worker, .doc = &doc, .channel_max_length = options.channel_max_length,
+                            .tokens = mem_alloc(c->worker->pool, elements), .token_count = count};
     metric_add(&c->worker->metrics, METRIC_API_REQUESTS, 1);
-    if (json_parse(&doc, body, len, tokens, TOKENS_MAX, 1, JSON_LONE_SURROGATES) == -1)
+    unsigned code = API_BAD_REQUEST;
+    if (!call.tokens)
+        code = 100;
+    else if (json_parse(&doc, body, len, tokens, API_TOKENS, 1, JSON_LONE_SURROGATES) == 0 &&
+        json_type(&doc, 0) == JSON_OBJECT && json_unique(&doc, 0)) {
+        api_begin(&call, 256);
+        json_puts(&call.o, "{\"result\":");
+        code = api_method_find(method_of(r))(&call);
+        json_puts(&call.o, "}");
+        if (!code && call.o.full) code = 100;
+    }
+    if (code == API_BAD_REQUEST)
         bad_request(c, r);
+    else if (code)
+        fail(c, r, code, api_message(code));
     else
-        publish(c, r, &doc);
+        reply_json(c, r, 200, call.o.p, call.o.len);
+    mem_free(c->worker->pool, call.tokens, elements);
+    mem_free(c->worker->pool, call.o.p, call.o.cap);
     conn_pause_if_full(c);
 }

@@ -1,4 +1,4 @@
-/* api.h - the HTTP API for backends: POST /api/publish (protocol.md section 7). Worker only. */
+/* api.h - the HTTP API for backends: POST /api/METHOD (protocol.md section 7). api.c is HTTP, api_methods.c what the methods do. Worker only. */
 #ifndef API_H
 #define API_H
 
@@ -8,6 +8,7 @@ struct api_options {
     const uint8_t *key; /* NULL: no key is set, every call is refused unless insecure */
     size_t key_len;
     bool insecure;
+    bool transport_errors; /* errors by the status as well, unless a request says otherwise */
     int64_t max_body_bytes;
     size_t channel_max_length;
 };

@@ -26,6 +26,7 @@ enum auth_verdict { AUTH_OK, AUTH_MISSING, AUTH_INVALID, AUTH_EXPIRED };
 struct auth {
     enum auth_verdict verdict;
     const char *why;       /* static text for the peer; never a part of the token */
+    bool has_token;        /* there was one, good or bad */
     bool by_subprotocol;   /* the token came by roost.bearer: the answer names it, and can close with a reason */
     bool everything;       /* insecure: no permission is asked for */
     struct jwt_claims claims; /* of a good token; points into the scratch. Zero without a token */

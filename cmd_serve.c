@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "client.h"
 #include "config.h"
 #include "conn.h"
 #include "cpus.h"
@@ -28,6 +29,7 @@
 #include "listen.h"
 #include "log.h"
 #include "pubsub.h"
+#include "namespace.h"
 #include "raw.h"
 #include "route.h"
 #include "tls.h"
@@ -47,7 +49,8 @@ struct serve { /* everything that lives as long as the server */
     struct app app;
     struct worker_ops ops;
     struct tls_server *tls;
-    const char **namespaces;
+    struct jwt_rules connect_rules, subscribe_rules;
+    struct namespace_rules namespaces;
     char urls[LISTENERS_MAX][CONFIG_URL_MAX];
     size_t url_count;
     const char *wss_url, *ws_url; /* of the dev banner */
@@ -108,8 +111,8 @@ static int prepare_dev(struct serve *s)
     struct config *c = &s->config;
     char err[512];
     if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1) return say("--dev", err);
-    if (!c->token_secret.len)
-        config_secret_set(&c->token_secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
+    if (!c->token.secret.len)
+        config_secret_set(&c->token.secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
     if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
     if (!*c->tls_cert_file) config_string_set(&c->tls_cert_file, s->dev.cert_file);
     if (!*c->tls_key_file) config_string_set(&c->tls_key_file, s->dev.key_file);
@@ -134,7 +137,8 @@ static enum slow_policy policy_of(enum config_slow_policy p)
 
 static void ended(struct conn *c)
 {
-    static const char *const protocols[] = {[CONN_ECHO] = "echo", [CONN_RAW] = "raw"};
+    static const char *const protocols[] = {
+        [CONN_ECHO] = "echo", [CONN_RAW] = "raw", [CONN_CLIENT] = "client"};
     struct worker *w = c->worker;
     char peer[CONN_PEER_TEXT];
     enum log_level level = c->user ? LOG_INFO : LOG_DEBUG; /* never upgraded: a peer's matter */
@@ -148,6 +152,14 @@ static void ended(struct conn *c)
               LOG_U64("bytes_out", c->bytes_out), LOG_I64("ms", life_ms));
     users_release(w, c->user);
     c->user = NULL;
+}
+
+static void heartbeat(struct conn *c)
+{
+    if (c->protocol == CONN_CLIENT)
+        client_fired(c);
+    else
+        heartbeat_fired(c);
 }
 
 static void wire_app(struct serve *s)
@@ -166,48 +178,67 @@ static void wire_app(struct serve *s)
                  .control_frames_per_second = c->control_frames_per_second},
         .head = route_head,
         .request = route_request,
-        .heartbeat = heartbeat_fired,
+        .heartbeat = heartbeat,
         .ended = ended,
-        .handlers = {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler},
+        .handlers = {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler, [CONN_CLIENT] = client_handler},
     };
     s->ops = conn_worker_ops;
     s->ops.posts = pubsub_posts;
     s->ops.idle_ms = pubsub_idle_ms;
 }
 
-static void fill_rules(struct jwt_rules *r, const struct config *c)
+static void fill_rules(struct jwt_rules *r, const struct config_token *t)
 {
     struct jwt_key *k = r->keys;
-    for (size_t i = 0; i < c->token_keys.count && i < JWT_KEYS_MAX - 2; i++)
-        *k++ = (struct jwt_key){.secret = c->token_keys.items[i].secret.bytes,
-                                .secret_len = c->token_keys.items[i].secret.len,
-                                .kid = c->token_keys.items[i].kid};
-    if (c->token_secret.len)
-        *k++ = (struct jwt_key){.secret = c->token_secret.bytes, .secret_len = c->token_secret.len};
-    if (c->token_previous.len)
-        *k++ = (struct jwt_key){.secret = c->token_previous.bytes,
-                                .secret_len = c->token_previous.len,
-                                .until_s = c->token_previous_until_s};
+    for (size_t i = 0; i < t->keys.count && i < JWT_KEYS_MAX - 2; i++)
+        *k++ = (struct jwt_key){.secret = t->keys.items[i].secret.bytes,
+                                .secret_len = t->keys.items[i].secret.len,
+                                .kid = t->keys.items[i].kid};
+    if (t->secret.len)
+        *k++ = (struct jwt_key){.secret = t->secret.bytes, .secret_len = t->secret.len};
+    if (t->previous.len)
+        *k++ = (struct jwt_key){.secret = t->previous.bytes,
+                                .secret_len = t->previous.len,
+                                .until_s = t->previous_until_s};
     r->key_count = (size_t)(k - r->keys);
-    r->audience = *c->token_audience ? c->token_audience : NULL;
-    r->issuer = *c->token_issuer ? c->token_issuer : NULL;
-    r->user_id_claim = *c->token_user_id_claim ? c->token_user_id_claim : NULL;
-    r->leeway_s = c->token_leeway_ms / 1000;
+    r->audience = *t->audience ? t->audience : NULL;
+    r->issuer = *t->issuer ? t->issuer : NULL;
+    r->user_id_claim = *t->user_id_claim ? t->user_id_claim : NULL;
+    r->leeway_s = t->leeway_ms / 1000;
+}
+
+static void wire_client(struct serve *s)
+{
+    const struct config *c = &s->config;
+    fill_rules(&s->connect_rules, &c->token);
+    fill_rules(&s->subscribe_rules, c->subscription_token_enabled ? &c->subscription_token : &c->token);
+    s->subscribe_rules.subscription = true;
+    client_init(&(struct client_options){.connect_rules = &s->connect_rules,
+                                         .subscribe_rules = &s->subscribe_rules,
+                                         .anonymous = c->anonymous,
+                                         .insecure = c->insecure,
+                                         .no_anonymous_tokens = c->no_anonymous_tokens,
+                                         .include_time = c->connect_include_server_time,
+                                         .channel_limit = (uint32_t)c->client_channel_limit,
+                                         .history_max = (uint32_t)c->history_max_publication_limit,
+                                         .recovery_max = (uint32_t)c->recovery_max_publication_limit,
+                                         .stale_ms = c->stale_close_delay_ms,
+                                         .expired_sub_delay_ms = c->expired_sub_close_delay_ms,
+                                         .version = ROOST_VERSION});
 }
 
 static void wire_formats(struct serve *s)
 {
     const struct config *c = &s->config;
-    s->namespaces = calloc(c->namespaces.count + 1, sizeof *s->namespaces);
-    if (!s->namespaces) abort();
-    for (size_t i = 0; i < c->namespaces.count; i++) s->namespaces[i] = c->namespaces.items[i].name;
-    raw_init(&(struct raw_options){.channel_max_length = (size_t)c->channel_max_length,
-                                   .any_namespace = c->dev,
-                                   .namespaces = s->namespaces,
-                                   .namespace_count = c->namespaces.count});
+    config_namespace_rules(c, &s->namespaces);
+    s->namespaces.any_namespace = c->dev;
+    namespace_init(&s->namespaces);
+    raw_init((size_t)c->channel_max_length);
+    wire_client(s);
     api_init(&(struct api_options){.key = c->api_key.len ? c->api_key.bytes : NULL,
                                    .key_len = c->api_key.len,
                                    .insecure = c->api_insecure,
+                                   .transport_errors = c->api_errors == CONFIG_API_ERRORS_TRANSPORT,
                                    .max_body_bytes = c->api_max_body_bytes,
                                    .channel_max_length = (size_t)c->channel_max_length});
     struct route_options r = {.auth = {.anonymous = c->anonymous,
@@ -216,6 +247,7 @@ static void wire_formats(struct serve *s)
                                        .token_query = c->token_query},
                               .origins = (const char *const *)c->allowed_origins.items,
                               .origin_count = c->allowed_origins.count,
+                              .client_path = *c->websocket_path ? c->websocket_path : NULL,
                               .echo = c->echo,
                               .metrics = c->metrics,
                               .metrics_public = c->metrics_public,
@@ -225,7 +257,7 @@ static void wire_formats(struct serve *s)
                               .connection_limit = c->connection_limit,
                               .rate_limit = c->connection_rate_limit,
                               .dev = c->dev ? &s->dev : NULL};
-    fill_rules(&r.auth.rules, c);
+    fill_rules(&r.auth.rules, &c->token);
     route_init(&r);
     heartbeat_init(&(struct heartbeat_options){.ping_interval_ms = c->ping_interval_ms,
                                                .pong_timeout_ms = c->pong_timeout_ms,
@@ -270,7 +302,9 @@ static int make_workers(struct serve *s)
     v->started_s = (int64_t)time(NULL);
     struct pubsub_options bus = {.slice = (uint32_t)c->worker_fanout_slice,
                                  .channels_max = c->channel_limit,
-                                 .policy = policy_of(c->raw_slow_policy)};
+                                 .history_max_bytes = c->history_max_bytes,
+                                 .policy = policy_of(c->raw_slow_policy),
+                                 .missed = client_missed};
     if (pubsub_open(&bus, want) == -1) return say("channels", strerror(errno));
     for (unsigned i = 0; i < want; i++) {
         struct worker *w = worker_new(v, i);
@@ -503,10 +537,10 @@ static void clean_up(struct serve *s)
     struct server *v = &s->server;
     for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
+    pubsub_close(); /* histories lie in the workers' pools */
     for (unsigned i = 0; i < v->worker_count; i++) worker_delete(v->workers[i]);
     close_unix(s);
     for (size_t i = 0; i < s->unix_count; i++) close(s->unixes[i].fd);
-    pubsub_close();
     tls_server_delete(s->tls);
     if (s->signal_fd != -1) close(s->signal_fd);
     if (v->done_fd != -1) close(v->done_fd);
@@ -514,7 +548,6 @@ static void clean_up(struct serve *s)
         unlink(s->config.pid_file);
         close(s->pid_fd);
     }
-    free(s->namespaces);
     dev_state_wipe(&s->dev);
     config_free(&s->config);
     log_close();

@@ -137,6 +137,8 @@ void reply_json_subscribe_end(struct json_out *o, bool had_publications);
 void reply_json_result_begin(struct json_out *o, const struct subscribe_result *r);
 void reply_json_result_end(struct json_out *o, bool had_publications);
 void reply_json_publication(struct json_out *o, bool first, const struct publication_view *p);
+/* The same with a Publication object that push_json_pub and push_json_pub_end have written. */
+void reply_json_publication_object(struct json_out *o, bool first, struct text object);
 void reply_json_history_begin(struct json_out *o, uint32_t id);
 void reply_json_history_end(struct json_out *o, bool had_publications, struct text epoch,
                             uint64_t offset);

@@ -76,12 +76,11 @@ void loader_begin(struct loader *l, const struct option *o, enum layer layer, co
         loader_note(l, false, place, "%s is not supported yet and has no effect", o->key);
 }
 
-void loader_add(struct loader *l, const struct option *o, const char *place, const char *name,
-                const char *text, size_t len)
+void loader_add(struct loader *l, void *base, const struct option *o, const char *place,
+                const char *name, const char *text, size_t len)
 {
     char why[OPTION_WHY_MAX], shown[VISIBLE_MAX];
-    if (option_add(l->c, o, text, len, why))
-        return;
+    if (option_add(base, o, text, len, why)) return;
     if (o->kind == OPTION_SECRET) {
         loader_note(l, true, place, "%s: %s", name, why);
     } else {
@@ -96,7 +95,7 @@ static void add_words(struct loader *l, const struct option *o, const char *plac
     static const char apart[] = ", \t\r\n";
     for (text += strspn(text, apart); *text; text += strspn(text, apart)) {
         size_t len = strcspn(text, apart);
-        loader_add(l, o, place, o->key, text, len);
+        loader_add(l, l->c, o, place, o->key, text, len);
         text += len;
     }
 }
@@ -109,7 +108,7 @@ static void load_defaults(struct loader *l)
             continue;
         const char *initial = o->initial ? o->initial : "";
         if (o->initial || o->kind == OPTION_STRING)
-            loader_add(l, o, "default", o->key, initial, strlen(initial));
+            loader_add(l, l->c, o, "default", o->key, initial, strlen(initial));
     }
 }
 
@@ -153,7 +152,7 @@ static void load_variable(struct loader *l, const char *name, size_t len, const 
     if (option_is_list(o)) {
         add_words(l, o, place, value);
     } else {
-        loader_add(l, o, place, o->key, value, strlen(value));
+        loader_add(l, l->c, o, place, o->key, value, strlen(value));
     }
 }
 
@@ -268,7 +267,7 @@ static void load_flags(struct loader *l, const struct flags *f)
             continue;
         }
         loader_begin(l, o, LAYER_FLAG, flag->place);
-        loader_add(l, o, flag->place, o->key, flag->value, strlen(flag->value));
+        loader_add(l, l->c, o, flag->place, o->key, flag->value, strlen(flag->value));
     }
 }
 
@@ -316,9 +315,13 @@ enum config_outcome config_load(struct config *c, int argc, char *const *argv,
 
 void config_free(struct config *c)
 {
-    for (size_t i = 0; i < option_count; i++)
-        option_clear(c, &option_table[i]);
-    config_secret_set(&c->token_secret, NULL, 0);
-    config_secret_set(&c->token_previous, NULL, 0);
+    for (size_t i = 0; i < option_count; i++) option_clear(c, &option_table[i]);
+    struct config_token *tokens[] = {&c->token, &c->subscription_token};
+    for (size_t i = 0; i < 2; i++) {
+        config_secret_set(&tokens[i]->secret, NULL, 0);
+        config_secret_set(&tokens[i]->previous, NULL, 0);
+    }
     config_secret_set(&c->api_key, NULL, 0);
+    config_namespace_clear(&c->without_namespace);
+    config_forget_items(c);
 }

@@ -8,6 +8,7 @@
 #define CONFIG_H
 
 #include "log.h"
+#include "namespace.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,14 +59,39 @@ struct config_keys {
 /* What happens to a subscriber whose out queue is full. */
 enum config_slow_policy { CONFIG_SLOW_CLOSE, CONFIG_SLOW_DROP_OLDEST, CONFIG_SLOW_KEEP_LATEST };
 
-struct config_namespace { /* one of channel.namespaces */
-    char *name;
+/* Tokens of connections (client.token) or of subscriptions (client.subscription_token). */
+struct config_token {
+    struct config_secret secret;   /* hmac_secret_key or its file; dev fills it if empty */
+    struct config_secret previous; /* hmac_previous_secret_key or its file */
+    int64_t previous_until_s;      /* wall clock, 0 = no end */
+    struct config_keys keys;       /* named keys (kid) */
+    char *audience;                /* "" = any */
+    char *issuer;                  /* "" = any */
+    char *user_id_claim;           /* never "" */
+    int64_t leeway_ms;             /* for exp, nbf, iat */
+    /* values that secret and previous were made from; use those */
+    struct config_secret secret_value, previous_value;
+    char *secret_file, *previous_file;
+};
+
+enum config_recovery { CONFIG_RECOVERY_DEFAULT, CONFIG_RECOVERY_STREAM, CONFIG_RECOVERY_CACHE };
+
+struct config_namespace { /* one of channel.namespaces, or channel.without_namespace */
+    char *name;           /* NULL: without_namespace */
+    /* as it is written; what is in effect is in the table of config_namespace_rules */
+    struct channel_options options;
+    int64_t history_size;
+    enum config_recovery recovery_mode;
+    char *channel_regex;
 };
 
 struct config_namespaces {
     struct config_namespace *items;
     size_t count;
 };
+
+/* How the API says that a call failed: in the body of a 200, or by the status as well. */
+enum config_api_errors { CONFIG_API_ERRORS_REPLY, CONFIG_API_ERRORS_TRANSPORT };
 
 /* ---- the configuration: strings and lists belong to it, absent strings are "" ---- */
 
@@ -89,43 +115,56 @@ struct config {
 
     /* who may connect */
     struct config_strings allowed_origins; /* glob patterns, protocol.md section 9 */
-    struct config_secret token_secret;     /* hmac_secret_key or its file; dev fills it if empty */
-    struct config_secret token_previous;   /* hmac_previous_secret_key or its file */
-    int64_t token_previous_until_s;        /* wall clock, 0 = no end */
-    struct config_keys token_keys;         /* named keys (kid) */
-    char *token_audience;                  /* "" = any */
-    char *token_issuer;                    /* "" = any */
-    char *token_user_id_claim;             /* "" = sub */
-    int64_t token_leeway_ms;               /* for exp, nbf, iat */
-    bool anonymous;                        /* client.allow_anonymous_connect_without_token */
-    bool no_anonymous_tokens;              /* client.disallow_anonymous_connection_tokens */
-    bool insecure;                         /* no token needed and everything allowed */
+    struct config_token token;             /* connections: client.token */
+    bool subscription_token_enabled;       /* else client.token is for subscriptions as well */
+    struct config_token subscription_token;
+    bool anonymous;           /* client.allow_anonymous_connect_without_token */
+    bool no_anonymous_tokens; /* client.disallow_anonymous_connection_tokens */
+    bool insecure;            /* no token needed and everything allowed */
 
     /* a connection's life */
     int64_t ping_interval_ms;
     int64_t pong_timeout_ms;
-    int64_t expired_close_delay_ms; /* grace after a token's exp */
-    int64_t connection_max_age_ms;  /* 0 = off */
+    int64_t expired_close_delay_ms;     /* grace after a token's exp */
+    int64_t connection_max_age_ms;      /* 0 = off */
+    int64_t stale_close_delay_ms;       /* for the first connect command */
+    int64_t expired_sub_close_delay_ms; /* grace after a subscription's end */
+    bool connect_include_server_time;   /* in the reply to connect */
 
     /* limits */
     int64_t max_message_bytes;
-    int64_t queue_max_bytes;           /* one connection's out queue */
-    int64_t unauthenticated_max_bytes; /* kept for all connections without a verified token */
-    int64_t connection_limit;          /* whole process; 0 = what descriptors allow */
-    int64_t connection_rate_limit;     /* opening handshakes a second, whole process; 0 = off */
-    int64_t control_frames_per_second; /* of one connection, before it is read no further */
-    int64_t channel_max_length;        /* bytes of a name */
-    int64_t channel_limit;             /* channels of the process */
+    int64_t queue_max_bytes;               /* one connection's out queue */
+    int64_t unauthenticated_max_bytes;     /* kept for all connections without a verified token */
+    int64_t connection_limit;              /* whole process; 0 = what descriptors allow */
+    int64_t connection_rate_limit;         /* opening handshakes a second, whole process; 0 = off */
+    int64_t control_frames_per_second;     /* of one connection, before it is read no further */
+    int64_t channel_max_length;            /* bytes of a name */
+    int64_t channel_limit;                 /* channels of the process */
+    int64_t client_channel_limit;          /* subscriptions of one connection */
+    int64_t user_connection_limit;         /* connections of one user; 0 = no limit */
+    int64_t history_max_publication_limit; /* in the reply to one history command */
+    int64_t recovery_max_publication_limit; /* that a recovery gives back; more: not recovered */
+    int64_t history_max_bytes;              /* of all histories */
 
     /* channels */
     enum config_slow_policy raw_slow_policy;
+    struct config_namespace without_namespace;
     struct config_namespaces namespaces;
+    int64_t history_meta_ttl_ms; /* where a namespace does not say it */
+    char *private_prefix, *namespace_boundary, *user_boundary, *user_separator; /* "" = off */
+    bool personal_channel;            /* each user is subscribed to #USER ... */
+    char *personal_channel_namespace; /* ... or NAMESPACE:#USER */
+    bool personal_single_connection;  /* one connection of a user at a time */
+
+    /* client protocol */
+    char *websocket_path; /* websocket.handler_prefix */
 
     /* HTTP API */
     bool api_disabled;
     bool api_insecure; /* no key asked for */
     struct config_secret api_key;
     int64_t api_max_body_bytes;
+    enum config_api_errors api_errors;
 
     /* observation */
     bool metrics;        /* /metrics at all */
@@ -147,11 +186,14 @@ struct config {
     int64_t worker_mailbox_max_bytes;    /* posts waiting for one worker */
 
     /* values that other options were made from; use the fields above */
-    struct config_secret token_secret_value, token_previous_value, api_key_value;
-    char *token_secret_file, *token_previous_file, *api_key_file;
+    struct config_secret api_key_value;
+    char *api_key_file;
     char *server_address, *server_internal_address;
     int64_t server_port, server_internal_port;
     bool server_tls;
+
+    struct namespace_item *namespace_items; /* for config_namespace_rules */
+    size_t namespace_item_count;
 };
 
 /* ---- loading ---- */
@@ -191,6 +233,10 @@ void config_report_free(struct config_report *report);
  * replaces a string. For --dev, which makes a secret, a key and a certificate of its own. */
 void config_secret_set(struct config_secret *s, const void *bytes, size_t len);
 void config_string_set(char **s, const char *text);
+
+/* config_namespace_rules fills *out with the table for namespace_init: the options of channels that
+ * are in effect. c must be loaded without an error; all that *out points to belongs to c. */
+void config_namespace_rules(const struct config *c, struct namespace_rules *out);
 
 /* config_parse_url reads a listener's URL. Returns NULL, or a static text that says what is wrong.
  */

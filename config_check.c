@@ -187,24 +187,23 @@ static void check_length(struct loader *l, const struct config_secret *s, const 
                 what, s->len, SECRET_MIN);
 }
 
-static void check_keys(struct loader *l)
+static void check_keys(struct loader *l, const struct config_keys *keys, const char *key)
 {
-    const struct config_keys *keys = &l->c->token_keys;
-    const char *place = origin_of(l, "client.token.keys")->place;
-    char what[2 * VISIBLE_MAX], shown[VISIBLE_MAX];
+    const char *place = origin_of(l, key)->place;
+    char what[3 * VISIBLE_MAX], shown[VISIBLE_MAX];
     if (keys->count > JWT_KEYS_MAX - 2)
-        loader_note(l, true, place, "client.token.keys has %zu keys; %d are possible", keys->count,
+        loader_note(l, true, place, "%s has %zu keys; %d are possible", key, keys->count,
                     JWT_KEYS_MAX - 2);
     for (size_t i = 0; i < keys->count; i++) {
         const struct config_key *k = &keys->items[i];
-        snprintf(what, sizeof what, "client.token.keys: the secret of \"%s\"",
+        snprintf(what, sizeof what, "%s: the secret of \"%s\"", key,
                  loader_visible(shown, k->kid, strlen(k->kid)));
         if (k->secret.len == 0)
             loader_note(l, true, place, "%s is missing", what);
         check_length(l, &k->secret, place, what);
         for (size_t j = 0; j < i; j++)
             if (strcmp(k->kid, keys->items[j].kid) == 0)
-                loader_note(l, true, place, "client.token.keys: \"%s\" is there twice", shown);
+                loader_note(l, true, place, "%s: \"%s\" is there twice", key, shown);
     }
 }
 
@@ -214,23 +213,61 @@ static const char *place_of(struct loader *l, const char *value_key, const char 
     return f->layer > v->layer ? f->place : v->place;
 }
 
+/* The keys below a section, client.token or client.subscription_token. */
+struct token_keys {
+    char now[OPTION_NAME_MAX], now_file[OPTION_NAME_MAX], old[OPTION_NAME_MAX],
+        old_file[OPTION_NAME_MAX], until[OPTION_NAME_MAX], keys[OPTION_NAME_MAX],
+        user[OPTION_NAME_MAX];
+};
+
+static void name_keys(struct token_keys *k, const char *section)
+{
+    snprintf(k->now, OPTION_NAME_MAX, "%s.hmac_secret_key", section);
+    snprintf(k->now_file, OPTION_NAME_MAX, "%s.hmac_secret_key_file", section);
+    snprintf(k->old, OPTION_NAME_MAX, "%s.hmac_previous_secret_key", section);
+    snprintf(k->old_file, OPTION_NAME_MAX, "%s.hmac_previous_secret_key_file", section);
+    snprintf(k->until, OPTION_NAME_MAX, "%s.hmac_previous_secret_key_valid_until", section);
+    snprintf(k->keys, OPTION_NAME_MAX, "%s.keys", section);
+    snprintf(k->user, OPTION_NAME_MAX, "%s.user_id_claim", section);
+}
+
+static void check_token(struct loader *l, struct config_token *t, const char *section,
+                        const char *kind)
+{
+    struct token_keys k;
+    char what[64];
+    name_keys(&k, section);
+    pick_secret(l, &t->secret, &t->secret_value, k.now, t->secret_file, k.now_file);
+    pick_secret(l, &t->previous, &t->previous_value, k.old, t->previous_file, k.old_file);
+    snprintf(what, sizeof what, "the %stoken secret", kind);
+    check_length(l, &t->secret, place_of(l, k.now, k.now_file), what);
+    snprintf(what, sizeof what, "the previous %stoken secret", kind);
+    check_length(l, &t->previous, place_of(l, k.old, k.old_file), what);
+    check_keys(l, &t->keys, k.keys);
+    if (t->previous_until_s && t->previous.len == 0)
+        warn(l, k.until, "%s is set, but there is no previous secret", k.until);
+    if (!*t->user_id_claim) wrong(l, k.user, "%s must not be empty", k.user);
+}
+
+static void check_subscription_token(struct loader *l)
+{
+    static const char section[] = "client.subscription_token";
+    static const char enabled[] = "client.subscription_token.enabled";
+    struct config_token *t = &l->c->subscription_token;
+    check_token(l, t, section, "subscription ");
+    bool has_secret = *t->secret_file || t->secret.len > 0 || t->keys.count > 0;
+    if (l->c->subscription_token_enabled && !has_secret)
+        wrong(l, enabled, "%s needs %s.hmac_secret_key", enabled, section);
+    if (!l->c->subscription_token_enabled && has_secret)
+        warn(l, "client.subscription_token.hmac_secret_key",
+             "%s has a secret that has no effect without %s", section, enabled);
+}
+
 static void check_secrets(struct loader *l)
 {
-    static const char now[] = "client.token.hmac_secret_key";
-    static const char now_file[] = "client.token.hmac_secret_key_file";
-    static const char old[] = "client.token.hmac_previous_secret_key";
-    static const char old_file[] = "client.token.hmac_previous_secret_key_file";
-    static const char until[] = "client.token.hmac_previous_secret_key_valid_until";
     struct config *c = l->c;
-    pick_secret(l, &c->token_secret, &c->token_secret_value, now, c->token_secret_file, now_file);
-    pick_secret(l, &c->token_previous, &c->token_previous_value, old, c->token_previous_file,
-                old_file);
-    check_length(l, &c->token_secret, place_of(l, now, now_file), "the token secret");
-    check_length(l, &c->token_previous, place_of(l, old, old_file), "the previous token secret");
-    check_keys(l);
-    if (c->token_previous_until_s && c->token_previous.len == 0)
-        warn(l, until, "%s is set, but there is no previous secret", until);
-
+    check_token(l, &c->token, "client.token", "");
+    check_subscription_token(l);
     pick_secret(l, &c->api_key, &c->api_key_value, "http_api.key", c->api_key_file,
                 "http_api.key_file");
     if (c->api_key.len > 0 && c->api_key.len < API_KEY_SHORT && !c->dev)
@@ -242,7 +279,7 @@ static void check_access(struct loader *l, bool clean)
 {
     const struct config *c = l->c;
     /* A file that could not be read has been reported; the option was there. */
-    bool has_secret = c->token_secret.len > 0 || *c->token_secret_file || c->token_keys.count > 0;
+    bool has_secret = c->token.secret.len > 0 || *c->token.secret_file || c->token.keys.count > 0;
     if (clean && !has_secret && !c->anonymous && !c->insecure && !c->dev)
         loader_note(l, true, "",
                     "nobody could connect, since there is no token secret. Make one: openssl rand "
@@ -318,30 +355,15 @@ static void check_times(struct loader *l)
           config_format_duration(ping, c->ping_interval_ms));
 }
 
-/* protocol.md section 6.1: ^[-a-zA-Z0-9_.]{2,}$ */
-static bool namespace_name_ok(const char *name)
+/* A path of ours, beside /raw/, /api/ and the like, which route.c looks for after it. */
+static void check_path(struct loader *l)
 {
-    static const char allowed[] =
-        "-_.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-    size_t len = strlen(name);
-    return len >= 2 && strspn(name, allowed) == len;
-}
-
-static void check_namespaces(struct loader *l)
-{
-    static const char key[] = "channel.namespaces";
-    const struct config_namespaces *list = &l->c->namespaces;
+    static const char key[] = "websocket.handler_prefix";
+    const char *path = l->c->websocket_path;
     char shown[VISIBLE_MAX];
-    for (size_t i = 0; i < list->count; i++) {
-        const char *name = list->items[i].name;
-        loader_visible(shown, name, strlen(name));
-        if (!namespace_name_ok(name))
-            wrong(l, key, "%s[%zu].name is \"%s\": two or more letters, digits, - _ or .", key, i,
-                  shown);
-        for (size_t j = 0; j < i; j++)
-            if (strcmp(name, list->items[j].name) == 0)
-                wrong(l, key, "%s: \"%s\" is there twice", key, shown);
-    }
+    if (path[0] != '/' || path[1] == '\0' || strpbrk(path, "?#% ") || path[strlen(path) - 1] == '/')
+        wrong(l, key, "%s is \"%s\": must be a path like /connection/websocket", key,
+              loader_visible(shown, path, strlen(path)));
 }
 
 void config_check(struct loader *l, bool clean)
@@ -355,7 +377,6 @@ void config_check(struct loader *l, bool clean)
     if (l->c->dev)
         allow_local_origins(l->c);
     check_times(l);
-    check_namespaces(l);
-    if (!*l->c->token_user_id_claim)
-        wrong(l, "client.token.user_id_claim", "client.token.user_id_claim must not be empty");
+    check_path(l);
+    config_check_namespaces(l);
 }

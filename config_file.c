@@ -115,7 +115,8 @@ static const char *wanted_type(const struct option *o)
     return "";
 }
 
-static void add_scalar(struct source *s, const struct option *o, int v, const char *name)
+static void add_scalar(struct source *s, void *base, const struct option *o, int v,
+                       const char *name)
 {
     char text[OPTION_TEXT_MAX], place[PLACE_MAX];
     int64_t len = scalar_text(s, o, v, text, sizeof text);
@@ -123,7 +124,7 @@ static void add_scalar(struct source *s, const struct option *o, int v, const ch
         wrong_at(s, v, "%s must be %s%s", name, wanted_type(o),
                  json_type(&s->doc, v) == JSON_STRING ? ", and of at most 4096 bytes" : "");
     } else {
-        loader_add(s->l, o, place_of(s, v, place), name, text, (size_t)len);
+        loader_add(s->l, base, o, place_of(s, v, place), name, text, (size_t)len);
     }
     if (o->kind == OPTION_SECRET)
         explicit_bzero(text, sizeof text);
@@ -136,7 +137,7 @@ static void add_list(struct source *s, const struct option *o, int list)
     for (int v = json_first(&s->doc, list); v != JSON_NONE; v = json_next(&s->doc, list, v), i++) {
         snprintf(name, sizeof name, "%s[%zu]", o->key, i);
         if (json_type(&s->doc, v) == JSON_STRING) {
-            add_scalar(s, o, v, name);
+            add_scalar(s, s->l->c, o, v, name);
         } else {
             wrong_at(s, v, "%s must be a string", name);
         }
@@ -205,18 +206,18 @@ static void add_key(struct source *s, struct config_keys *list, int object)
 
 /* ---- channel.namespaces ---- */
 
-static void add_namespace_option(struct source *s, int v, const char *name, size_t index)
+static void add_namespace_option(struct source *s, struct config_namespace *n, int v,
+                                 const char *name, size_t index)
 {
     char full[2 * OPTION_NAME_MAX], place[PLACE_MAX], shown[VISIBLE_MAX];
     place_of(s, v, place);
     snprintf(full, sizeof full, "channel.namespaces[%zu].%s", index, name);
     for (size_t i = 0; i < namespace_option_count; i++) {
         const struct option *o = &namespace_option_table[i];
-        if (strcmp(o->key, name) != 0)
-            continue;
-        loader_note(s->l, false, place, "%s is not supported yet and has no effect", full);
-        if (!option_is_list(o))
-            add_scalar(s, o, v, full);
+        if (strcmp(o->key, name) != 0) continue;
+        if (o->group == GROUP_PLANNED)
+            loader_note(s->l, false, place, "%s is not supported yet and has no effect", full);
+        if (!option_is_list(o)) add_scalar(s, n, o, v, full);
         return;
     }
     loader_note(s->l, true, place,
@@ -226,30 +227,37 @@ static void add_namespace_option(struct source *s, int v, const char *name, size
                 option_nearest_namespace_key(name));
 }
 
-static void add_namespace(struct source *s, struct config_namespaces *list, int object)
+static void add_namespace_name(struct source *s, struct config_namespace *n, int v, size_t index)
 {
     static const struct option text = {.key = "", .kind = OPTION_STRING};
-    char name[OPTION_NAME_MAX], value[OPTION_NAME_MAX];
+    char value[OPTION_NAME_MAX];
+    int64_t len = json_type(&s->doc, v) == JSON_STRING
+                      ? scalar_text(s, &text, v, value, sizeof value - 1)
+                      : -1;
+    if (len < 0) {
+        wrong_at(s, v, "channel.namespaces[%zu].name must be a string of at most 127 bytes", index);
+        return;
+    }
+    value[len] = '\0';
+    config_string_set(&n->name, value);
+}
+
+static void add_namespace(struct source *s, struct config_namespaces *list, int object)
+{
+    char name[OPTION_NAME_MAX];
     list->items = config_grow(list->items, list->count, sizeof *list->items);
     size_t index = list->count++;
-    config_string_set(&list->items[index].name, "");
+    struct config_namespace *n = &list->items[index];
+    config_string_set(&n->name, "");
+    config_string_set(&n->channel_regex, "");
     report_duplicates(s, object);
     for (int v = json_first(&s->doc, object); v != JSON_NONE; v = json_next(&s->doc, object, v)) {
         member_name(s, v, name);
-        if (strcmp(name, "name") != 0) {
-            add_namespace_option(s, v, name, index);
-            continue;
+        if (strcmp(name, "name") == 0) {
+            add_namespace_name(s, n, v, index);
+        } else {
+            add_namespace_option(s, n, v, name, index);
         }
-        int64_t len = json_type(&s->doc, v) == JSON_STRING
-                          ? scalar_text(s, &text, v, value, sizeof value - 1)
-                          : -1;
-        if (len < 0) {
-            wrong_at(s, v, "channel.namespaces[%zu].name must be a string of at most 127 bytes",
-                     index);
-            continue;
-        }
-        value[len] = '\0';
-        config_string_set(&list->items[index].name, value);
     }
 }
 
@@ -288,7 +296,7 @@ static void set_option(struct source *s, const struct option *o, int v)
     } else if (objects) {
         wrong_at(s, v, "%s must be a list of objects", o->key);
     } else {
-        add_scalar(s, o, v, o->key);
+        add_scalar(s, s->l->c, o, v, o->key);
     }
 }
 

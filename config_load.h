@@ -32,11 +32,11 @@ struct origin *loader_origin(struct loader *l, const struct option *o);
  * warning for what is not supported yet is given. */
 void loader_begin(struct loader *l, const struct option *o, enum layer layer, const char *place);
 
-/* loader_add gives o a value or one more element, from text, and reports what is wrong with it.
- * name is what the option is called at this place: its key, with an index if it is a list's
- * element. */
-void loader_add(struct loader *l, const struct option *o, const char *place, const char *name,
-                const char *text, size_t len);
+/* loader_add gives o, whose field is in base, a value or one more element, from text, and reports
+ * what is wrong with it. name is what the option is called at this place: its key, with an index if
+ * it is a list's element. */
+void loader_add(struct loader *l, void *base, const struct option *o, const char *place,
+                const char *name, const char *text, size_t len);
 
 /* loader_visible writes text as a message may show it: cut, control characters replaced. */
 #define VISIBLE_MAX 160
@@ -61,5 +61,8 @@ void config_read_secret(struct loader *l, struct config_secret *s, const char *p
 /* config_check fills in what follows from other options, and reports combinations that are wrong.
  * clean: nothing was wrong so far, so that what is missing is not missing for that reason. */
 void config_check(struct loader *l, bool clean);
+
+/* config_check_namespaces does that for what channels may do, and makes c->namespace_items anew. */
+void config_check_namespaces(struct loader *l);
 
 #endif

@@ -45,6 +45,12 @@ static void choices_text(const struct option *o, char *out, size_t cap)
                               *o->choices[i] ? o->choices[i] : "\"\"");
 }
 
+static const char *default_text(const struct option *o)
+{
+    if (!o->initial) return "";
+    return *o->initial ? o->initial : "\"\"";
+}
+
 static void print_option(FILE *to, const struct option *o)
 {
     char text[640], choices[128];
@@ -54,7 +60,7 @@ static void print_option(FILE *to, const struct option *o)
     bool says_default = o->initial && o->kind != OPTION_BOOL;
     snprintf(text, sizeof text, "%s%s%s%s%s%s%s", o->help ? o->help : "",
              *choices ? " One of: " : "", choices, *choices ? "." : "", says_default ? " [" : "",
-             says_default ? o->initial : "", says_default ? "]" : "");
+             says_default ? default_text(o) : "", says_default ? "]" : "");
     print_wrapped(to, text, at);
 }
 
@@ -141,20 +147,11 @@ static void print_keys(FILE *to, const struct config_keys *list)
     fputc(']', to);
 }
 
-static void print_namespaces(FILE *to, const struct config_namespaces *list)
-{
-    fputc('[', to);
-    for (size_t i = 0; i < list->count; i++) {
-        fputs(i ? ", {\"name\": " : "{\"name\": ", to);
-        print_text(to, list->items[i].name ? list->items[i].name : "");
-        fputc('}', to);
-    }
-    fputc(']', to);
-}
+static void print_namespaces(FILE *to, const struct config_namespaces *list);
 
-static void print_value(FILE *to, const struct config *c, const struct option *o)
+static void print_value(FILE *to, const void *base, const struct option *o)
 {
-    const void *field = option_field_const(c, o);
+    const void *field = option_field_const(base, o);
     char duration[CONFIG_NUMBER_MAX];
     int choice;
     switch (o->kind) {
@@ -193,6 +190,52 @@ static void print_value(FILE *to, const struct config *c, const struct option *o
     case OPTION_FRACTION:
         return; /* no field */
     }
+}
+
+/* Is a namespace's option as it would be unsaid? */
+static bool is_unset(const struct config_namespace *n, const struct option *o)
+{
+    static const struct config_namespace none;
+    const void *field = option_field_const(n, o), *unset = option_field_const(&none, o);
+    switch (o->kind) {
+    case OPTION_BOOL: return !*(const bool *)field;
+    case OPTION_INT:
+    case OPTION_SIZE:
+    case OPTION_DURATION: return *(const int64_t *)field == 0;
+    case OPTION_CHOICE: return memcmp(field, unset, sizeof(int)) == 0;
+    case OPTION_STRING: return !**(char *const *)field;
+    case OPTION_FRACTION:
+    case OPTION_SECRET:
+    case OPTION_STRINGS:
+    case OPTION_URLS:
+    case OPTION_KEYS:
+    case OPTION_NAMESPACES: break; /* no namespace has one */
+    }
+    return true;
+}
+
+/* Of a namespace's options those that are not as they would be unsaid: most of them are. */
+static void print_namespace(FILE *to, const struct config_namespace *n)
+{
+    fputs("{\"name\": ", to);
+    print_text(to, n->name ? n->name : "");
+    for (size_t i = 0; i < namespace_option_count; i++) {
+        const struct option *o = &namespace_option_table[i];
+        if (o->field == OPTION_NO_FIELD || is_unset(n, o)) continue;
+        fprintf(to, ", \"%s\": ", o->key);
+        print_value(to, n, o);
+    }
+    fputc('}', to);
+}
+
+static void print_namespaces(FILE *to, const struct config_namespaces *list)
+{
+    fputc('[', to);
+    for (size_t i = 0; i < list->count; i++) {
+        if (i) fputs(", ", to);
+        print_namespace(to, &list->items[i]);
+    }
+    fputc(']', to);
 }
 
 static int by_key(const void *a, const void *b)
@@ -288,6 +331,11 @@ static void print_cell(FILE *to, const char *text)
         fprintf(to, *text == '|' ? "\\%c" : *text == '<' ? "&lt;" : "%c", *text);
 }
 
+static void print_table_head(FILE *to)
+{
+    fputs("\n| key | flag | default | |\n|---|---|---|---|\n", to);
+}
+
 static void print_markdown_row(FILE *to, const struct option *o)
 {
     char choices[128];
@@ -296,8 +344,7 @@ static void print_markdown_row(FILE *to, const struct option *o)
     fprintf(to, "| `%s` | ", o->key);
     if (o->flag)
         fprintf(to, "`--%s%s%s`", o->flag, *argument ? " " : "", argument);
-    fprintf(to, " | %s%s%s | ", o->initial ? "`" : "", o->initial ? o->initial : "",
-            o->initial ? "`" : "");
+    fprintf(to, " | %s%s%s | ", o->initial ? "`" : "", default_text(o), o->initial ? "`" : "");
     print_cell(to, o->help ? o->help : "");
     if (*choices)
         fprintf(to, " One of: %s.", choices);
@@ -308,7 +355,7 @@ static void print_planned(FILE *to)
 {
     fputs("\n## Known, not supported yet\n\n"
           "These keys of a Centrifugo configuration, and some of ours, are accepted with a warning "
-          "and have no effect:\n\n",
+          "and have no effect, those of\n`channel.without_namespace` also within a namespace:\n\n",
           to);
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
@@ -316,9 +363,19 @@ static void print_planned(FILE *to)
             continue;
         fprintf(to, "- `%s`%s%s\n", o->key, o->help ? ": " : "", o->help ? o->help : "");
     }
-    fputs("\nAnd these within a namespace of `channel.namespaces`:\n\n", to);
+}
+
+/* The keys of a namespace once, not again with the prefix of channels without one. */
+static void print_namespace_group(FILE *to)
+{
+    fputs("\nThese are members of each object in `channel.namespaces`, beside its `name`; with\n"
+          "`channel.without_namespace.` before them they are options of channels without a\n"
+          "namespace. A namespace takes nothing over from there.\n",
+          to);
+    print_table_head(to);
     for (size_t i = 0; i < namespace_option_count; i++)
-        fprintf(to, "- `%s`\n", namespace_option_table[i].key);
+        if (namespace_option_table[i].group == GROUP_NAMESPACE)
+            print_markdown_row(to, &namespace_option_table[i]);
 }
 
 void config_print_markdown(FILE *to)
@@ -335,8 +392,12 @@ void config_print_markdown(FILE *to)
         "`roost check CONFIG` says what is wrong and prints what is in effect.\n",
         to);
     for (int group = 0; group < GROUP_PLANNED; group++) {
-        fprintf(to, "\n## %s\n\n| key | flag | default | |\n|---|---|---|---|\n",
-                option_group_titles[group]);
+        fprintf(to, "\n## %s\n", option_group_titles[group]);
+        if (group == GROUP_NAMESPACE) {
+            print_namespace_group(to);
+            continue;
+        }
+        print_table_head(to);
         for (size_t i = 0; i < option_count; i++)
             if ((int)option_table[i].group == group)
                 print_markdown_row(to, &option_table[i]);

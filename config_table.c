@@ -1,6 +1,8 @@
 /* config_table.c - the rows, and finding one by key, flag or variable. */
 #include "config_table.h"
 
+#include "conn.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -13,6 +15,7 @@
 #define SECOND 1000
 #define HOUR (3600 * SECOND)
 #define DAY ((int64_t)24 * HOUR)
+#define YEARS (3660 * DAY)
 
 static const char *const slow_policies[] = {
     [CONFIG_SLOW_CLOSE] = "close",
@@ -20,12 +23,34 @@ static const char *const slow_policies[] = {
     [CONFIG_SLOW_KEEP_LATEST] = "keep-latest",
     NULL,
 };
+static const char *const namespace_slow_policies[] = {
+    [SLOW_CLOSE] = "close",
+    [SLOW_DROP_OLDEST] = "drop-oldest",
+    [SLOW_KEEP_LATEST] = "keep-latest",
+    [SLOW_RECOVER] = "skip-and-recover",
+    NULL,
+};
 static const char *const log_levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL,
 };
-static const char *const error_modes[] = {"", "transport", NULL};
-static const char *const recovery_modes[] = {"", "stream", "cache", NULL};
-static const char *const data_formats[] = {"", "json", "json_object", "binary", NULL};
+static const char *const error_modes[] = {
+    [CONFIG_API_ERRORS_REPLY] = "",
+    [CONFIG_API_ERRORS_TRANSPORT] = "transport",
+    NULL,
+};
+static const char *const recovery_modes[] = {
+    [CONFIG_RECOVERY_DEFAULT] = "",
+    [CONFIG_RECOVERY_STREAM] = "stream",
+    [CONFIG_RECOVERY_CACHE] = "cache",
+    NULL,
+};
+static const char *const data_formats[] = {
+    [DATA_DEFAULT] = "",
+    [DATA_JSON] = "json",
+    [DATA_JSON_OBJECT] = "json_object",
+    [DATA_BINARY] = "binary",
+    NULL,
+};
 static const char *const engines[] = {"memory", "redis", "nats", NULL};
 
 const char *const option_group_titles[GROUP_COUNT] = {
@@ -35,45 +60,94 @@ const char *const option_group_titles[GROUP_COUNT] = {
     [GROUP_CONNECTION] = "Life of a connection",
     [GROUP_LIMIT] = "Limits",
     [GROUP_CHANNEL] = "Channels",
+    [GROUP_NAMESPACE] = "Options of channels",
     [GROUP_OBSERVE] = "Logs, metrics, process",
     [GROUP_WORKER] = "Work of one turn of a worker",
     [GROUP_PLANNED] = "Known, not supported yet",
 };
 
-/* protocol.md section 6.2: once for channels without a namespace, once inside channel.namespaces */
-#define NAMESPACE_FLAG(prefix, name)                                                               \
+/* protocol.md section 6.2: once for channels without a namespace, once inside channel.namespaces.
+ * p is a key's prefix, at(member) where a member of struct config_namespace lies. */
+#define NAMESPACE_ROW(k, f, t) .key = (k), .group = GROUP_NAMESPACE, .kind = (t), .field = (f)
+#define NAMESPACE_FLAG(k, f, h)                                                                    \
     {                                                                                              \
-        prefix name, .kind = OPTION_BOOL, PLANNED                                                  \
+        NAMESPACE_ROW(k, f, OPTION_BOOL), .initial = "false", .help = (h)                          \
     }
-#define NAMESPACE_ROWS(p)                                                                          \
-    NAMESPACE_FLAG(p, "presence"), NAMESPACE_FLAG(p, "join_leave"),                                \
-        NAMESPACE_FLAG(p, "force_push_join_leave"),                                                \
-        {p "history_size", .kind = OPTION_INT, PLANNED},                                           \
-        {p "history_ttl", .kind = OPTION_DURATION, PLANNED},                                       \
-        {p "history_meta_ttl", .kind = OPTION_DURATION, PLANNED},                                  \
-        NAMESPACE_FLAG(p, "force_positioning"), NAMESPACE_FLAG(p, "allow_positioning"),            \
-        NAMESPACE_FLAG(p, "force_recovery"), NAMESPACE_FLAG(p, "allow_recovery"),                  \
-        {p "force_recovery_mode", .kind = OPTION_CHOICE, PLANNED, .choices = recovery_modes},      \
+#define NAMESPACE_TIME(k, f, i, m, h)                                                              \
+    {                                                                                              \
+        NAMESPACE_ROW(k, f, OPTION_DURATION), .initial = (i), .max = (m), .help = (h)              \
+    }
+#define NAMESPACE_WORD(k, f, i, c, h)                                                              \
+    {                                                                                              \
+        NAMESPACE_ROW(k, f, OPTION_CHOICE), .initial = (i), .choices = (c), .help = (h)            \
+    }
+#define NAMESPACE_ROWS(p, at)                                                                      \
+    NAMESPACE_FLAG(p "presence", at(options.presence), "Keep a list of who is subscribed."),       \
+        NAMESPACE_FLAG(p "join_leave", at(options.join_leave),                                     \
+                       "Tell who comes and goes, to subscribers that ask for it."),                \
+        NAMESPACE_FLAG(p "force_push_join_leave", at(options.force_push_join_leave),               \
+                       "With join_leave: tell it to every subscriber."),                           \
+        {NAMESPACE_ROW(p "history_size", at(history_size), OPTION_INT), .initial = "0",            \
+         .max = INT32_MAX,                                                                         \
+         .help = "How many publications are kept, for history and recovery; needs history_ttl."},  \
+        NAMESPACE_TIME(p "history_ttl", at(options.history_ttl_ms), "0", YEARS,                    \
+                       "How long they are kept after the latest; needs history_size."),            \
+        NAMESPACE_TIME(                                                                            \
+            p "history_meta_ttl", at(options.history_meta_ttl_ms), "0", YEARS,                     \
+            "How long epoch and offset outlive the last use. 0: channel.history_meta_ttl."),       \
+        NAMESPACE_FLAG(p "force_positioning", at(options.force_positioning),                       \
+                       "A subscriber that lost a publication is told so, and comes back."),        \
+        NAMESPACE_FLAG(p "allow_positioning", at(options.allow_positioning),                       \
+                       "The same for subscribers that ask for it."),                               \
+        NAMESPACE_FLAG(p "force_recovery", at(options.force_recovery),                             \
+                       "A subscriber that comes back gets what it missed; needs history."),        \
+        NAMESPACE_FLAG(p "allow_recovery", at(options.allow_recovery),                             \
+                       "The same for subscribers that ask for it."),                               \
+        NAMESPACE_WORD(p "force_recovery_mode", at(recovery_mode), "", recovery_modes,             \
+                       "What it gets: all that it missed (stream, also if empty), or the latest "  \
+                       "publication only (cache)."),                                               \
         {p "allowed_delta_types", .kind = OPTION_STRINGS, PLANNED},                                \
-        NAMESPACE_FLAG(p, "allow_tags_filter"), NAMESPACE_FLAG(p, "allow_subscribe_for_client"),   \
-        NAMESPACE_FLAG(p, "allow_subscribe_for_anonymous"),                                        \
-        NAMESPACE_FLAG(p, "allow_publish_for_client"),                                             \
-        NAMESPACE_FLAG(p, "allow_publish_for_subscriber"),                                         \
-        NAMESPACE_FLAG(p, "allow_publish_for_anonymous"),                                          \
-        NAMESPACE_FLAG(p, "allow_presence_for_client"),                                            \
-        NAMESPACE_FLAG(p, "allow_presence_for_subscriber"),                                        \
-        NAMESPACE_FLAG(p, "allow_presence_for_anonymous"),                                         \
-        NAMESPACE_FLAG(p, "allow_history_for_client"),                                             \
-        NAMESPACE_FLAG(p, "allow_history_for_subscriber"),                                         \
-        NAMESPACE_FLAG(p, "allow_history_for_anonymous"),                                          \
-        NAMESPACE_FLAG(p, "allow_user_limited_channels"),                                          \
-        {p "channel_regex", .kind = OPTION_STRING, PLANNED},                                       \
-        {p "publication_data_format", .kind = OPTION_CHOICE, PLANNED, .choices = data_formats},    \
-    {                                                                                              \
-        p "slow_policy", .kind = OPTION_CHOICE, PLANNED, .choices = slow_policies                  \
-    }
+        {p "allow_tags_filter", .kind = OPTION_BOOL, PLANNED},                                     \
+        NAMESPACE_FLAG(p "allow_subscribe_for_client", at(options.subscribe_for_client),           \
+                       "Clients with a user id may subscribe without a subscription token."),      \
+        NAMESPACE_FLAG(p "allow_subscribe_for_anonymous", at(options.subscribe_for_anonymous),     \
+                       "Adds those without a user id to allow_subscribe_for_client."),             \
+        NAMESPACE_FLAG(p "allow_publish_for_client", at(options.publish_for_client),               \
+                       "Clients with a user id may publish."),                                     \
+        NAMESPACE_FLAG(p "allow_publish_for_subscriber", at(options.publish_for_subscriber),       \
+                       "Subscribers with a user id may publish."),                                 \
+        NAMESPACE_FLAG(p "allow_publish_for_anonymous", at(options.publish_for_anonymous),         \
+                       "Adds those without a user id to the two above."),                          \
+        NAMESPACE_FLAG(p "allow_presence_for_client", at(options.presence_for_client),             \
+                       "Clients with a user id may ask who is subscribed."),                       \
+        NAMESPACE_FLAG(p "allow_presence_for_subscriber", at(options.presence_for_subscriber),     \
+                       "Subscribers with a user id may ask who is subscribed."),                   \
+        NAMESPACE_FLAG(p "allow_presence_for_anonymous", at(options.presence_for_anonymous),       \
+                       "Adds those without a user id to the two above."),                          \
+        NAMESPACE_FLAG(p "allow_history_for_client", at(options.history_for_client),               \
+                       "Clients with a user id may ask for history."),                             \
+        NAMESPACE_FLAG(p "allow_history_for_subscriber", at(options.history_for_subscriber),       \
+                       "Subscribers with a user id may ask for history."),                         \
+        NAMESPACE_FLAG(p "allow_history_for_anonymous", at(options.history_for_anonymous),         \
+                       "Adds those without a user id to the two above."),                          \
+        NAMESPACE_FLAG(p "allow_user_limited_channels", at(options.user_limited_channels),         \
+                       "A name that ends in #USER or #USER,USER is for these users only."),        \
+        {NAMESPACE_ROW(p "channel_regex", at(channel_regex), OPTION_STRING),                       \
+         .help =                                                                                   \
+             "What a name must match behind its namespace: a POSIX extended regular expression "   \
+             "of bytes, anywhere in it unless ^ and $ say otherwise. Empty: any ASCII text."},     \
+        NAMESPACE_WORD(p "publication_data_format", at(options.data_format), "", data_formats,     \
+                       "What may be published. json: any JSON; json_object: a JSON object; "       \
+                       "binary: anything, nothing as well. Empty: anything but nothing."),         \
+        NAMESPACE_WORD(                                                                            \
+            p "slow_policy", at(options.slow_policy), "close", namespace_slow_policies,            \
+            "A subscriber that does not read fast enough is closed with 3008, loses the oldest "   \
+            "messages waiting for it or all but the latest, or must come back and recover.")
 
-const struct option namespace_option_table[] = {NAMESPACE_ROWS("")};
+#define IN_CONFIG(member) offsetof(struct config, without_namespace.member)
+#define IN_NAMESPACE(member) offsetof(struct config_namespace, member)
+
+const struct option namespace_option_table[] = {NAMESPACE_ROWS("", IN_NAMESPACE)};
 const size_t namespace_option_count =
     sizeof namespace_option_table / sizeof namespace_option_table[0];
 
@@ -130,11 +204,11 @@ const struct option option_table[] = {
 
     /* ---- who may connect ---- */
     {"client.token.hmac_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
-     FIELD(token_secret_value),
+     FIELD(token.secret_value),
      .help = "Secret of the HS256 tokens that clients show, 32 bytes or more, as text. Better in "
              "ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY or a file than in a command line."},
     {"client.token.hmac_secret_key_file", "token-secret-file", "FILE", GROUP_ACCESS, OPTION_STRING,
-     FIELD(token_secret_file),
+     FIELD(token.secret_file),
      .help = "File that holds the token secret; a line break at its end is not part of it."},
     {"client.allowed_origins", "allowed-origin", "PATTERN", GROUP_ACCESS, OPTION_STRINGS,
      FIELD(allowed_origins),
@@ -147,24 +221,24 @@ const struct option option_table[] = {
      .initial = "false",
      .help = "Accept a token in the URL as ?token=. Proxies and browsers keep URLs: use a header "
              "or Sec-WebSocket-Protocol where you can."},
-    {"client.token.audience", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING, FIELD(token_audience),
+    {"client.token.audience", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING, FIELD(token.audience),
      .help = "A token's aud must be or hold this. Empty: not looked at."},
-    {"client.token.issuer", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING, FIELD(token_issuer),
+    {"client.token.issuer", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING, FIELD(token.issuer),
      .help = "A token's iss must be this. Empty: not looked at."},
     {"client.token.user_id_claim", NULL, "NAME", GROUP_ACCESS, OPTION_STRING,
-     FIELD(token_user_id_claim), .initial = "sub", .help = "The claim that names the user."},
-    {"client.token.leeway", NULL, NULL, GROUP_ACCESS, OPTION_DURATION, FIELD(token_leeway_ms),
+     FIELD(token.user_id_claim), .initial = "sub", .help = "The claim that names the user."},
+    {"client.token.leeway", NULL, NULL, GROUP_ACCESS, OPTION_DURATION, FIELD(token.leeway_ms),
      .initial = "0", .max = HOUR,
      .help = "How far the clocks of token makers may differ from ours, for exp and nbf."},
     {"client.token.hmac_previous_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
-     FIELD(token_previous_value),
+     FIELD(token.previous_value),
      .help = "The secret before the last change: tokens made with it are still good."},
     {"client.token.hmac_previous_secret_key_file", NULL, "FILE", GROUP_ACCESS, OPTION_STRING,
-     FIELD(token_previous_file), .help = "The same from a file."},
+     FIELD(token.previous_file), .help = "The same from a file."},
     {"client.token.hmac_previous_secret_key_valid_until", NULL, "SECONDS", GROUP_ACCESS, OPTION_INT,
-     FIELD(token_previous_until_s), .initial = "0", .max = INT64_MAX / 1000,
+     FIELD(token.previous_until_s), .initial = "0", .max = INT64_MAX / 1000,
      .help = "When the previous secret ends, in seconds since 1970. 0: never."},
-    {"client.token.keys", NULL, "JSON", GROUP_ACCESS, OPTION_KEYS, FIELD(token_keys),
+    {"client.token.keys", NULL, "JSON", GROUP_ACCESS, OPTION_KEYS, FIELD(token.keys),
      .help = "More secrets, for tokens that name theirs by kid: a list of "
              "{\"kid\": NAME, \"secret\": TEXT} or {\"kid\": NAME, \"secret_file\": FILE}."},
     {"client.disallow_anonymous_connection_tokens", NULL, NULL, GROUP_ACCESS, OPTION_BOOL,
@@ -172,6 +246,35 @@ const struct option option_table[] = {
      .help = "Refuse tokens whose sub is empty or absent."},
     {"client.insecure", NULL, NULL, GROUP_ACCESS, OPTION_BOOL, FIELD(insecure), .initial = "false",
      .help = "No token is asked for and everything is allowed. For a closed network only."},
+
+    {"client.subscription_token.enabled", NULL, NULL, GROUP_ACCESS, OPTION_BOOL,
+     FIELD(subscription_token_enabled), .initial = "false",
+     .help = "Subscription tokens have secrets and rules of their own, those below; else the ones "
+             "of client.token are for both."},
+    {"client.subscription_token.hmac_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
+     FIELD(subscription_token.secret_value), .help = "This and what follows: as in client.token."},
+    {"client.subscription_token.hmac_secret_key_file", NULL, "FILE", GROUP_ACCESS, OPTION_STRING,
+     FIELD(subscription_token.secret_file), .help = "The same from a file."},
+    {"client.subscription_token.hmac_previous_secret_key", NULL, "SECRET", GROUP_ACCESS,
+     OPTION_SECRET, FIELD(subscription_token.previous_value),
+     .help = "The secret before the last change."},
+    {"client.subscription_token.hmac_previous_secret_key_file", NULL, "FILE", GROUP_ACCESS,
+     OPTION_STRING, FIELD(subscription_token.previous_file), .help = "The same from a file."},
+    {"client.subscription_token.hmac_previous_secret_key_valid_until", NULL, "SECONDS",
+     GROUP_ACCESS, OPTION_INT, FIELD(subscription_token.previous_until_s), .initial = "0",
+     .max = INT64_MAX / 1000, .help = "When the previous secret ends. 0: never."},
+    {"client.subscription_token.keys", NULL, "JSON", GROUP_ACCESS, OPTION_KEYS,
+     FIELD(subscription_token.keys), .help = "More secrets, with a kid."},
+    {"client.subscription_token.audience", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING,
+     FIELD(subscription_token.audience), .help = "What aud must be or hold. Empty: not looked at."},
+    {"client.subscription_token.issuer", NULL, "TEXT", GROUP_ACCESS, OPTION_STRING,
+     FIELD(subscription_token.issuer), .help = "What iss must be. Empty: not looked at."},
+    {"client.subscription_token.user_id_claim", NULL, "NAME", GROUP_ACCESS, OPTION_STRING,
+     FIELD(subscription_token.user_id_claim), .initial = "sub",
+     .help = "The claim that names the user."},
+    {"client.subscription_token.leeway", NULL, NULL, GROUP_ACCESS, OPTION_DURATION,
+     FIELD(subscription_token.leeway_ms), .initial = "0", .max = HOUR,
+     .help = "How far clocks may differ."},
 
     /* ---- HTTP API ---- */
     {"http_api.key", NULL, "SECRET", GROUP_API, OPTION_SECRET, FIELD(api_key_value),
@@ -184,6 +287,11 @@ const struct option option_table[] = {
      .initial = "false", .help = "The API asks for no key. For a closed network only."},
     {"http_api.max_body_size", NULL, NULL, GROUP_API, OPTION_SIZE, FIELD(api_max_body_bytes),
      .initial = "1MiB", .min = KIB, .max = 64 * MIB, .help = "Longer request bodies are refused."},
+
+    {"http_api.error_mode", NULL, NULL, GROUP_API, OPTION_CHOICE, FIELD(api_errors), .initial = "",
+     .choices = error_modes,
+     .help = "How a call that failed is answered: 200 with an error in the body, or with a status "
+             "that fits (transport)."},
 
     /* ---- life of a connection ---- */
     {"client.ping_interval", "ping-interval", NULL, GROUP_CONNECTION, OPTION_DURATION,
@@ -201,6 +309,18 @@ const struct option option_table[] = {
     {"client.expired_close_delay", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
      FIELD(expired_close_delay_ms), .initial = "25s", .max = DAY,
      .help = "Grace between a token's end and the close with 3005."},
+    {"client.expired_sub_close_delay", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(expired_sub_close_delay_ms), .initial = "25s", .max = DAY,
+     .help = "Grace between the end of a subscription and its unsubscribe with 2501."},
+    {"client.stale_close_delay", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
+     FIELD(stale_close_delay_ms), .initial = "10s", .min = 1, .max = HOUR,
+     .help = "A client of the client protocol that has not connected by then is closed with 3502."},
+    {"client.connect_include_server_time", NULL, NULL, GROUP_CONNECTION, OPTION_BOOL,
+     FIELD(connect_include_server_time), .initial = "false",
+     .help = "Tell the time in the reply to connect."},
+    {"websocket.handler_prefix", NULL, "PATH", GROUP_CONNECTION, OPTION_STRING,
+     FIELD(websocket_path), .initial = "/connection/websocket",
+     .help = "Where the client protocol is spoken."},
     {"http_server.handshake_timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
      FIELD(handshake_timeout_ms), .initial = "5s", .min = 1, .max = HOUR,
      .help = "For the TLS handshake and the request head in all."},
@@ -228,8 +348,9 @@ const struct option option_table[] = {
              "answered with 429 before their token is looked at. 0: no limit."},
     {"client.queue_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(queue_max_bytes),
      .initial = "1MiB", .min = KIB, .max = GIB,
-     .help = "What may wait to be sent to one client; raw.slow_policy says what happens beyond. An "
-             "empty queue takes one message of any allowed size."},
+     .help = "What may wait to be sent to one client; raw.slow_policy, or its namespace's "
+             "slow_policy, says what happens beyond. An empty queue takes one message of any "
+             "allowed size."},
     {"client.unauthenticated_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE,
      FIELD(unauthenticated_max_bytes), .initial = "64MiB", .min = 64 * KIB, .max = 64 * GIB,
      .help = "Kept in all for connections whose token has not been verified yet; beyond it they "
@@ -239,6 +360,22 @@ const struct option option_table[] = {
      .help = "Of one client; above it, it is read no further for a while."},
     {"channel.max_length", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_max_length),
      .initial = "255", .min = 1, .max = 255, .help = "Bytes of a channel's name."},
+    {"client.channel_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(client_channel_limit),
+     .initial = "128", .min = 1, .max = 65536,
+     .help = "Channels that one client may be subscribed to."},
+    {"client.user_connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(user_connection_limit), .initial = "0", .max = INT32_MAX,
+     .help = "Connections of one user; more are closed with 3504. 0: no limit."},
+    {"client.history_max_publication_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(history_max_publication_limit), .initial = "300", .min = 1, .max = 65536,
+     .help = "Publications that a client gets at once when it asks for history."},
+    {"client.recovery_max_publication_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(recovery_max_publication_limit), .initial = "300", .min = 1, .max = 65536,
+     .help = "Publications that a client may have missed and still recover."},
+    {"channel.history_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(history_max_bytes),
+     .initial = "256MiB", .min = MIB, .max = 1024 * GIB,
+     .help = "All histories together; beyond it the ones not used for longest go, and begin anew "
+             "with another epoch."},
     {"channel.limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_limit),
      .initial = "1000000", .min = 1, .max = (int64_t)1 << 40,
      .help = "Channels that may exist at once; beyond it connections for new ones get 503."},
@@ -250,7 +387,32 @@ const struct option option_table[] = {
              "messages waiting for it, or all but the latest."},
     {"channel.namespaces", NULL, "JSON", GROUP_CHANNEL, OPTION_NAMESPACES, FIELD(namespaces),
      .help = "Namespaces: the part of a channel's name before a colon. A list of {\"name\": NAME}; "
-             "the options of a namespace are listed below."},
+             "its other members are listed below, in Options of channels."},
+    {"channel.history_meta_ttl", NULL, NULL, GROUP_CHANNEL, OPTION_DURATION,
+     FIELD(history_meta_ttl_ms), .initial = "720h", .min = SECOND, .max = YEARS,
+     .help = "How long a channel's epoch and offset outlive its last use."},
+    {"client.subscribe_to_user_personal_channel.enabled", NULL, NULL, GROUP_CHANNEL, OPTION_BOOL,
+     FIELD(personal_channel), .initial = "false",
+     .help = "Subscribe every client with a user id to the channel #USER."},
+    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", NULL, "NAME",
+     GROUP_CHANNEL, OPTION_STRING, FIELD(personal_channel_namespace),
+     .help = "The namespace of that channel: NAME:#USER. Empty: none."},
+    {"client.subscribe_to_user_personal_channel.single_connection", NULL, NULL, GROUP_CHANNEL,
+     OPTION_BOOL, FIELD(personal_single_connection), .initial = "false",
+     .help = "A user's new connection ends the others, by way of that channel."},
+    {"channel.private_prefix", NULL, "TEXT", GROUP_CHANNEL, OPTION_STRING, FIELD(private_prefix),
+     .initial = "$",
+     .help = "A name that begins so needs a subscription token. This and the three below: up to "
+             "seven bytes; empty: off."},
+    {"channel.namespace_boundary", NULL, "TEXT", GROUP_CHANNEL, OPTION_STRING,
+     FIELD(namespace_boundary), .initial = ":", .help = "Ends the namespace in a name."},
+    {"channel.user_boundary", NULL, "TEXT", GROUP_CHANNEL, OPTION_STRING, FIELD(user_boundary),
+     .initial = "#", .help = "Begins the list of users in a name."},
+    {"channel.user_separator", NULL, "TEXT", GROUP_CHANNEL, OPTION_STRING, FIELD(user_separator),
+     .initial = ",", .help = "Between two users in a name."},
+
+    /* ---- options of channels ---- */
+    NAMESPACE_ROWS("channel.without_namespace.", IN_CONFIG),
 
     /* ---- logs, metrics, process ---- */
     {"log.level", "log-level", NULL, GROUP_OBSERVE, OPTION_CHOICE, FIELD(log_level),
@@ -292,42 +454,15 @@ const struct option option_table[] = {
     {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
      .help = "Which part of the requests is traced, 0 to 1."},
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
-    {"client.subscription_token.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"client.subscription_token.hmac_secret_key", .kind = OPTION_SECRET, PLANNED},
-    {"client.subscription_token.hmac_previous_secret_key", .kind = OPTION_SECRET, PLANNED},
-    {"client.subscription_token.hmac_previous_secret_key_valid_until", .kind = OPTION_INT, PLANNED},
-    {"client.subscription_token.audience", .kind = OPTION_STRING, PLANNED},
-    {"client.subscription_token.issuer", .kind = OPTION_STRING, PLANNED},
-    {"client.subscription_token.user_id_claim", .kind = OPTION_STRING, PLANNED},
-    {"client.expired_sub_close_delay", .kind = OPTION_DURATION, PLANNED},
-    {"client.stale_close_delay", .kind = OPTION_DURATION, PLANNED},
-    {"client.channel_limit", .kind = OPTION_INT, PLANNED},
-    {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},
     {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
     {"client.total_queue_max_size", .kind = OPTION_SIZE, PLANNED},
-    {"client.connect_include_server_time", .kind = OPTION_BOOL, PLANNED},
-    {"client.history_max_publication_limit", .kind = OPTION_INT, PLANNED},
-    {"client.recovery_max_publication_limit", .kind = OPTION_INT, PLANNED},
     {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED},
     {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED},
     {"client.user_id_http_header", .kind = OPTION_STRING, PLANNED},
-    {"client.subscribe_to_user_personal_channel.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", .kind = OPTION_STRING,
-     PLANNED},
-    {"client.subscribe_to_user_personal_channel.single_connection", .kind = OPTION_BOOL, PLANNED},
-    NAMESPACE_ROWS("channel.without_namespace."),
-    {"channel.history_meta_ttl", .kind = OPTION_DURATION, PLANNED},
-    {"channel.history_max_size", .kind = OPTION_SIZE, PLANNED},
-    {"channel.private_prefix", .kind = OPTION_STRING, PLANNED},
-    {"channel.namespace_boundary", .kind = OPTION_STRING, PLANNED},
-    {"channel.user_boundary", .kind = OPTION_STRING, PLANNED},
-    {"channel.user_separator", .kind = OPTION_STRING, PLANNED},
     {"http_api.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"http_api.error_mode", .kind = OPTION_CHOICE, PLANNED, .choices = error_modes},
     {"websocket.disabled", .kind = OPTION_BOOL, PLANNED},
-    {"websocket.handler_prefix", .kind = OPTION_STRING, PLANNED},
     {"websocket.compression", .kind = OPTION_BOOL, PLANNED},
     {"websocket.compression_min_size", .kind = OPTION_SIZE, PLANNED},
     {"websocket.compression_level", .kind = OPTION_INT, PLANNED, .max = 9},

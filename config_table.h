@@ -31,6 +31,7 @@ enum option_group {
     GROUP_CONNECTION,
     GROUP_LIMIT,
     GROUP_CHANNEL,
+    GROUP_NAMESPACE, /* keys of a namespace, and with a prefix of channels without one */
     GROUP_OBSERVE,
     GROUP_WORKER,
     GROUP_PLANNED, /* known, checked, without effect: a warning names the key */
@@ -45,7 +46,8 @@ struct option {
     const char *argument; /* its name in --help; NULL: by kind */
     enum option_group group;
     enum option_kind kind;
-    size_t field;        /* offset in struct config, or OPTION_NO_FIELD */
+    size_t field;        /* offset in struct config, or for namespace_option_table in struct
+                            config_namespace; or OPTION_NO_FIELD */
     const char *initial; /* default, as it would be written; NULL: none */
     int64_t min, max;    /* INT, SIZE, DURATION; max 0: no bounds beyond >= 0 */
     const char *const *choices;
@@ -55,7 +57,7 @@ struct option {
 extern const struct option option_table[];
 extern const size_t option_count;
 
-/* The options of one namespace; keys without prefix. All are planned, none has a field. */
+/* The options of one namespace; keys without prefix, fields of struct config_namespace. */
 extern const struct option namespace_option_table[];
 extern const size_t namespace_option_count;
 
@@ -83,19 +85,24 @@ const char *option_nearest_env(char out[static OPTION_NAME_MAX], const char *nam
 bool option_is_list(const struct option *o);
 const char *option_argument(const struct option *o); /* "URL"; "" for a bool */
 
-/* option_add sets a field from text (len bytes), or adds one element to a list. Returns false and
- * says in why what is wrong. OPTION_KEYS and OPTION_NAMESPACES are not set by text. A row without a
- * field is only checked. */
+/* base, here and below: the struct that the row's field is in. option_add sets a field from text
+ * (len bytes), or adds one element to a list. Returns false and says in why what is wrong.
+ * OPTION_KEYS and OPTION_NAMESPACES are not set by text. A row without a field is only checked. */
 #define OPTION_WHY_MAX 200
 #define OPTION_TEXT_MAX 4096 /* bytes of one value */
-bool option_add(struct config *c, const struct option *o, const char *text, size_t len,
+bool option_add(void *base, const struct option *o, const char *text, size_t len,
                 char why[static OPTION_WHY_MAX]);
 /* option_clear empties a field (secrets are wiped): lists before the first element of a layer. */
-void option_clear(struct config *c, const struct option *o);
+void option_clear(void *base, const struct option *o);
 
 /* option_field gives the address of the row's field; it must have one. */
-void *option_field(struct config *c, const struct option *o);
-const void *option_field_const(const struct config *c, const struct option *o);
+void *option_field(void *base, const struct option *o);
+const void *option_field_const(const void *base, const struct option *o);
+
+/* config_namespace_clear frees what belongs to *n and zeroes it; config_forget_items frees
+ * c->namespace_items. */
+void config_namespace_clear(struct config_namespace *n);
+void config_forget_items(struct config *c);
 
 /* config_grow makes room for one more element of size bytes behind count, zeroed. Out of memory
  * ends the process: nothing can be configured then. */

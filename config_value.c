@@ -284,11 +284,14 @@ char *config_url_format(char out[static CONFIG_URL_MAX], const struct config_url
 
 /* ---- fields ---- */
 
-void *option_field(struct config *c, const struct option *o) { return (char *)c + o->field; }
-
-const void *option_field_const(const struct config *c, const struct option *o)
+void *option_field(void *base, const struct option *o)
 {
-    return (const char *)c + o->field;
+    return (char *)base + o->field;
+}
+
+const void *option_field_const(const void *base, const struct option *o)
+{
+    return (const char *)base + o->field;
 }
 
 static bool wrong(char why[static OPTION_WHY_MAX], const char *text)
@@ -445,7 +448,7 @@ static bool set_field(void *field, const struct option *o, const char *text, siz
     return false;
 }
 
-bool option_add(struct config *c, const struct option *o, const char *text, size_t len,
+bool option_add(void *base, const struct option *o, const char *text, size_t len,
                 char why[static OPTION_WHY_MAX])
 {
     if (len > OPTION_TEXT_MAX)
@@ -455,9 +458,9 @@ bool option_add(struct config *c, const struct option *o, const char *text, size
     char copy[OPTION_TEXT_MAX + 1];
     memcpy(copy, text, len);
     copy[len] = '\0';
-    bool ok = set_field(o->field == OPTION_NO_FIELD ? NULL : option_field(c, o), o, copy, len, why);
-    if (o->kind == OPTION_SECRET)
-        explicit_bzero(copy, len);
+    bool ok =
+        set_field(o->field == OPTION_NO_FIELD ? NULL : option_field(base, o), o, copy, len, why);
+    if (o->kind == OPTION_SECRET) explicit_bzero(copy, len);
     return ok;
 }
 
@@ -481,17 +484,15 @@ static void clear_strings(struct config_strings *list)
 
 static void clear_namespaces(struct config_namespaces *list)
 {
-    for (size_t i = 0; i < list->count; i++)
-        free(list->items[i].name);
+    for (size_t i = 0; i < list->count; i++) config_namespace_clear(&list->items[i]);
     free(list->items);
     *list = (struct config_namespaces){0};
 }
 
-void option_clear(struct config *c, const struct option *o)
+void option_clear(void *base, const struct option *o)
 {
-    if (o->field == OPTION_NO_FIELD)
-        return;
-    void *field = option_field(c, o);
+    if (o->field == OPTION_NO_FIELD) return;
+    void *field = option_field(base, o);
     struct config_urls *urls = field;
     switch (o->kind) {
     case OPTION_BOOL:

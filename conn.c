@@ -335,6 +335,7 @@ static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
     case SLOW_CLOSE: dropped = outq_clear(c->out); break;
     case SLOW_DROP_OLDEST: dropped = outq_drop_oldest(c->out, room > 0 ? (uint64_t)room : 0); break;
     case SLOW_KEEP_LATEST: dropped = outq_drop_all(c->out); break;
+    case SLOW_RECOVER: return;
     }
     unqueued(c, before - c->out->bytes);
     c->messages_out -= dropped;
@@ -348,7 +349,7 @@ static bool has_room(const struct conn *c, uint32_t len)
     return outq_bytes(c->out) == 0 || with_it <= conn_options(c)->queue_max_bytes;
 }
 
-void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
+bool conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
 {
     uint32_t len = e.frame->len - e.from;
     if (!has_room(c, len)) {
@@ -361,10 +362,11 @@ void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
             } else {
                 metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e.messages);
             }
-            return;
+            return policy != SLOW_RECOVER;
         }
     }
     conn_queue(c, e);
+    return true;
 }
 
 void conn_pause_if_full(struct conn *c)
@@ -770,7 +772,7 @@ static void stopping(struct worker *w)
             char reason[64];
             snprintf(reason, sizeof reason, "shutdown, come back in %u s",
                      1 + (unsigned)(worker_random(w) % RESTART_HINT_S));
-            conn_close(c, WS_CLOSE_RESTART, reason);
+            conn_close(c, w->server->app->handlers[c->protocol].drain_code, reason);
         } else if (c->state == CONN_HTTP && !c->in && !(c->flags & CONN_READABLE) &&
                    outq_empty(c->out) && c->timer.kind == CONN_DEADLINE_REQUEST) {
             conn_finish(c, WS_CLOSE_RESTART); /* between two requests */

@@ -26,6 +26,7 @@ enum conn_state {
 enum conn_protocol { /* what the messages of an open connection mean */
     CONN_ECHO,
     CONN_RAW,
+    CONN_CLIENT, /* Centrifuge protocol, JSON */
     CONN_PROTOCOLS
 };
 
@@ -108,7 +109,12 @@ struct conn {
 
 _Static_assert(sizeof(struct conn) <= 144, "paid by every connection; put rare fields behind a pointer");
 
-enum slow_policy { SLOW_CLOSE, SLOW_DROP_OLDEST, SLOW_KEEP_LATEST };
+enum slow_policy {
+    SLOW_CLOSE,
+    SLOW_DROP_OLDEST,
+    SLOW_KEEP_LATEST,
+    SLOW_RECOVER, /* nothing is queued: the caller ends the subscription, whose client comes back and recovers */
+};
 
 struct conn_options {
     int64_t reads_per_turn; /* recv calls for one connection */
@@ -124,6 +130,9 @@ struct conn_options {
 struct conn_handler { /* what the layer above does with an open connection's messages */
     void (*message)(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len);
     void (*closed)(struct conn *c); /* it is not open any more: let go of channels and users. Once */
+    void (*ping)(struct conn *c);   /* NULL: a WebSocket ping */
+    uint32_t (*deadline)(const struct conn *c); /* NULL, or: a tick at which heartbeat shall fire as well, 0 = none */
+    uint16_t drain_code, age_code;  /* close codes of a stopping server and of a connection's age */
 };
 
 struct app { /* the layers above; filled by cmd_serve */
@@ -158,7 +167,7 @@ void conn_queue(struct conn *c, struct out_entry e);
 
 /* conn_deliver appends a publication to an open connection, with the slow-consumer policy at the cap: close 3008, or make room by dropping
  * older publications. An empty queue admits one of any size. Takes over the reference. */
-void conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy);
+bool conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy); /* false: SLOW_RECOVER, and there was no room */
 
 /* conn_drop ends the connection at once; conn_finish when what is queued has been sent. code is for the log. */
 void conn_drop(struct conn *c, unsigned code);

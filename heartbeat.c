@@ -68,6 +68,11 @@ static void sooner(uint32_t *left, uint32_t now, uint32_t tick)
     if (l < *left) *left = l;
 }
 
+static const struct conn_handler *handler(const struct conn *c)
+{
+    return &c->worker->server->app->handlers[c->protocol];
+}
+
 static void arm(struct conn *c)
 {
     uint32_t now = worker_tick(c->worker), left = INT32_MAX;
@@ -79,6 +84,8 @@ static void arm(struct conn *c)
     }
     if (options.age) sooner(&left, now, c->opened + age_limit(c));
     if (c->expires) sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
+    uint32_t also = handler(c)->deadline ? handler(c)->deadline(c) : 0;
+    if (also) sooner(&left, now, also);
     if (left == 0) left = BUSY_TICKS; /* spared for being busy or paused: look again */
     conn_arm(c, CONN_DEADLINE_HEARTBEAT, (int64_t)left * WORKER_TICK_MS);
 }
@@ -86,11 +93,22 @@ static void arm(struct conn *c)
 void heartbeat_start(struct conn *c, int64_t left_ms)
 {
     if (c->state != CONN_OPEN) return;
+    c->expires = 0;
     if (left_ms >= 0) {
         int64_t end = (c->worker->now_ms + left_ms + options.grace_ms) / EXPIRY_MS + 1; /* never early */
         c->expires = end <= UINT32_MAX ? (uint32_t)end : 0;
     }
     arm(c);
+}
+
+void heartbeat_arm(struct conn *c)
+{
+    if (c->state == CONN_OPEN) arm(c);
+}
+
+uint32_t heartbeat_ping_s(void)
+{
+    return (uint32_t)((int64_t)options.interval * WORKER_TICK_MS / 1000);
 }
 
 static bool is_busy(const struct conn *c, uint32_t now)
@@ -125,7 +143,7 @@ void heartbeat_fired(struct conn *c)
     }
     if (too_old(c, now)) {
         metric_add(m, METRIC_TIMED_OUT_AGE, 1);
-        conn_close(c, WS_CLOSE_RESTART, "refresh");
+        conn_close(c, handler(c)->age_code, "refresh");
         return;
     }
     if (options.interval) {
@@ -137,7 +155,10 @@ void heartbeat_fired(struct conn *c)
         }
         if (number && !last_ping_was(c, number)) {
             c->flags ^= CONN_PING_ODD;
-            conn_ping(c);
+            if (handler(c)->ping)
+                handler(c)->ping(c);
+            else
+                conn_ping(c);
             if (c->state != CONN_OPEN) return;
             /* The pong's deadline counts from the schedule: a ping that we send late ourselves has none. */
             if (now - ping_tick(c, number) > BUSY_TICKS) c->flags &= ~(uint32_t)CONN_PONG_DUE;

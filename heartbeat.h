@@ -20,9 +20,14 @@ struct heartbeat_options {
 /* heartbeat_init keeps o for all workers. Main thread, before workers start. */
 void heartbeat_init(const struct heartbeat_options *o);
 
-/* heartbeat_start arms the timer of a connection that has just been opened. left_ms: how long its token is still good, or
+/* heartbeat_start arms the timer of a connection that has just been opened, or whose token is a new one. left_ms: how long its token is still good, or
  * negative for no end. */
 void heartbeat_start(struct conn *c, int64_t left_ms);
+
+/* heartbeat_arm looks again at what is due next: a deadline of the layer above has changed. heartbeat_ping_s: the interval in whole
+ * seconds, 0 = no pings. */
+void heartbeat_arm(struct conn *c);
+uint32_t heartbeat_ping_s(void);
 
 /* heartbeat_fired is struct app's heartbeat. */
 void heartbeat_fired(struct conn *c);

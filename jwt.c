@@ -128,8 +128,10 @@ static bool hmac(uint8_t mac[static MAC_LEN], const struct jwt_key *key, const c
 {
     uint8_t padded[BLOCK_LEN] = {0}, inner[MAC_LEN];
     bool ok = true;
-    if (key->secret_len <= BLOCK_LEN) memcpy(padded, key->secret, key->secret_len);
-    else ok = mbedtls_sha256(key->secret, key->secret_len, padded, 0) == 0;
+    if (key->secret_len <= BLOCK_LEN)
+        memcpy(padded, key->secret, key->secret_len);
+    else
+        ok = mbedtls_sha256(key->secret, key->secret_len, padded, 0) == 0;
     ok = ok && hash_padded(inner, padded, 0x36, text, len) &&
          hash_padded(mac, padded, 0x5c, inner, sizeof inner);
     mbedtls_platform_zeroize(padded, sizeof padded);
@@ -250,11 +252,18 @@ static bool read_iss(struct verify *v, int value)
     return json_type(&v->doc, value) == JSON_STRING ? true : fail(v, "iss is not a string");
 }
 
-/* Opens a claim that is an object or array, with the tokens that doc has left. */
+/* Opens a value of doc that is an object or array, with the tokens that are left behind doc's. */
+static bool open_value(struct verify *v, const struct json *doc, int value, struct json *sub,
+                       int depth)
+{
+    jsmntok_t *rest = doc->tokens + doc->count;
+    uint32_t count = TOKENS - (uint32_t)(rest - v->tokens);
+    return json_parse_value(sub, doc, value, rest, count, depth) == 0;
+}
+
 static bool open_claim(struct verify *v, int value, struct json *sub, int depth)
 {
-    return json_parse_value(sub, &v->doc, value, v->tokens + v->doc.count, TOKENS - v->doc.count,
-                            depth) == 0;
+    return open_value(v, &v->doc, value, sub, depth);
 }
 
 static bool read_aud(struct verify *v, int value)
@@ -329,13 +338,187 @@ static bool read_claim(struct verify *v, int value)
     return true;
 }
 
+/* ---- what protocol.md 5.2 and 5.3 add: null is absent, as for who writes it in Go ---- */
+
+/* The member of an object, JSON_NONE also if it is null. */
+static int member(const struct json *doc, int object, const char *name)
+{
+    int value = json_member(doc, object, name);
+    return json_type(doc, value) == JSON_NULL ? JSON_NONE : value;
+}
+
+/* base64_decode decodes base64 with padding (RFC 4648 section 4) in place, by way of the alphabet
+ * of section 5. Returns the length, or -1. */
+static int64_t base64_decode(char *text, size_t len)
+{
+    if (len % 4 != 0) return -1;
+    for (int i = 0; i < 2 && len > 0 && text[len - 1] == '='; i++) len--;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '-' || text[i] == '_') return -1;
+        if (text[i] == '+') text[i] = '-';
+        if (text[i] == '/') text[i] = '_';
+    }
+    return jwt_base64url_decode((uint8_t *)text, text, len);
+}
+
+/* read_base64 decodes a string that is JSON in base64; an empty one leaves *out alone. */
+static bool read_base64(struct verify *v, const struct json *doc, int value, struct jwt_str *out)
+{
+    int64_t len = json_string(doc, value, v->free, (size_t)(v->end - v->free));
+    if (len < 0) return fail(v, "b64info or b64data is not a string");
+    if (len == 0) return true;
+    len = base64_decode(v->free, (size_t)len);
+    if (len < 0) return fail(v, "b64info or b64data is not base64");
+    /* the protocol's JSON form passes it on as it is: anything else would break the line it is in
+     */
+    if (!json_check(v->free, (size_t)len, 0, NULL, NULL))
+        return fail(v, "b64info or b64data is not JSON inside");
+    *out = (struct jwt_str){v->free, (size_t)len};
+    v->free += len;
+    return true;
+}
+
+static bool read_json(struct verify *v, const struct json *doc, const char *name,
+                      const char *base64_name, struct jwt_str *out)
+{
+    struct json_slice raw = json_raw(doc, member(doc, 0, name));
+    int base64 = member(doc, 0, base64_name);
+    *out = (struct jwt_str){raw.p, raw.len};
+    return base64 == JSON_NONE || read_base64(v, doc, base64, out);
+}
+
+/* {"value":true}; without a value it is false. */
+static bool read_flag(struct verify *v, const struct json *override, const char *name, int8_t *out)
+{
+    bool yes = false;
+    int flag = member(override, 0, name), value = member(override, flag, "value");
+    *out = -1;
+    if (flag == JSON_NONE) return true;
+    if (json_type(override, flag) != JSON_OBJECT ||
+        (value != JSON_NONE && !json_bool(override, value, &yes)))
+        return fail(v, "override has a flag that is not {\"value\":bool}");
+    *out = yes;
+    return true;
+}
+
+static bool read_override(struct verify *v, const struct json *doc, struct jwt_override *out)
+{
+    struct json o;
+    int value = member(doc, 0, "override");
+    *out = (struct jwt_override){-1, -1, -1, -1, -1};
+    if (value == JSON_NONE) return true;
+    if (json_type(doc, value) != JSON_OBJECT) return fail(v, "override is not an object");
+    if (!open_value(v, doc, value, &o, 2)) return fail(v, "override has too many values");
+    if (!json_unique(&o, 0)) return fail(v, "override has a name twice");
+    return read_flag(v, &o, "presence", &out->presence) &&
+           read_flag(v, &o, "join_leave", &out->join_leave) &&
+           read_flag(v, &o, "force_push_join_leave", &out->force_push_join_leave) &&
+           read_flag(v, &o, "force_recovery", &out->force_recovery) &&
+           read_flag(v, &o, "force_positioning", &out->force_positioning);
+}
+
+static bool read_expire_at(struct verify *v)
+{
+    int value = member(&v->doc, 0, "expire_at");
+    v->claims->has_expire_at = value != JSON_NONE;
+    if (value == JSON_NONE || json_int64(&v->doc, value, &v->claims->expire_at_s)) return true;
+    return fail(v, "expire_at is not a whole number");
+}
+
+/* add_sub appends a channel named by a string; NULL with v->why set if it can not. */
+static struct jwt_sub *add_sub(struct verify *v, const struct json *doc, int name)
+{
+    struct jwt_claims *c = v->claims;
+    struct jwt_sub *s = &c->subs[c->subs_count];
+    if (c->subs_count == JWT_SUBS_MAX) {
+        fail(v, "token has too many channels");
+        return NULL;
+    }
+    *s = (struct jwt_sub){.override = {-1, -1, -1, -1, -1}};
+    if (!read_string(v, doc, name, &s->channel)) {
+        fail(v, "channels or subs name a channel that is not text");
+        return NULL;
+    }
+    c->subs_count++;
+    return s;
+}
+
+static bool is_there(const struct jwt_claims *c, struct jwt_str channel)
+{
+    for (size_t i = 0; i + 1 < c->subs_count; i++)
+        if (c->subs[i].channel.len == channel.len &&
+            memcmp(c->subs[i].channel.p, channel.p, channel.len) == 0)
+            return true;
+    return false;
+}
+
+static bool read_channels(struct verify *v)
+{
+    struct json list;
+    int value = member(&v->doc, 0, "channels");
+    if (value == JSON_NONE) return true;
+    if (json_type(&v->doc, value) != JSON_ARRAY) return fail(v, "channels is not an array");
+    if (!open_claim(v, value, &list, 1)) return fail(v, "token has too many channels");
+    for (int e = json_first(&list, 0); e != JSON_NONE; e = json_next(&list, 0, e)) {
+        const struct jwt_sub *s = add_sub(v, &list, e);
+        if (!s) return false;
+        if (is_there(v->claims, s->channel)) v->claims->subs_count--;
+    }
+    return true;
+}
+
+static bool read_sub_options(struct verify *v, const struct json *subs, int value,
+                             struct jwt_sub *out)
+{
+    struct json o;
+    if (json_type(subs, value) == JSON_NULL) return true;
+    if (json_type(subs, value) != JSON_OBJECT) return fail(v, "subs has a value that is no object");
+    if (!open_value(v, subs, value, &o, 1)) return fail(v, "subs has too many values");
+    if (!json_unique(&o, 0)) return fail(v, "subs has a name twice");
+    return read_json(v, &o, "info", "b64info", &out->info) &&
+           read_json(v, &o, "data", "b64data", &out->data) && read_override(v, &o, &out->override);
+}
+
+static bool read_subs(struct verify *v)
+{
+    struct json subs;
+    int value = member(&v->doc, 0, "subs");
+    if (value == JSON_NONE) return true;
+    if (json_type(&v->doc, value) != JSON_OBJECT) return fail(v, "subs is not an object");
+    if (!open_claim(v, value, &subs, 1)) return fail(v, "token has too many channels");
+    if (!json_unique(&subs, 0)) return fail(v, "subs has a name twice");
+    if (json_size(&subs, 0) > 0) v->claims->subs_count = 0; /* then it counts alone */
+    for (int e = json_first(&subs, 0); e != JSON_NONE; e = json_next(&subs, 0, e)) {
+        struct jwt_sub *s = add_sub(v, &subs, json_name(&subs, e));
+        if (!s || !read_sub_options(v, &subs, e, s)) return false;
+    }
+    return true;
+}
+
+static bool read_connection(struct verify *v)
+{
+    return read_json(v, &v->doc, "info", "b64info", &v->claims->info) && read_expire_at(v) &&
+           read_channels(v) && read_subs(v);
+}
+
+static bool read_subscription(struct verify *v)
+{
+    struct jwt_claims *c = v->claims;
+    int client = member(&v->doc, 0, "client");
+    if (client != JSON_NONE && !read_string(v, &v->doc, client, &c->client))
+        return fail(v, "client is not a string");
+    return read_json(v, &v->doc, "info", "b64info", &c->info) &&
+           read_json(v, &v->doc, "data", "b64data", &c->data) &&
+           read_override(v, &v->doc, &c->override) && read_expire_at(v);
+}
+
 static bool read_claims(struct verify *v)
 {
     if (!read_part(v, v->payload)) return false;
     v->claims->payload_json = (struct jwt_str){v->doc.text, v->doc.len};
     for (int c = json_first(&v->doc, 0); c != JSON_NONE; c = json_next(&v->doc, 0, c))
         if (!read_claim(v, c)) return false;
-    return true;
+    return v->rules->subscription ? read_subscription(v) : read_connection(v);
 }
 
 /* ---- verdict ---- */

@@ -47,7 +47,21 @@ struct jwt_str { /* decoded, in the scratch; not terminated */
     size_t len;
 };
 
-/* What a token says. Strings live in the scratch given to jwt_verify. */
+/* A subscription token's claim override: -1 absent, else false or true instead of the namespace's
+ * option. */
+struct jwt_override {
+    int8_t presence, join_leave, force_push_join_leave, force_recovery, force_positioning;
+};
+
+#define JWT_SUBS_MAX 128
+struct jwt_sub { /* a channel that the server subscribes the client to (protocol.md 5.2) */
+    struct jwt_str channel;
+    struct jwt_str info, data; /* JSON; p NULL = absent */
+    struct jwt_override override;
+};
+
+/* What a token says. Strings live in the scratch given to jwt_verify. info and data are JSON as it
+ * was sent, white space in it and all, or what b64info and b64data decode to, which win. */
 struct jwt_claims {
     struct jwt_str sub;          /* user id, without control characters; len 0 = anonymous */
     int64_t exp_s, nbf_s, iat_s; /* wall clock, rounded so that a token never lives longer than it
@@ -58,8 +72,18 @@ struct jwt_claims {
     struct jwt_str pub[JWT_PATTERNS_MAX], sub_to[JWT_PATTERNS_MAX];
     size_t pub_count, sub_to_count;
     struct jwt_str kid;
-    struct jwt_str channel; /* of a subscription token */
-    /* raw text of the claims, for those that are passed through: info, channels, subs ... */
+    bool has_expire_at;
+    int64_t expire_at_s; /* when the connection or subscription ends instead of at exp; 0 = never */
+    struct jwt_str info; /* of the connection, or of the client in the channel; p NULL = absent */
+    /* of a connection token: from subs, or if that is absent or empty from channels, then without
+     * options; no channel twice */
+    struct jwt_sub subs[JWT_SUBS_MAX];
+    size_t subs_count;
+    /* of a subscription token */
+    struct jwt_str channel, client; /* client: id of the connection; len 0 = any */
+    struct jwt_str data;            /* p NULL = absent */
+    struct jwt_override override;
+    /* raw text of the claims */
     struct jwt_str payload_json;
 };
 
@@ -67,10 +91,11 @@ struct jwt_claims {
  * base64url parts, header is a JSON object with alg exactly HS256 and no crit, claims are a JSON
  * object without duplicate members and with right types, signature (constant time), aud, iss,
  * channel, then nbf and exp; so a forged expired token is invalid. iat and jti are checked for
- * their type only, as protocol.md 5.1 says. Fills *claims whenever the signature is good (JWT_OK
- * and JWT_EXPIRED), else zeroes it. *why (NULL with JWT_OK) is a static text for the log that never
- * holds any part of the token. scratch: at least JWT_SCRATCH bytes, 8-byte aligned; holds no
- * secret. */
+ * their type only, as protocol.md 5.1 says. null is absent in what protocol.md 5 adds to RFC 7519,
+ * but for channel; claims of the other kind of token are not looked at. Fills *claims whenever the
+ * signature is good (JWT_OK and JWT_EXPIRED), else zeroes it. *why (NULL with JWT_OK) is a static
+ * text for the log that never holds any part of the token. scratch: at least JWT_SCRATCH bytes,
+ * 8-byte aligned; holds no secret. */
 #define JWT_SCRATCH (64u * 1024)
 #define JWT_WHY_SIGNATURE "signature does not verify" /* *why when all before was right */
 enum jwt_verdict jwt_verify(const struct jwt_rules *rules, const char *token, size_t len,

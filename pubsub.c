@@ -5,49 +5,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
-#include "list.h"
-#include "tls.h"
+#include "pubsub_shared.h"
 
-#define SHARDS 64
-#define FIRST_BUCKETS 16
-#define POST_COST 128          /* what a post costs beside its bytes, for the mailbox's bound */
-#define RUN_MAX (256u * 1024)  /* publications of a turn are gathered into one run up to this size */
-#define PASS_MAX 1024          /* publications of a pass: what is handed out one by one is bounded as well */
-#define HOLD_FIRST_MS 10       /* after a burst that left subscribers behind, their channel waits so long, ... */
-#define HOLD_MAX_MS 160        /* ... twice as long each time up to this, before the next pass */
+#define POST_COST 128         /* what a post costs beside its bytes, for the mailbox's bound */
+#define RUN_MAX (256u * 1024) /* publications of a turn are gathered into one run up to this size */
+#define PASS_MAX 1024         /* publications of a pass: what is handed out one by one is bounded as well */
+#define HOLD_FIRST_MS 10      /* after a burst that left subscribers behind, their channel waits so long, ... */
+#define HOLD_MAX_MS 160       /* ... twice as long each time up to this, before the next pass */
 #define NOT_SUBSCRIBED UINT32_MAX
 
+/* Who hears: a raw connection, or, with the low bit set, a client's subscription. */
 struct subscriber {
-    struct conn *conn;
+    uintptr_t who;
     uint64_t after; /* publications with a greater seq are for it */
 };
 
-/* What a mailbox carries: a publication, or the news that one was lost. */
-struct delivery {
-    struct post post;
-    struct publication *publication; /* NULL: posts were lost for this local half */
-    struct local *lost_for;
-};
+enum run_kind { RUN_RAW, RUN_JSON, RUN_JSON_ALL, RUNS }; /* ALL: joins and leaves as well */
 
-struct publication {
-    _Atomic uint32_t refs;
-    uint32_t size; /* as asked of pool */
-    struct mem_pool *pool;
-    struct frame *frame;
-    struct channel *channel; /* counted */
-    uint64_t seq, publisher;
-    int64_t at_us;
-    struct delivery deliveries[]; /* one a worker */
+struct run { /* what one kind of subscriber is sent by a pass, in one piece */
+    struct frame *frame; /* NULL: not made, or memory is out: one by one */
+    bool tried;
+    uint32_t messages;
+    uint32_t lent; /* references taken for this slice and not handed out */
 };
 
 struct pending { /* taken from the mailbox, not yet with every subscriber */
     struct publication *publication;
-    uint32_t run_from; /* where it begins in the pass's run */
+    uint32_t run_from[RUNS];  /* where it, or the next one of that kind, begins in the run */
+    uint16_t run_index[RUNS]; /* how many of that kind come before it */
 };
 
 struct local {
-    struct channel *channel; /* counted */
+    struct channel *channel; /* held */
     struct worker *worker;
     struct subscriber *subscribers;
     uint32_t count, cap;
@@ -58,10 +47,10 @@ struct local {
     bool orphan;       /* detached, but its reserved post is still in the mailbox */
     struct pending *pending;
     uint32_t pending_count, pending_cap;
-    struct frame *run;  /* the pass's publications in one piece, or NULL: one by one */
-    uint32_t run_len;   /* bytes of the pass */
-    bool left_behind;   /* in this pass: somebody had much left of earlier ones */
-    uint16_t hold_ms;   /* the last wait of a burst, 0 = none */
+    struct run runs[RUNS];
+    uint32_t pass_bytes;
+    bool left_behind;  /* in this pass: somebody had much left of earlier ones */
+    uint16_t hold_ms;  /* the last wait of a burst, 0 = none */
     int64_t hold_until_ms;
     struct list active; /* in worker's list while anything is pending */
     /* under the shard's lock */
@@ -70,67 +59,22 @@ struct local {
     struct delivery lost;
 };
 
-struct channel {
-    struct channel *next; /* in its bucket */
-    uint64_t hash;
-    struct mem_pool *pool; /* of the worker that made it */
-    uint32_t size;         /* as asked of pool */
-    _Atomic uint32_t refs; /* local halves and publications in flight; the table holds none */
-    /* under the shard's lock */
-    uint64_t seq;
-    uint64_t interested; /* workers with subscribers */
-    uint32_t locals;
-    uint8_t len;
-    char *name; /* behind locals_by_worker */
-    struct local *local[]; /* local[w] is read and written by worker w; under the lock by others while interested has its bit */
-};
-
-struct shard {
-    _Alignas(64) pthread_mutex_t lock;
-    struct channel **buckets;
-    uint32_t bucket_count, count;
-};
-
-static struct {
-    struct pubsub_options options;
-    unsigned worker_count;
-    struct hash_key key;
-    _Atomic int64_t channels;
-    struct shard shards[SHARDS];
-} bus;
-
 struct pubsub_worker {
     struct list active; /* local halves with something pending */
 };
 
+static struct subscription *subscription_of(const struct subscriber *s)
+{
+    return s->who & 1 ? (struct subscription *)(s->who - 1) : NULL; /* NOLINT(performance-no-int-to-ptr) */
+}
+
+static struct conn *conn_of(const struct subscriber *s)
+{
+    struct subscription *sub = subscription_of(s);
+    return sub ? sub->conn : (struct conn *)s->who; /* NOLINT(performance-no-int-to-ptr) */
+}
+
 /* ---- set-up ---- */
-
-int pubsub_open(const struct pubsub_options *o, unsigned worker_count)
-{
-    bus.options = *o;
-    bus.worker_count = worker_count;
-    random_bytes(&bus.key, sizeof bus.key);
-    for (int i = 0; i < SHARDS; i++) {
-        struct shard *s = &bus.shards[i];
-        pthread_mutex_init(&s->lock, NULL);
-        s->buckets = calloc(FIRST_BUCKETS, sizeof(struct channel *));
-        s->bucket_count = FIRST_BUCKETS;
-        s->count = 0;
-        if (!s->buckets) {
-            pubsub_close();
-            return -1;
-        }
-    }
-    return 0;
-}
-
-void pubsub_close(void)
-{
-    for (int i = 0; i < SHARDS; i++) {
-        free(bus.shards[i].buckets);
-        bus.shards[i].buckets = NULL;
-    }
-}
 
 int pubsub_worker_open(struct worker *w)
 {
@@ -141,109 +85,15 @@ int pubsub_worker_open(struct worker *w)
     return 0;
 }
 
-static void publication_unref(struct publication *p, uint32_t n);
-
 void pubsub_worker_close(struct worker *w)
 {
     for (struct post *p = mailbox_take(&w->mailbox), *next; p; p = next) {
         next = p->next;
         struct delivery *d = (struct delivery *)(void *)p;
-        if (d->publication) publication_unref(d->publication, 1);
+        if (d->publication) pubsub_publication_unref(d->publication);
     }
     free(w->pubsub);
     w->pubsub = NULL;
-}
-
-uint64_t pubsub_channel_count(void)
-{
-    return (uint64_t)atomic_load_explicit(&bus.channels, memory_order_relaxed);
-}
-
-/* ---- the table of shared halves ---- */
-
-static struct shard *shard_of(uint64_t hash)
-{
-    return &bus.shards[hash >> 58];
-}
-_Static_assert(SHARDS == 64, "shard_of takes six bits");
-
-static struct channel **bucket_of(struct shard *s, uint64_t hash)
-{
-    return &s->buckets[hash & (s->bucket_count - 1)];
-}
-
-static struct channel *find(struct shard *s, uint64_t hash, const char *name, size_t len)
-{
-    struct channel *ch = *bucket_of(s, hash);
-    while (ch && !(ch->hash == hash && ch->len == len && memcmp(ch->name, name, len) == 0))
-        ch = ch->next;
-    return ch;
-}
-
-/* widen doubles the buckets; when memory is out the table stays as it is. */
-static void widen(struct shard *s)
-{
-    uint32_t old_count = s->bucket_count;
-    struct channel **old = s->buckets;
-    struct channel **buckets = calloc((size_t)old_count * 2, sizeof *buckets);
-    if (!buckets) return;
-    s->buckets = buckets;
-    s->bucket_count = old_count * 2;
-    for (uint32_t i = 0; i < old_count; i++) {
-        for (struct channel *ch = old[i], *next; ch; ch = next) {
-            next = ch->next;
-            struct channel **b = bucket_of(s, ch->hash);
-            ch->next = *b;
-            *b = ch;
-        }
-    }
-    free(old);
-}
-
-static struct channel *create(struct mem_pool *pool, struct shard *s, uint64_t hash,
-                              const char *name, size_t len)
-{
-    if (atomic_load_explicit(&bus.channels, memory_order_relaxed) >= bus.options.channels_max) {
-        errno = ENOSPC;
-        return NULL;
-    }
-    size_t locals = bus.worker_count * sizeof(struct local *);
-    struct channel *ch = mem_zalloc(pool, sizeof *ch + locals + len);
-    if (!ch) return NULL;
-    ch->pool = pool;
-    ch->size = (uint32_t)(sizeof *ch + locals + len);
-    ch->hash = hash;
-    ch->len = (uint8_t)len;
-    ch->name = (char *)ch + sizeof *ch + locals;
-    memcpy(ch->name, name, len);
-    if (s->count >= s->bucket_count) widen(s);
-    struct channel **b = bucket_of(s, hash);
-    ch->next = *b;
-    *b = ch;
-    s->count++;
-    atomic_fetch_add_explicit(&bus.channels, 1, memory_order_relaxed);
-    return ch;
-}
-
-static void take_out(struct shard *s, struct channel *ch)
-{
-    struct channel **at = bucket_of(s, ch->hash);
-    while (*at != ch) at = &(*at)->next;
-    *at = ch->next;
-    s->count--;
-    atomic_fetch_sub_explicit(&bus.channels, 1, memory_order_relaxed);
-}
-
-static void channel_unref(struct channel *ch)
-{
-    if (atomic_fetch_sub_explicit(&ch->refs, 1, memory_order_acq_rel) == 1)
-        mem_free(ch->pool, ch, ch->size);
-}
-
-const char *pubsub_name(const struct local *l, size_t *len)
-{
-    *len = l->channel->len;
-    return l->channel->name;
 }
 
 /* ---- local halves ---- */
@@ -260,25 +110,22 @@ static struct local *new_local(struct worker *w)
 
 struct local *pubsub_attach(struct worker *w, const char *name, size_t len)
 {
-    uint64_t hash = hash_bytes(&bus.key, name, len);
-    struct shard *s = shard_of(hash);
-    struct local *l = NULL, *made = NULL;
-    errno = ENOMEM; /* unless create says otherwise */
-    pthread_mutex_lock(&s->lock);
-    struct channel *ch = find(s, hash, name, len);
-    if (ch) l = ch->local[w->index];
-    if (!l && (made = new_local(w)) && (ch || (ch = create(w->pool, s, hash, name, len)))) {
-        l = made;
+    struct channel *ch = channel_lock(w, name, len, true);
+    if (!ch) return NULL;
+    struct local *l = ch->local[w->index];
+    if (!l && (l = new_local(w))) {
         l->channel = ch;
         ch->local[w->index] = l;
-        ch->locals++;
-        atomic_fetch_add_explicit(&ch->refs, 1, memory_order_relaxed);
+        channel_hold(ch);
     }
-    pthread_mutex_unlock(&s->lock);
     if (l)
         l->attached++;
     else
-        mem_free(w->pool, made, sizeof *made);
+        channel_unlist_if_idle(ch);
+    bool idle = !ch->listed;
+    channel_unlock(ch);
+    if (!l && idle) mem_free(ch->pool, ch, ch->size); /* was made for us alone */
+    if (!l) errno = ENOMEM;
     return l;
 }
 
@@ -292,20 +139,26 @@ static void free_local(struct local *l)
     mem_free(w->pool, l, sizeof *l);
 }
 
-/* end_local takes an unattached half out of its channel, and the channel out of the table if it was the last. */
+static void drop_runs(struct local *l)
+{
+    for (int k = 0; k < RUNS; k++) {
+        frame_unref(l->runs[k].frame, 1);
+        l->runs[k] = (struct run){0};
+    }
+}
+
+/* end_local takes an unattached half out of its channel, and the channel out of the table if nothing else needs it. */
 static void end_local(struct local *l)
 {
     struct channel *ch = l->channel;
-    struct shard *s = shard_of(ch->hash);
-    frame_unref(l->run, 1);
-    l->run = NULL;
+    drop_runs(l);
     pending_done(l, l->pending_count);
     list_remove(&l->active);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&shard_of(ch)->lock);
     ch->local[l->worker->index] = NULL;
-    if (--ch->locals == 0) take_out(s, ch);
+    channel_let_go(ch);
     l->orphan = l->lost_posted;
-    pthread_mutex_unlock(&s->lock);
+    channel_unlock(ch);
     if (!l->orphan) free_local(l);
     channel_unref(ch);
 }
@@ -313,6 +166,11 @@ static void end_local(struct local *l)
 void pubsub_detach(struct local *l)
 {
     if (--l->attached == 0 && !l->busy) end_local(l); /* busy: at the end of the slice */
+}
+
+struct channel *pubsub_shared(const struct local *l)
+{
+    return l->channel;
 }
 
 /* ---- subscriptions ---- */
@@ -331,19 +189,57 @@ static bool room_for_subscriber(struct local *l)
     return true;
 }
 
+static void count_wanted(struct channel *ch, enum encoding e, uint32_t n)
+{
+    uint32_t v = atomic_load_explicit(&ch->wanted[e], memory_order_relaxed);
+    atomic_store_explicit(&ch->wanted[e], v + n, memory_order_relaxed);
+}
+
+/* join_locked makes l's worker interested and answers from which seq on a newcomer hears. */
+static uint64_t join_locked(struct local *l, enum encoding e)
+{
+    struct channel *ch = l->channel;
+    ch->interested |= 1ull << l->worker->index;
+    count_wanted(ch, e, 1);
+    return ch->seq;
+}
+
+static void add(struct local *l, uintptr_t who, uint64_t after)
+{
+    l->subscribers[l->count++] = (struct subscriber){who, after};
+    metric_add(&l->worker->metrics, METRIC_SUBSCRIPTIONS, 1);
+}
+
 int pubsub_subscribe(struct conn *c, struct local *l)
 {
     if (!room_for_subscriber(l)) return -1;
-    struct channel *ch = l->channel;
-    struct shard *s = shard_of(ch->hash);
-    pthread_mutex_lock(&s->lock);
-    uint64_t seq = ch->seq;
-    ch->interested |= 1ull << l->worker->index;
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_lock(&shard_of(l->channel)->lock);
+    uint64_t seq = join_locked(l, ENCODING_RAW);
+    channel_unlock(l->channel);
     c->channel = l;
     c->sub_index = l->count;
-    l->subscribers[l->count++] = (struct subscriber){c, seq};
-    metric_add(&l->worker->metrics, METRIC_SUBSCRIPTIONS, 1);
+    add(l, (uintptr_t)c, seq);
+    return 0;
+}
+
+int pubsub_subscribe_client(struct subscription *s, struct local *l, struct pubsub_recovery *r)
+{
+    if (!room_for_subscriber(l)) return -1;
+    struct channel *ch = l->channel;
+    pthread_mutex_lock(&shard_of(ch)->lock);
+    uint64_t seq = join_locked(l, ENCODING_JSON);
+    if (r) {
+        history_touch(ch, l->worker->now_ms);
+        history_recover(ch, r);
+    }
+    if (s->flags & SUBSCRIPTION_PRESENT) {
+        list_push_back(&ch->present, &s->in_presence);
+        ch->present_count++;
+    }
+    channel_unlock(ch);
+    s->local = l;
+    s->index = l->count;
+    add(l, (uintptr_t)s + 1, seq);
     return 0;
 }
 
@@ -351,26 +247,55 @@ int pubsub_subscribe(struct conn *c, struct local *l)
 static void put(struct local *l, uint32_t to, uint32_t from)
 {
     if (to == from) return;
-    l->subscribers[to] = l->subscribers[from];
-    l->subscribers[to].conn->sub_index = to;
+    struct subscriber *s = &l->subscribers[to];
+    *s = l->subscribers[from];
+    struct subscription *sub = subscription_of(s);
+    if (sub)
+        sub->index = to;
+    else
+        conn_of(s)->sub_index = to;
 }
 
-void pubsub_unsubscribe(struct conn *c)
+static void take_out(struct local *l, uint32_t i)
 {
-    struct local *l = c->channel;
-    uint32_t i = c->sub_index;
     if (i < l->cursor) { /* served: keep the served ones together, so that nobody is skipped or served twice */
         put(l, i, --l->cursor);
         i = l->cursor;
     }
     put(l, i, --l->count);
     metric_sub(&l->worker->metrics, METRIC_SUBSCRIPTIONS, 1);
+}
+
+static void leave_locked(struct local *l, enum encoding e)
+{
+    count_wanted(l->channel, e, (uint32_t)-1);
+    if (!l->count) l->channel->interested &= ~(1ull << l->worker->index);
+}
+
+void pubsub_unsubscribe(struct conn *c)
+{
+    struct local *l = c->channel;
+    take_out(l, c->sub_index);
     c->sub_index = NOT_SUBSCRIBED;
-    if (l->count) return;
-    struct shard *s = shard_of(l->channel->hash);
-    pthread_mutex_lock(&s->lock);
-    l->channel->interested &= ~(1ull << l->worker->index);
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_lock(&shard_of(l->channel)->lock);
+    leave_locked(l, ENCODING_RAW);
+    channel_unlock(l->channel);
+}
+
+void pubsub_unsubscribe_client(struct subscription *s)
+{
+    struct local *l = s->local;
+    struct channel *ch = l->channel;
+    take_out(l, s->index);
+    pthread_mutex_lock(&shard_of(ch)->lock);
+    leave_locked(l, ENCODING_JSON);
+    if (s->flags & SUBSCRIPTION_PRESENT) {
+        list_remove(&s->in_presence);
+        ch->present_count--;
+    }
+    channel_unlock(ch);
+    s->local = NULL;
+    pubsub_detach(l);
 }
 
 bool pubsub_is_subscribed(const struct conn *c)
@@ -378,19 +303,71 @@ bool pubsub_is_subscribed(const struct conn *c)
     return c->channel && c->sub_index != NOT_SUBSCRIBED;
 }
 
+void pubsub_presence(struct channel *ch, void (*visit)(const struct subscription *s, void *arg),
+                     void *arg)
+{
+    pthread_mutex_lock(&shard_of(ch)->lock);
+    for (struct list *n = ch->present.next; n != &ch->present; n = n->next)
+        visit(list_entry(n, struct subscription, in_presence), arg);
+    channel_unlock(ch);
+}
+
+uint32_t pubsub_presence_count(struct channel *ch)
+{
+    pthread_mutex_lock(&shard_of(ch)->lock);
+    uint32_t n = ch->present_count;
+    channel_unlock(ch);
+    return n;
+}
+
 /* ---- publishing ---- */
 
 static void publication_unref(struct publication *p, uint32_t n)
 {
     if (n == 0 || atomic_fetch_sub_explicit(&p->refs, n, memory_order_acq_rel) != n) return;
-    frame_unref(p->frame, 1);
-    channel_unref(p->channel);
+    for (int e = 0; e < ENCODINGS; e++) frame_unref(p->as[e].frame, 1);
+    if (p->channel) channel_unref(p->channel);
     mem_free(p->pool, p, p->size);
 }
 
+void pubsub_publication_unref(struct publication *p)
+{
+    publication_unref(p, 1);
+}
+
+struct publication *pubsub_publication(struct worker *w, enum publication_kind kind,
+                                       uint64_t publisher)
+{
+    uint32_t size =
+        (uint32_t)(sizeof(struct publication) + bus.worker_count * sizeof(struct delivery));
+    struct publication *p = mem_alloc(w->pool, size);
+    if (!p) {
+        metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
+        return NULL;
+    }
+    *p = (struct publication){
+        .size = size, .pool = w->pool, .kind = kind, .publisher = publisher, .at_us = w->now_us};
+    atomic_init(&p->refs, 1 + bus.worker_count);
+    return p;
+}
+
+void pubsub_discard(struct publication *p)
+{
+    publication_unref(p, 1 + bus.worker_count);
+}
+
+static uint64_t bytes_of(const struct publication *p) /* of its longest encoding */
+{
+    uint64_t bytes = 0;
+    for (int e = 0; e < ENCODINGS; e++)
+        if (p->as[e].frame && p->as[e].frame->len > bytes) bytes = p->as[e].frame->len;
+    return bytes;
+}
+
+/* cost_of is the same from the push to the end of the pass: what a mailbox is charged and given back. */
 static uint64_t cost_of(const struct publication *p)
 {
-    return p->frame->len + POST_COST;
+    return bytes_of(p) + POST_COST;
 }
 
 /* push_lost tells worker i that a publication did not fit into its mailbox: by the post that its local half keeps for
@@ -404,11 +381,9 @@ static bool push_lost(struct channel *ch, struct mailbox *box, unsigned i)
     return mailbox_push(box, &l->lost.post, &l->lost.post);
 }
 
-/* publish_locked is the critical section of a publication: its seq, and a post to each interested worker. Pushing under
- * the lock makes every worker see one order. */
-static void publish_locked(struct worker *w, struct channel *ch, struct publication *p)
+/* post pushes p to each interested worker. Pushing under the shard's lock makes every worker see one order. */
+static void post(struct worker *w, struct channel *ch, struct publication *p)
 {
-    p->seq = ++ch->seq;
     uint32_t unused = 1 + bus.worker_count;
     for (uint64_t bits = ch->interested; bits; bits &= bits - 1) {
         unsigned i = (unsigned)__builtin_ctzll(bits);
@@ -428,61 +403,37 @@ static void publish_locked(struct worker *w, struct channel *ch, struct publicat
     publication_unref(p, unused); /* refs were set for every worker before the first push */
 }
 
-static struct publication *new_publication(struct worker *w, struct frame *frame,
-                                           uint64_t publisher)
+static unsigned lacking(const struct channel *ch, const struct publication *p)
 {
-    uint32_t size = (uint32_t)(sizeof(struct publication) +
-                               bus.worker_count * sizeof(struct delivery));
-    struct publication *p = frame ? mem_alloc(w->pool, size) : NULL;
-    if (!p) {
-        frame_unref(frame, 1);
-        metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
-        return NULL;
-    }
-    atomic_init(&p->refs, 1 + bus.worker_count);
-    p->size = size;
-    p->pool = w->pool;
-    p->frame = frame;
-    p->channel = NULL;
-    p->publisher = publisher;
-    p->at_us = w->now_us;
-    metric_add(&w->metrics, METRIC_PUBLISHED, 1);
-    return p;
+    unsigned bits = pubsub_wanted(ch);
+    if (p->kind == PUBLICATION_MEMBERSHIP) bits &= ~(1u << ENCODING_RAW);
+    for (unsigned e = 0; e < ENCODINGS; e++)
+        if (p->as[e].frame) bits &= ~(1u << e);
+    return bits;
 }
 
-static void publish(struct worker *w, struct channel *ch, struct publication *p)
+unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication *p, unsigned flags,
+                        struct pubsub_position *at)
 {
+    pthread_mutex_lock(&shard_of(ch)->lock);
+    unsigned lacks = lacking(ch, p);
+    if (lacks) {
+        channel_unlock(ch);
+        return lacks;
+    }
     p->channel = ch;
-    atomic_fetch_add_explicit(&ch->refs, 1, memory_order_relaxed);
-    publish_locked(w, ch, p);
-}
-
-int pubsub_publish(struct worker *w, struct local *l, struct frame *frame, uint64_t publisher)
-{
-    struct publication *p = new_publication(w, frame, publisher);
-    if (!p) return -1;
-    struct shard *s = shard_of(l->channel->hash);
-    pthread_mutex_lock(&s->lock);
-    publish(w, l->channel, p);
-    pthread_mutex_unlock(&s->lock);
-    return 0;
-}
-
-int pubsub_publish_name(struct worker *w, const char *name, size_t len, struct frame *frame,
-                        uint64_t publisher)
-{
-    struct publication *p = new_publication(w, frame, publisher);
-    if (!p) return -1;
-    uint64_t hash = hash_bytes(&bus.key, name, len);
-    struct shard *s = shard_of(hash);
-    pthread_mutex_lock(&s->lock);
-    struct channel *ch = find(s, hash, name, len);
-    if (ch) publish(w, ch, p);
-    pthread_mutex_unlock(&s->lock);
-    if (!ch) { /* nobody listens, and without history nothing is kept */
-        frame_unref(frame, 1);
-        mem_free(w->pool, p, p->size);
+    channel_ref(ch);
+    p->seq = ++ch->seq;
+    if (p->kind == PUBLICATION_MESSAGE) {
+        metric_add(&w->metrics, METRIC_PUBLISHED, 1);
+        if (channel_has_history(ch->options) && !(flags & PUBSUB_SKIP_HISTORY) &&
+            !history_append(ch, p, w->now_ms))
+            metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
     }
+    if (p->finish) p->finish(p);
+    if (at) history_position(ch, at);
+    post(w, ch, p);
+    channel_unlock(ch);
     return 0;
 }
 
@@ -515,13 +466,24 @@ static bool room_for_pending(struct local *l)
     return true;
 }
 
-/* lose closes the subscribers that missed a publication up to seq: they were promised every one or to be told. */
+/* miss tells one subscriber that publications were lost for it: it was promised every one or to be told. */
+static void miss(const struct subscriber *s)
+{
+    struct subscription *sub = subscription_of(s);
+    if (sub && sub->flags & SUBSCRIPTION_POSITIONED)
+        bus.options.missed(sub);
+    else
+        conn_close(conn_of(s), 3008, "publications were lost: server too slow");
+}
+
+/* lose tells all that missed a publication up to seq. */
 static void lose(struct local *l, uint64_t seq)
 {
     l->busy = true;
     for (uint32_t i = l->count; i-- > 0;) { /* downwards: a removal moves one from behind, which has been looked at */
-        if (i < l->count && l->subscribers[i].after < seq)
-            conn_close(l->subscribers[i].conn, 3008, "publications were lost: server too slow");
+        if (i >= l->count) continue;
+        struct subscriber s = l->subscribers[i];
+        if (s.after < seq) miss(&s);
     }
     l->busy = false;
     if (l->attached == 0) end_local(l);
@@ -533,11 +495,10 @@ static void read_lost(struct local *l)
         free_local(l);
         return;
     }
-    struct shard *s = shard_of(l->channel->hash);
-    pthread_mutex_lock(&s->lock);
+    pthread_mutex_lock(&shard_of(l->channel)->lock);
     l->lost_posted = false;
     uint64_t seq = l->lost_seq;
-    pthread_mutex_unlock(&s->lock);
+    channel_unlock(l->channel);
     lose(l, seq);
 }
 
@@ -558,37 +519,90 @@ static void take_in(struct worker *w, struct publication *p)
     lose(l, seq);
 }
 
-/* gather puts the publications of a pass into one run of bytes, each where run_from says. Without memory for it they are handed
- * out one by one. */
-static void gather(struct local *l, uint32_t total)
+/* in_run gives p's bytes for a kind of subscriber, or NULL if p is not for it. */
+static const struct encoded *in_run(const struct publication *p, enum run_kind kind)
 {
-    if (l->pass == 1) {
-        l->run = l->pending[0].publication->frame;
-        frame_ref(l->run, 1);
+    if (p->kind == PUBLICATION_MEMBERSHIP && kind != RUN_JSON_ALL) return NULL;
+    const struct encoded *e = &p->as[kind == RUN_RAW ? ENCODING_RAW : ENCODING_JSON];
+    return e->frame ? e : NULL;
+}
+
+/* gather makes the run of one kind: a pass's publications in one piece, each where run_from says. */
+static void gather(struct local *l, enum run_kind kind)
+{
+    struct run *run = &l->runs[kind];
+    uint32_t total = 0;
+    const struct encoded *only = NULL;
+    run->tried = true;
+    for (uint32_t i = 0; i < l->pass; i++) {
+        struct pending *p = &l->pending[i];
+        const struct encoded *e = in_run(p->publication, kind);
+        p->run_from[kind] = total;
+        p->run_index[kind] = (uint16_t)run->messages;
+        if (!e) continue;
+        only = e;
+        total += e->frame->len - e->from;
+        run->messages++;
+    }
+    if (run->messages <= 1) { /* the usual case: as it is */
+        if (!only) return;
+        for (uint32_t i = 0; i < l->pass; i++) l->pending[i].run_from[kind] += only->from;
+        run->frame = only->frame;
+        frame_ref(run->frame, 1);
         return;
     }
-    l->run = frame_new(l->worker->pool, total);
-    for (uint32_t i = 0; l->run && i < l->pass; i++) {
-        const struct frame *f = l->pending[i].publication->frame;
-        memcpy(l->run->bytes + l->pending[i].run_from, f->bytes, f->len);
+    run->frame = frame_new(l->worker->pool, total);
+    for (uint32_t i = 0; run->frame && i < l->pass; i++) {
+        const struct encoded *e = in_run(l->pending[i].publication, kind);
+        if (!e) continue;
+        memcpy(run->frame->bytes + l->pending[i].run_from[kind], e->frame->bytes + e->from,
+               e->frame->len - e->from);
     }
 }
 
-/* hand_over_singly returns how many it queued. */
-static uint32_t hand_over_singly(struct local *l, struct conn *c, uint32_t first)
+static enum slow_policy policy_of(const struct local *l, enum run_kind kind)
 {
+    return kind == RUN_RAW ? bus.options.policy
+                           : (enum slow_policy)l->channel->options->slow_policy;
+}
+
+/* deliver returns false when the subscriber is out of it: closed, or unsubscribed because it missed something. */
+static bool deliver(struct local *l, const struct subscriber *s, enum run_kind kind, struct out_entry e)
+{
+    struct conn *c = conn_of(s);
+    metric_add(&l->worker->metrics, METRIC_DELIVERIES, e.messages);
+    e.kind = OUT_MESSAGE;
+    if (!conn_deliver(c, e, policy_of(l, kind))) {
+        bus.options.missed(subscription_of(s));
+        return false;
+    }
+    return c->state == CONN_OPEN;
+}
+
+/* hand_over_singly returns how many it queued. */
+static uint32_t hand_over_singly(struct local *l, const struct subscriber *s, enum run_kind kind,
+                                 uint32_t first)
+{
+    const struct conn *c = conn_of(s);
     uint64_t key = conn_key(c);
+    bool not_its_own = c->flags & CONN_NO_SELF;
     uint32_t n = 0;
-    for (uint32_t i = first; i < l->pass && c->state == CONN_OPEN; i++) {
+    for (uint32_t i = first; i < l->pass; i++) {
         struct publication *p = l->pending[i].publication;
-        if (c->flags & CONN_NO_SELF && p->publisher == key) continue;
-        frame_ref(p->frame, 1);
-        metric_add(&l->worker->metrics, METRIC_DELIVERIES, 1);
-        conn_deliver(c, (struct out_entry){.frame = p->frame, .messages = 1, .kind = OUT_MESSAGE},
-                     bus.options.policy);
+        const struct encoded *e = in_run(p, kind);
+        if (!e || (not_its_own && p->publisher == key)) continue;
+        frame_ref(e->frame, 1);
         n++;
+        if (!deliver(l, s, kind, (struct out_entry){.frame = e->frame, .from = e->from, .messages = 1}))
+            break;
     }
     return n;
+}
+
+static enum run_kind kind_of(const struct subscription *sub)
+{
+    if (!sub) return RUN_RAW;
+    return sub->flags & SUBSCRIPTION_MEMBERSHIP ? RUN_JSON_ALL : RUN_JSON;
 }
 
 static int64_t queue_max(const struct local *l)
@@ -596,25 +610,32 @@ static int64_t queue_max(const struct local *l)
     return l->worker->server->app->conn.queue_max_bytes;
 }
 
-/* hand_over queues the pass's publications to one subscriber; returns how many steps of work that was. *taken: references to the run. */
-static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t *taken)
+/* hand_over queues the pass's publications to one subscriber; returns how many steps of work that was. most: subscribers that this slice
+ * may still serve. */
+static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t most)
 {
-    struct conn *c = s->conn;
+    const struct conn *c = conn_of(s);
+    enum run_kind kind = kind_of(subscription_of(s));
     uint32_t first = 0;
     while (first < l->pass && l->pending[first].publication->seq <= s->after) first++;
     if (first == l->pass) return 1;
+    struct run *run = &l->runs[kind];
+    if (!run->tried) gather(l, kind);
+    uint32_t messages = run->messages - l->pending[first].run_index[kind];
+    if (!messages) return 1; /* nothing of its kind */
     if (outq_bytes(c->out) > queue_max(l) / 4) l->left_behind = true;
     /* One by one where boundaries matter: to leave out its own, or so that a policy can drop single messages. */
-    if (!l->run || c->flags & CONN_NO_SELF || (c->out && bus.options.policy != SLOW_CLOSE))
-        return 1 + hand_over_singly(l, c, first);
-    ++*taken;
-    metric_add(&l->worker->metrics, METRIC_DELIVERIES, l->pass - first);
-    conn_deliver(c,
-                 (struct out_entry){.frame = l->run,
-                                    .from = l->pending[first].run_from,
-                                    .messages = (uint16_t)(l->pass - first),
-                                    .kind = OUT_MESSAGE},
-                 bus.options.policy);
+    if (!run->frame || c->flags & CONN_NO_SELF || (c->out && policy_of(l, kind) != SLOW_CLOSE))
+        return 1 + hand_over_singly(l, s, kind, first);
+    if (!run->lent) { /* for everybody of this slice in one step */
+        frame_ref(run->frame, most);
+        run->lent = most;
+    }
+    run->lent--;
+    deliver(l, s, kind,
+            (struct out_entry){.frame = run->frame,
+                               .from = l->pending[first].run_from[kind],
+                               .messages = (uint16_t)messages});
     return 1;
 }
 
@@ -622,24 +643,23 @@ static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t 
  * only because much was published in one turn. The rest waits for the next pass. */
 static void begin_pass(struct local *l)
 {
-    uint32_t max = queue_max(l) / 2 < RUN_MAX ? (uint32_t)(queue_max(l) / 2) : RUN_MAX, total = 0;
+    uint64_t max = (uint64_t)queue_max(l) / 2 < RUN_MAX ? (uint64_t)queue_max(l) / 2 : RUN_MAX, total = 0;
     for (l->pass = 0; l->pass < l->pending_count && l->pass < PASS_MAX; l->pass++) {
-        uint32_t len = l->pending[l->pass].publication->frame->len;
-        if (l->pass && (total >= max || len > max - total)) break;
-        l->pending[l->pass].run_from = total;
-        total += len;
+        uint64_t bytes = bytes_of(l->pending[l->pass].publication);
+        if (l->pass && total + bytes > max) break;
+        total += bytes;
     }
     l->cursor = 0;
-    l->run_len = total;
+    l->pass_bytes = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
     l->left_behind = false;
-    gather(l, total);
 }
 
 /* hold_burst: passes follow each other faster than anybody can read. After a large one that found subscribers with much left of earlier
  * ones, they get some time before they are closed for being slow; what is published meanwhile waits with the rest. */
 static void hold_burst(struct local *l)
 {
-    if (!l->left_behind || l->run_len < queue_max(l) / 8 || bus.options.policy != SLOW_CLOSE) {
+    if (!l->left_behind || l->pass_bytes < queue_max(l) / 8 || policy_of(l, RUN_RAW) != SLOW_CLOSE ||
+        policy_of(l, RUN_JSON) != SLOW_CLOSE) {
         l->hold_ms = 0;
         return;
     }
@@ -653,8 +673,7 @@ static void end_pass(struct local *l)
     struct worker *w = l->worker;
     metric_observe(&w->metrics, HISTOGRAM_FANOUT,
                    (uint64_t)(clock_us() - l->pending[0].publication->at_us));
-    frame_unref(l->run, 1);
-    l->run = NULL;
+    drop_runs(l);
     hold_burst(l);
     pending_done(l, l->pass);
     if (l->pending_count) return;
@@ -671,17 +690,16 @@ static void slice(struct local *l)
         if (l->worker->now_ms < l->hold_until_ms) return;
         begin_pass(l);
     }
-    uint32_t budget = bus.options.slice, taken = 0;
-    uint32_t left = l->count - l->cursor;
-    uint32_t most = left < budget ? left : budget;
-    if (l->run && most) frame_ref(l->run, most);
     l->busy = true;
-    for (uint32_t steps = 0; steps < budget && l->cursor < l->count;) {
+    for (uint32_t steps = 0; steps < bus.options.slice && l->cursor < l->count;) {
         struct subscriber s = l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */
-        steps += hand_over(l, &s, &taken);
+        steps += hand_over(l, &s, bus.options.slice - steps);
     }
     l->busy = false;
-    if (l->run) frame_unref(l->run, most - taken);
+    for (int k = 0; k < RUNS; k++) {
+        frame_unref(l->runs[k].lent ? l->runs[k].frame : NULL, l->runs[k].lent);
+        l->runs[k].lent = 0;
+    }
     if (l->attached == 0)
         end_local(l);
     else if (l->cursor >= l->count)

@@ -5,26 +5,15 @@
 #include <time.h>
 
 #include "heartbeat.h"
+#include "ops.h"
 #include "pubsub.h"
 #include "users.h"
 
-static struct raw_options options;
+static size_t channel_max_length;
 
-void raw_init(const struct raw_options *o)
+void raw_init(size_t max)
 {
-    options = *o;
-}
-
-bool raw_channel_known(const char *name, size_t len)
-{
-    if (len && name[0] == '$') name++, len--;
-    const char *colon = memchr(name, ':', len);
-    if (!colon || options.any_namespace) return true;
-    size_t n = (size_t)(colon - name);
-    for (size_t i = 0; i < options.namespace_count; i++)
-        if (strlen(options.namespaces[i]) == n && memcmp(options.namespaces[i], name, n) == 0)
-            return true;
-    return false;
+    channel_max_length = max;
 }
 
 static int64_t left_ms(const struct auth *a)
@@ -97,13 +86,13 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
         refuse_channel(c, r, 400, "the channel's name is not UTF-8");
         return false;
     }
-    if ((size_t)len > options.channel_max_length || (size_t)len > sizeof wish->name) {
+    if ((size_t)len > channel_max_length || (size_t)len > sizeof wish->name) {
         refuse_channel(c, r, 400, "the channel's name is too long");
         return false;
     }
     memcpy(wish->name, name, (size_t)len);
     wish->len = (size_t)len;
-    if (!raw_channel_known(wish->name, wish->len)) {
+    if (!namespace_of(wish->name, wish->len)) {
         refuse_channel(c, r, 404, "unknown namespace: it is not in channel.namespaces");
         return false;
     }
@@ -158,12 +147,18 @@ static void raw_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload,
         conn_close(c, WS_CLOSE_POLICY, "publishing is not permitted");
         return;
     }
-    struct frame *f = conn_message_frame(c->worker->pool, opcode, payload, len);
-    if (pubsub_publish(c->worker, c->channel, f, conn_key(c)) == -1)
+    struct message m = {.is_raw = true,
+                        .opcode = opcode,
+                        .payload = {(const char *)payload, len},
+                        .publisher = conn_key(c)};
+    if (ops_publish(c->worker, pubsub_shared(c->channel), &m, NULL) == -1)
         conn_close(c, WS_CLOSE_TRY_LATER, "out of memory: not published");
 }
 
-const struct conn_handler raw_handler = {.message = raw_message, .closed = let_go};
+const struct conn_handler raw_handler = {.message = raw_message,
+                                         .closed = let_go,
+                                         .drain_code = WS_CLOSE_RESTART,
+                                         .age_code = WS_CLOSE_RESTART};
 
 /* ---- echo ---- */
 
@@ -178,7 +173,10 @@ static void echo_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload
     conn_pause_if_full(c);
 }
 
-const struct conn_handler echo_handler = {.message = echo_message, .closed = let_go};
+const struct conn_handler echo_handler = {.message = echo_message,
+                                          .closed = let_go,
+                                          .drain_code = WS_CLOSE_RESTART,
+                                          .age_code = WS_CLOSE_RESTART};
 
 /* ---- refusals ---- */
 

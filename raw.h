@@ -9,18 +9,7 @@
 #include "auth.h"
 #include "conn.h"
 
-struct raw_options {
-    size_t channel_max_length;
-    bool any_namespace;               /* --dev: every namespace exists */
-    const char *const *namespaces;    /* names that exist beside none */
-    size_t namespace_count;
-};
-
-/* raw_init keeps o; before workers start. */
-void raw_init(const struct raw_options *o);
-
-/* raw_channel_known: does the part before the first ':' (behind one '$') name a namespace that exists, or is there none? */
-bool raw_channel_known(const char *name, size_t len);
+void raw_init(size_t channel_max_length); /* before workers start */
 
 /* raw_open goes on with a handshake whose token is good: upgrades and subscribes, or refuses. encoded: the path behind /raw/. */
 void raw_open(struct conn *c, const struct http_request *r, const struct auth *a, struct http_str encoded);

@@ -226,6 +226,13 @@ void reply_json_publication(struct json_out *o, bool first, const struct publica
     json_puts(o, "}");
 }
 
+void reply_json_publication_object(struct json_out *o, bool first, struct text object)
+{
+    if (first) put_name(o, "\"publications\":[");
+    json_puts(o, first ? "" : ",");
+    json_put(o, object.p, object.len);
+}
+
 void reply_json_history_begin(struct json_out *o, uint32_t id)
 {
     begin_method_reply(o, id, COMMAND_HISTORY);

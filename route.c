@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "api.h"
+#include "client.h"
 #include "dev.h"
 #include "json.h"
 #include "log.h"
@@ -131,12 +132,30 @@ static bool authenticate(struct conn *c, const struct http_request *r, struct au
     return false;
 }
 
+static bool is_client_path(struct http_str path)
+{
+    return options.client_path && http_str_is(path, options.client_path);
+}
+
+/* A client of the Centrifuge protocol brings its token in its first command; one in the request's header counts too. A bad one there is
+ * not refused here: SDKs would come back for ever (protocol.md 1.1). */
+static void open_client(struct conn *c, const struct http_request *r)
+{
+    struct auth a = {.verdict = AUTH_MISSING};
+    if (r->authorization.p)
+        auth_check(&options.auth, r, (int64_t)time(NULL), c->worker->tx, c->worker->tx_size, &a);
+    client_open(c, r, &a);
+}
+
 static void open_websocket(struct conn *c, const struct http_request *r)
 {
     struct auth a;
-    if (!is_handshake(c, r) || !has_room(c, r) || !origin_is_allowed(c, r) ||
-        !authenticate(c, r, &a))
+    if (!is_handshake(c, r) || !has_room(c, r) || !origin_is_allowed(c, r)) return;
+    if (is_client_path(r->path)) {
+        open_client(c, r);
         return;
+    }
+    if (!authenticate(c, r, &a)) return;
     if (http_str_is(r->path, "/echo")) {
         echo_open(c, r, &a);
         return;
@@ -288,7 +307,7 @@ static int64_t plain_http(struct conn *c, const struct http_request *r)
 int64_t route_head(struct conn *c, const struct http_request *r)
 {
     bool clients = c->flags & CONN_CLIENTS, admin = c->flags & CONN_ADMIN;
-    if (clients && (starts_with(r->path, "/raw/") || (options.echo && http_str_is(r->path, "/echo")))) {
+    if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") || (options.echo && http_str_is(r->path, "/echo")))) {
         open_websocket(c, r);
         return 0;
     }

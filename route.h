@@ -11,6 +11,7 @@ struct route_options {
     struct auth_options auth;
     const char *const *origins; /* allowed; origin.h */
     size_t origin_count;
+    const char *client_path; /* of the Centrifuge protocol; NULL = not served */
     bool echo, metrics, metrics_public, health, api;
     bool has_admin; /* there is an admin listener: the API, metrics and the page are served there alone */
     int64_t connection_limit;    /* WebSocket connections of the process; 0 = what descriptors allow */

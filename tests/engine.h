@@ -45,7 +45,9 @@ struct engine {
     struct app app;
     struct worker_ops ops;
     struct listener listener; /* of clients over a socket pair */
-    _Atomic unsigned ended;   /* connections that were freed */
+    struct namespace_item space; /* of every channel, unless a test brings its own table */
+    struct namespace_rules rules;
+    _Atomic unsigned ended; /* connections that were freed */
 };
 
 static struct engine engine; /* struct app's functions have no place for a context */
@@ -74,8 +76,21 @@ struct engine_options {           /* zero: the value in the comment */
     unsigned workers;             /* 1 */
     uint64_t mailbox_max_bytes;   /* 64 MiB */
     int64_t receive_buffer_bytes; /* 64 KiB */
-    struct pubsub_options bus;    /* 512, 1000, SLOW_CLOSE */
+    struct pubsub_options bus;    /* 512, 1000, 64 MiB, SLOW_CLOSE */
+    struct channel_options channel;
+    const struct namespace_rules *rules; /* all channels have the options above */
 };
+
+static void engine_fill_rules(const struct engine_options *o)
+{
+    engine.space = (struct namespace_item){.name = "", .options = o->channel};
+    engine.rules = (struct namespace_rules){.items = &engine.space,
+                                            .count = 1,
+                                            .max_length = 255,
+                                            .namespace_boundary = ":",
+                                            .any_namespace = true};
+    namespace_init(o->rules ? o->rules : &engine.rules);
+}
 
 /* engine_fill sets what the server would be given by its configuration: everything is permitted. */
 static void engine_fill(const struct engine_options *o)
@@ -103,7 +118,8 @@ static void engine_fill(const struct engine_options *o)
         .sockets_max = 4096,
         .done_fd = -1,
     };
-    raw_init(&(struct raw_options){.channel_max_length = 255, .any_namespace = true});
+    engine_fill_rules(o);
+    raw_init(255);
     api_init(&(struct api_options){
         .insecure = true, .max_body_bytes = 1 << 20, .channel_max_length = 255});
     route_init(&(struct route_options){
@@ -117,6 +133,7 @@ static void engine_open(const struct engine_options *o)
     struct pubsub_options bus = o->bus;
     if (!bus.slice) bus.slice = 512;
     if (!bus.channels_max) bus.channels_max = 1000;
+    if (!bus.history_max_bytes) bus.history_max_bytes = 64 << 20;
     signal(SIGPIPE, SIG_IGN);
     engine_fill(o);
     assert_int_equal(pubsub_open(&bus, workers), 0);
@@ -130,15 +147,18 @@ static void engine_open(const struct engine_options *o)
     }
 }
 
-/* engine_close expects that nothing is left. */
+/* engine_close expects that nothing is left but histories. */
 static void engine_close(void)
 {
     struct server *s = &engine.server;
     uint64_t used = 0, subscriptions = 0;
-    assert_int_equal(pubsub_channel_count(), 0);
-    for (unsigned i = 0; i < s->worker_count; i++) pubsub_worker_close(s->workers[i]);
     for (unsigned i = 0; i < s->worker_count; i++) {
         mem_pool_own(s->workers[i]->pool); /* its thread is gone */
+        pubsub_worker_close(s->workers[i]);
+    }
+    pubsub_close();
+    assert_int_equal(pubsub_channel_count(), 0);
+    for (unsigned i = 0; i < s->worker_count; i++) {
         mem_pool_reclaim(s->workers[i]->pool);
         users_close(s->workers[i]);
         used += mem_pool_stats(s->workers[i]->pool).used_bytes;
@@ -150,7 +170,6 @@ static void engine_close(void)
     assert_int_equal(subscriptions, 0);
     assert_int_equal(s->connections, 0);
     assert_int_equal(s->unauthenticated_bytes, 0);
-    pubsub_close();
 }
 
 static UNUSED uint64_t engine_metric(enum metric id)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "guard.h"
+#include "json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
 
@@ -28,6 +29,12 @@ static void touch(struct jwt_str s)
     for (size_t i = 0; i < s.len; i++) (void)*(const volatile char *)(s.p + i);
 }
 
+/* What is passed on must be one JSON value. */
+static void touch_json(struct jwt_str s)
+{
+    require(!s.p || json_check(s.p, s.len, 0, NULL, NULL));
+}
+
 static enum jwt_verdict verify(const struct jwt_rules *rules, const char *token, size_t len)
 {
     char *copy = guard_copy(token, len), *scratch = guard_copy(NULL, JWT_SCRATCH);
@@ -41,6 +48,15 @@ static enum jwt_verdict verify(const struct jwt_rules *rules, const char *token,
     touch(claims.sub);
     touch(claims.kid);
     touch(claims.channel);
+    touch(claims.client);
+    touch_json(claims.info);
+    touch_json(claims.data);
+    require(claims.subs_count <= JWT_SUBS_MAX);
+    for (size_t i = 0; i < claims.subs_count; i++) {
+        touch(claims.subs[i].channel);
+        touch_json(claims.subs[i].info);
+        touch_json(claims.subs[i].data);
+    }
     if (v == JWT_OK && claims.has_exp) require(claims.exp_s > NOW - rules->leeway_s);
     guard_free(copy, len);
     guard_free(scratch, JWT_SCRATCH);

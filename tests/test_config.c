@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "conn.h"
 
 #define SECRET "0123456789abcdef0123456789abcdef"
 #define ARGS_MAX 16
@@ -105,8 +106,23 @@ static void defaults(void **state)
     assert_int_equal(l.c.queue_max_bytes, 1 << 20);
     assert_int_equal(l.c.raw_slow_policy, CONFIG_SLOW_CLOSE);
     assert_int_equal(l.c.log_level, LOG_INFO);
-    assert_string_equal(l.c.token_user_id_claim, "sub");
+    assert_string_equal(l.c.token.user_id_claim, "sub");
     assert_string_equal(l.c.tls_cert_file, "");
+    assert_int_equal(l.c.client_channel_limit, 128);
+    assert_int_equal(l.c.history_max_publication_limit, 300);
+    assert_int_equal(l.c.recovery_max_publication_limit, 300);
+    assert_int_equal(l.c.history_max_bytes, 256 << 20);
+    assert_int_equal(l.c.history_meta_ttl_ms, 2592000000);
+    assert_int_equal(l.c.stale_close_delay_ms, 10000);
+    assert_int_equal(l.c.expired_sub_close_delay_ms, 25000);
+    assert_string_equal(l.c.websocket_path, "/connection/websocket");
+    assert_false(l.c.subscription_token_enabled);
+    assert_string_equal(l.c.subscription_token.user_id_claim, "sub");
+    assert_int_equal(l.c.api_errors, CONFIG_API_ERRORS_REPLY);
+    struct namespace_rules rules;
+    config_namespace_rules(&l.c, &rules);
+    assert_int_equal(rules.count, 1);
+    assert_string_equal(rules.items[0].name, "");
     unload(&l);
 }
 
@@ -121,7 +137,7 @@ static void dev_defaults(void **state)
     assert_int_equal(l.c.listen.items[0].port, 8443);
     assert_int_equal(l.c.listen.items[1].port, 8080);
     assert_string_equal(l.c.allowed_origins.items[0], "http://localhost");
-    assert_int_equal(l.c.token_secret.len, 0); /* serve --dev puts its own there */
+    assert_int_equal(l.c.token.secret.len, 0); /* serve --dev puts its own there */
     unload(&l);
 }
 
@@ -188,14 +204,14 @@ static void secrets(void **state)
     struct load l = load(file, NULL, NULL);
     if (l.outcome != CONFIG_LOADED)
         fail_msg("%s", l.text);
-    assert_int_equal(l.c.token_secret.len, 32);
-    assert_memory_equal(l.c.token_secret.bytes, SECRET, 33);
-    assert_int_equal(l.c.token_previous.len, 35);
-    assert_int_equal(l.c.token_previous_until_s, 1800000000);
-    assert_int_equal(l.c.token_keys.count, 2);
-    assert_string_equal(l.c.token_keys.items[1].kid, "b");
-    assert_int_equal(l.c.token_keys.items[1].secret.len, 33);
-    assert_memory_equal(l.c.token_keys.items[1].secret.bytes, "from-a-file", 11);
+    assert_int_equal(l.c.token.secret.len, 32);
+    assert_memory_equal(l.c.token.secret.bytes, SECRET, 33);
+    assert_int_equal(l.c.token.previous.len, 35);
+    assert_int_equal(l.c.token.previous_until_s, 1800000000);
+    assert_int_equal(l.c.token.keys.count, 2);
+    assert_string_equal(l.c.token.keys.items[1].kid, "b");
+    assert_int_equal(l.c.token.keys.items[1].secret.len, 33);
+    assert_memory_equal(l.c.token.keys.items[1].secret.bytes, "from-a-file", 11);
     assert_int_equal(l.c.api_key.len, 32);
     unload(&l);
 
@@ -206,9 +222,9 @@ static void secrets(void **state)
     l = load(file, environment, FLAGS("--token-secret-file", path));
     if (l.outcome != CONFIG_LOADED)
         fail_msg("%s", l.text);
-    assert_int_equal(l.c.token_secret.len, 33);
-    assert_int_equal(l.c.token_keys.count, 1);
-    assert_string_equal(l.c.token_keys.items[0].kid, "c");
+    assert_int_equal(l.c.token.secret.len, 33);
+    assert_int_equal(l.c.token.keys.count, 1);
+    assert_string_equal(l.c.token.keys.items[0].kid, "c");
     unload(&l);
 }
 
@@ -236,6 +252,7 @@ struct wrong {
 };
 
 #define OK_TOKEN "\"client\":{\"token\":{\"hmac_secret_key\":\"" SECRET "\"}}"
+#define NAMESPACE(members) "{\"channel\":{\"namespaces\":[{\"name\":\"chat\"," members "}]}}"
 static const struct wrong wrongs[] = {
     /* the text */
     {"{\"a\":1,}", .said = "C:1:8: not valid JSON"},
@@ -300,10 +317,12 @@ static const struct wrong wrongs[] = {
     {"{" OK_TOKEN ",\"engine\":{\"redis\":{\"address\":[\"redis://127.0.0.1\"],\"tls\":{"
      "\"enabled\":true}}}}",
      .is_warning = true, .said = "engine.redis.tls.enabled is not supported yet"},
-    {"{" OK_TOKEN ",\"channel\":{\"without_namespace\":{\"history_size\":10}}}", .is_warning = true,
-     .said = "channel.without_namespace.history_size is not supported yet"},
-    {"{" OK_TOKEN ",\"channel\":{\"namespaces\":[{\"name\":\"chat\",\"presence\":true}]}}",
-     .is_warning = true, .said = "channel.namespaces[0].presence is not supported yet"},
+    {"{" OK_TOKEN ",\"channel\":{\"without_namespace\":{\"allow_tags_filter\":true}}}",
+     .is_warning = true,
+     .said = "channel.without_namespace.allow_tags_filter is not supported yet"},
+    {"{" OK_TOKEN
+     ",\"channel\":{\"namespaces\":[{\"name\":\"chat\",\"allowed_delta_types\":[\"fossil\"]}]}}",
+     .is_warning = true, .said = "channel.namespaces[0].allowed_delta_types is not supported yet"},
     {.flags = {"--anonymous", "--trace", "http://127.0.0.1:4318"},
      .is_warning = true,
      .said = "--trace: trace is not supported yet"},
@@ -322,6 +341,56 @@ static const struct wrong wrongs[] = {
      .said = "\"ab\" is there twice"},
     {"{\"channel\":{\"namespaces\":{}}}", .said = "must be a list of objects"},
     {"{\"channel\":{\"namespaces\":[1]}}", .said = "channel.namespaces[0] must be an object"},
+    {NAMESPACE("\"history_size\":true"), .said = "[0].history_size must be a number"},
+    {NAMESPACE("\"history_size\":-1"),
+     .said = "[0].history_size is \"-1\": must be a whole number"},
+    {NAMESPACE("\"history_ttl\":60"), .said = "[0].history_ttl is \"60\": the unit is missing"},
+    {NAMESPACE("\"force_recovery_mode\":\"all\""), .said = "must be one of: \"\", stream, cache"},
+    {NAMESPACE("\"slow_policy\":\"drop\""),
+     .said = "must be one of: close, drop-oldest, keep-latest, skip-and-recover"},
+    {NAMESPACE("\"presence\":1"), .said = "[0].presence must be true or false"},
+    {NAMESPACE("\"history_size\":10"),
+     .said = "channel.namespaces[0].history_size needs history_ttl as well"},
+    {NAMESPACE("\"history_ttl\":\"60s\""),
+     .said = "channel.namespaces[0].history_ttl needs history_size as well"},
+    {"{\"channel\":{\"without_namespace\":{\"history_size\":10}}}",
+     .said = ":1:49: channel.without_namespace.history_size needs history_ttl as well"},
+    {NAMESPACE("\"history_size\":1,\"history_ttl\":\"2m\",\"history_meta_ttl\":\"1m\""),
+     .said = "[0].history_ttl must not be longer than history_meta_ttl"},
+    {"{\"channel\":{\"history_meta_ttl\":\"1m\",\"without_namespace\":{\"history_size\":1,"
+     "\"history_ttl\":\"2m\"}}}",
+     .said = "without_namespace.history_ttl must not be longer than history_meta_ttl"},
+    {NAMESPACE("\"force_recovery\":true"),
+     .said = "[0].force_recovery needs history_size and history_ttl"},
+    {NAMESPACE("\"channel_regex\":\"(\""),
+     .said = "[0].channel_regex is no POSIX extended regular expression: "},
+    {"{" OK_TOKEN ",\"channel\":{\"without_namespace\":{\"slow_policy\":\"skip-and-recover\"}}}",
+     .is_warning = true,
+     .said = "without_namespace.slow_policy is skip-and-recover, but without history"},
+    {"{\"channel\":{\"user_boundary\":\"12345678\"}}",
+     .said = "channel.user_boundary has more than 7 bytes"},
+    {"{\"client\":{\"subscribe_to_user_personal_channel\":{\"personal_channel_namespace\":\"my\"}}"
+     "}",
+     .said = "personal_channel_namespace is \"my\", which channel.namespaces has not"},
+    {"{\"client\":{\"subscribe_to_user_personal_channel\":{\"enabled\":true}},"
+     "\"channel\":{\"user_boundary\":\"\"}}",
+     .said = "channel.user_boundary is off, but personal channels need it"},
+    {.flags = {"--websocket.handler_prefix", "ws"},
+     .said = "websocket.handler_prefix is \"ws\": must be a path"},
+    {.flags = {"--websocket.handler_prefix", "/"}, .said = "must be a path"},
+    {.flags = {"--websocket.handler_prefix", "/a/"}, .said = "must be a path"},
+    {.flags = {"--websocket.handler_prefix", "/a?b"}, .said = "must be a path"},
+    {.environment = "ROOST_CLIENT_SUBSCRIPTION_TOKEN_ENABLED=true",
+     .said = "subscription_token.enabled needs client.subscription_token.hmac_secret_key"},
+    {"{" OK_TOKEN "}", .environment = "ROOST_CLIENT_SUBSCRIPTION_TOKEN_HMAC_SECRET_KEY=" SECRET,
+     .is_warning = true, .said = "has no effect without client.subscription_token.enabled"},
+    {"{\"client\":{\"subscription_token\":{\"hmac_secret_key\":\"short\"}}}",
+     .said = "the subscription token secret has 5 bytes and needs 32"},
+    {"{\"client\":{\"subscription_token\":{\"keys\":[{\"kid\":\"a\",\"secret\":\"short\"}]}}}",
+     .said = "client.subscription_token.keys: the secret of \"a\" has 5 bytes"},
+    {"{\"client\":{\"subscription_token\":{\"user_id_claim\":\"\"}}}",
+     .said = "client.subscription_token.user_id_claim must not be empty"},
+    {"{\"http_api\":{\"error_mode\":\"http\"}}", .said = "must be one of: \"\", transport"},
     {"{\"client\":{\"token\":{\"keys\":[{\"kid\":\"a\",\"secret\":\"short\"}]}}}",
      .said = "the secret of \"a\" has 5 bytes and needs 32"},
     {"{\"client\":{\"token\":{\"keys\":[{\"kid\":\"a\"}]}}}",
@@ -468,7 +537,10 @@ static void print_and_load(void **state)
 {
     (void)state;
     struct load l = load(
-        "{\"channel\":{\"namespaces\":[{\"name\":\"chat\"}]},\"log\":{\"file\":\"a\\\"b\\n\"}}",
+        "{\"channel\":{\"namespaces\":[{\"name\":\"chat\"},{\"name\":\"ab\",\"history_size\":5,"
+        "\"history_ttl\":\"60s\",\"channel_regex\":\"^\\\\.\",\"force_recovery_mode\":\"stream\"}],"
+        "\"without_namespace\":{\"join_leave\":true,\"slow_policy\":\"keep-latest\"}},"
+        "\"log\":{\"file\":\"a\\\"b\\n\"}}",
         NULL,
         FLAGS("--anonymous", "--listen", "ws://[::1]:5", "--listen", "unix:/tmp/x",
               "--allowed-origin", "https://*.test", "--max-connection-age=90m",
@@ -486,6 +558,121 @@ static void print_and_load(void **state)
     free(second);
     unload(&l);
     unload(&again);
+}
+
+/* What channels may do, as the workers see it. */
+static void namespaces(void **state)
+{
+    (void)state;
+    static const char file[] =
+        "{" OK_TOKEN ",\"channel\":{\"user_separator\":\";;\",\"private_prefix\":\"\","
+        "\"history_meta_ttl\":\"2h\","
+        "\"without_namespace\":{\"presence\":true,\"channel_regex\":\"^[a-z]+$\"},"
+        "\"namespaces\":[{\"name\":\"chat\",\"history_size\":10,\"history_ttl\":\"5m\","
+        "\"force_recovery\":true,\"force_recovery_mode\":\"cache\","
+        "\"allow_publish_for_subscriber\":true,\"slow_policy\":\"skip-and-recover\","
+        "\"publication_data_format\":\"json_object\",\"allow_user_limited_channels\":true},"
+        "{\"name\":\"ab\",\"history_meta_ttl\":\"3h\",\"channel_regex\":\"x\"}]}}";
+    struct load l = load(file, NULL, NULL);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
+    assert_string_equal(l.text, "");
+    struct namespace_rules rules;
+    config_namespace_rules(&l.c, &rules);
+    assert_int_equal(rules.count, 3);
+    assert_int_equal(rules.max_length, 255);
+    assert_string_equal(rules.private_prefix, "");
+    assert_string_equal(rules.namespace_boundary, ":");
+    assert_string_equal(rules.user_boundary, "#");
+    assert_string_equal(rules.user_separator, ";;");
+    assert_false(rules.any_namespace);
+
+    namespace_init(&rules);
+    const struct channel_options *o = namespace_of("news", 4);
+    assert_true(o && o->presence && o->has_regex && !channel_has_history(o));
+    assert_int_equal(o->history_meta_ttl_ms, 7200000);
+    assert_true(namespace_name_ok(o, "news", 4));
+    assert_false(namespace_name_ok(o, "News", 4));
+
+    o = namespace_of("chat:1", 6);
+    assert_true(o && !o->presence && !o->has_regex && channel_has_history(o));
+    assert_int_equal(o->history_size, 10);
+    assert_int_equal(o->history_ttl_ms, 300000);
+    assert_true(o->force_recovery && o->publish_for_subscriber && o->user_limited_channels);
+    assert_false(o->allow_recovery || o->publish_for_client || o->publish_for_anonymous);
+    assert_int_equal(o->recovery_mode, RECOVERY_CACHE);
+    assert_int_equal(o->data_format, DATA_JSON_OBJECT);
+    assert_int_equal(o->slow_policy, SLOW_RECOVER);
+
+    o = namespace_of("ab:x", 4);
+    assert_true(o && o->has_regex);
+    assert_int_equal(o->history_meta_ttl_ms, 10800000);
+    assert_null(namespace_of("other:x", 7));
+    unload(&l);
+}
+
+/* Each option of a namespace reaches its own field, and is printed so that it can be read again. */
+static void every_namespace_option(void **state)
+{
+    (void)state;
+    static const char *const flags[] = {
+        "presence",
+        "join_leave",
+        "force_push_join_leave",
+        "force_positioning",
+        "allow_positioning",
+        "force_recovery",
+        "allow_recovery",
+        "allow_subscribe_for_client",
+        "allow_subscribe_for_anonymous",
+        "allow_publish_for_client",
+        "allow_publish_for_subscriber",
+        "allow_publish_for_anonymous",
+        "allow_presence_for_client",
+        "allow_presence_for_subscriber",
+        "allow_presence_for_anonymous",
+        "allow_history_for_client",
+        "allow_history_for_subscriber",
+        "allow_history_for_anonymous",
+        "allow_user_limited_channels",
+    };
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        char file[512], said[128];
+        snprintf(file, sizeof file,
+                 "{" OK_TOKEN ",\"channel\":{\"namespaces\":[{\"name\":\"ab\",\"history_size\":7,"
+                 "\"history_ttl\":\"7s\",\"%s\":true}]}}",
+                 flags[i]);
+        struct load l = load(file, NULL, NULL);
+        if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
+        struct channel_options o = l.c.namespaces.items[0].options;
+        const bool fields[] = {
+            o.presence,
+            o.join_leave,
+            o.force_push_join_leave,
+            o.force_positioning,
+            o.allow_positioning,
+            o.force_recovery,
+            o.allow_recovery,
+            o.subscribe_for_client,
+            o.subscribe_for_anonymous,
+            o.publish_for_client,
+            o.publish_for_subscriber,
+            o.publish_for_anonymous,
+            o.presence_for_client,
+            o.presence_for_subscriber,
+            o.presence_for_anonymous,
+            o.history_for_client,
+            o.history_for_subscriber,
+            o.history_for_anonymous,
+            o.user_limited_channels,
+        };
+        for (size_t j = 0; j < sizeof fields / sizeof *fields; j++)
+            if (fields[j] != (i == j)) fail_msg("%s sets %s", flags[i], flags[j]);
+        char *text = printed(&l.c);
+        snprintf(said, sizeof said, ", \"%s\": true", flags[i]);
+        if (!strstr(text, said)) fail_msg("%s is not in %s", said, text);
+        free(text);
+        unload(&l);
+    }
 }
 
 static void hostile_files(void **state)
@@ -541,6 +728,8 @@ int main(void)
         cmocka_unit_test(secrets_stay_secret),
         cmocka_unit_test(help),
         cmocka_unit_test(print_and_load),
+        cmocka_unit_test(namespaces),
+        cmocka_unit_test(every_namespace_option),
         cmocka_unit_test(hostile_files),
         cmocka_unit_test(options_page_is_current),
     };

@@ -151,6 +151,7 @@ static void test_protocol_vector(void **state)
 
 #define H "{\"alg\":\"HS256\",\"typ\":\"JWT\"}"
 #define S "{\"sub\":\"alice\""
+#define C S ",\"channel\":\"news\""
 #define OK JWT_OK, NULL
 #define BAD(text) JWT_INVALID, text
 #define LATE(text) JWT_EXPIRED, text
@@ -314,6 +315,71 @@ static const struct row rows[] = {
     {&plain_rules, H, S ",\"channel\":null}", BAD("channel is not a string"), NULL},
     {&subscription_rules, H, S ",\"channel\":\"news\"}", OK, NULL},
     {&subscription_rules, H, S "}", BAD("token names no channel to subscribe to"), NULL},
+    /* protocol.md 5.2, connection tokens */
+    {&plain_rules, H, S ",\"info\":{\"a\":[1]},\"expire_at\":0,\"channels\":[\"a\"],\"meta\":7}",
+     OK, NULL},
+    {&plain_rules, H,
+     S ",\"info\":null,\"b64info\":null,\"expire_at\":null,\"channels\":null,\"subs\":null}", OK,
+     NULL},
+    {&plain_rules, H, S ",\"data\":1,\"b64data\":2,\"client\":3,\"override\":4}", OK,
+     NULL},                                                          /* of the other kind */
+    {&plain_rules, H, S ",\"b64info\":\"eyJhIjoxfQ==\"}", OK, NULL}, /* {"a":1} */
+    {&plain_rules, H, S ",\"b64info\":\"eyJhIjoxfQ\"}", BAD("b64info or b64data is not base64"),
+     NULL},
+    {&plain_rules, H, S ",\"b64info\":\"eyJhIjoxfQ=\"}", BAD("b64info or b64data is not base64"),
+     NULL},
+    {&plain_rules, H, S ",\"b64info\":\"====\"}", BAD("b64info or b64data is not base64"), NULL},
+    {&plain_rules, H, S ",\"b64info\":\"MTIz\\n\"}", BAD("b64info or b64data is not base64"), NULL},
+    {&plain_rules, H, S ",\"b64info\":\"Pz8_\"}", BAD("b64info or b64data is not base64"), NULL},
+    {&plain_rules, H, S ",\"b64info\":\"AAEC\"}", BAD("b64info or b64data is not JSON inside"),
+     NULL},
+    {&plain_rules, H, S ",\"b64info\":\"MSAy\"}", BAD("b64info or b64data is not JSON inside"),
+     NULL}, /* 1 2 */
+    {&plain_rules, H, S ",\"b64info\":7}", BAD("b64info or b64data is not a string"), NULL},
+    {&plain_rules, H, S ",\"expire_at\":\"0\"}", BAD("expire_at is not a whole number"), NULL},
+    {&plain_rules, H, S ",\"expire_at\":1.5}", BAD("expire_at is not a whole number"), NULL},
+    {&plain_rules, H, S ",\"expire_at\":1e300}", BAD("expire_at is not a whole number"), NULL},
+    {&plain_rules, H, S ",\"expire_at\":true}", BAD("expire_at is not a whole number"), NULL},
+    {&plain_rules, H, S ",\"expire_at\":1,\"exp\":1700000001}", OK, NULL}, /* not the token's end */
+    {&plain_rules, H, S ",\"channels\":[]}", OK, NULL},
+    {&plain_rules, H, S ",\"channels\":\"a\"}", BAD("channels is not an array"), NULL},
+    {&plain_rules, H, S ",\"channels\":{}}", BAD("channels is not an array"), NULL},
+    {&plain_rules, H, S ",\"channels\":[1]}",
+     BAD("channels or subs name a channel that is not text"), NULL},
+    {&plain_rules, H, S ",\"channels\":[\"a\",null]}",
+     BAD("channels or subs name a channel that is not text"), NULL},
+    {&plain_rules, H, S ",\"channels\":[1],\"subs\":{\"a\":{}}}",
+     BAD("channels or subs name a channel that is not text"), NULL},
+    {&plain_rules, H, S ",\"subs\":{}}", OK, NULL},
+    {&plain_rules, H, S ",\"subs\":{\"a\":null,\"b\":{\"x\":1}}}", OK, NULL},
+    {&plain_rules, H, S ",\"subs\":[]}", BAD("subs is not an object"), NULL},
+    {&plain_rules, H, S ",\"subs\":{\"a\":1}}", BAD("subs has a value that is no object"), NULL},
+    {&plain_rules, H, S ",\"subs\":{\"a\":{},\"\\u0061\":{}}}", BAD("subs has a name twice"), NULL},
+    {&plain_rules, H, S ",\"subs\":{\"a\":{\"info\":1,\"info\":2}}}", BAD("subs has a name twice"),
+     NULL},
+    {&plain_rules, H, S ",\"subs\":{\"a\":{\"b64data\":\"?\"}}}",
+     BAD("b64info or b64data is not base64"), NULL},
+    {&plain_rules, H, S ",\"subs\":{\"a\":{\"override\":[]}}}", BAD("override is not an object"),
+     NULL},
+    /* protocol.md 5.3, subscription tokens */
+    {&subscription_rules, H, C "}", OK, NULL},
+    {&subscription_rules, H, C ",\"client\":null,\"data\":null,\"b64data\":null,\"override\":null}",
+     OK, NULL},
+    {&subscription_rules, H, C ",\"channels\":1,\"subs\":2}", OK, NULL}, /* of the other kind */
+    {&subscription_rules, H, C ",\"client\":7}", BAD("client is not a string"), NULL},
+    {&subscription_rules, H, C ",\"b64data\":7}", BAD("b64info or b64data is not a string"), NULL},
+    {&subscription_rules, H, C ",\"b64info\":\"x\"}", BAD("b64info or b64data is not base64"),
+     NULL},
+    {&subscription_rules, H, C ",\"expire_at\":[]}", BAD("expire_at is not a whole number"), NULL},
+    {&subscription_rules, H, C ",\"override\":true}", BAD("override is not an object"), NULL},
+    {&subscription_rules, H, C ",\"override\":{\"presence\":true}}",
+     BAD("override has a flag that is not {\"value\":bool}"), NULL},
+    {&subscription_rules, H, C ",\"override\":{\"presence\":{\"value\":1}}}",
+     BAD("override has a flag that is not {\"value\":bool}"), NULL},
+    {&subscription_rules, H, C ",\"override\":{\"join_leave\":{},\"join_leave\":{}}}",
+     BAD("override has a name twice"), NULL},
+    {&subscription_rules, H,
+     C ",\"override\":{\"more\":7,\"presence\":{\"value\":null},\"join_leave\":null}}", OK, NULL},
     /* roost: design.md 3.2 */
     {&plain_rules, H, S ",\"roost\":{}}", OK, NULL},
     {&plain_rules, H, S ",\"roost\":{\"pub\":[],\"sub\":[],\"more\":1}}", OK, NULL},
@@ -542,6 +608,16 @@ static size_t fill(char *out, const char *head, const char *unit, size_t times, 
     return len + (size_t)sprintf(out + len, "%s", tail);
 }
 
+static size_t numbered(char *out, const char *head, const char *unit, int times, const char *tail)
+{
+    size_t len = (size_t)sprintf(out, "%s", head);
+    for (int i = 0; i < times; i++) {
+        if (i) out[len++] = ',';
+        len += (size_t)sprintf(out + len, unit, i);
+    }
+    return len + (size_t)sprintf(out + len, "%s", tail);
+}
+
 static void test_caps(void **state)
 {
     (void)state;
@@ -562,6 +638,27 @@ static void test_caps(void **state)
     verify_payload(p, len, JWT_INVALID, "roost has too many patterns");
     len = fill(p, "{\"roost\":{\"x\":[", "1", 3000, "]}}");
     verify_payload(p, len, JWT_INVALID, "roost has too many values");
+
+    len = fill(p, "{\"channels\":[\"x\",", "\"x\"", 700, "]}");
+    verify_payload(p, len, JWT_OK, NULL);
+    assert_int_equal(claims.subs_count, 1);
+    for (int over = 0; over < 2; over++) { /* 128 channels, and one more, in both ways to say it */
+        enum jwt_verdict verdict = over ? JWT_INVALID : JWT_OK;
+        const char *reason = over ? "token has too many channels" : NULL;
+        len = numbered(p, "{\"channels\":[", "\"\\u0063%d\"", JWT_SUBS_MAX + over, "]}");
+        verify_payload(p, len, verdict, reason);
+        assert_int_equal(claims.subs_count, over ? 0 : JWT_SUBS_MAX);
+        len =
+            numbered(p, "{\"subs\":{",
+                     "\"%d\":{\"info\":{\"a\":[1,2]},\"override\":{\"presence\":{\"value\":true}}}",
+                     JWT_SUBS_MAX + over, "}}");
+        verify_payload(p, len, verdict, reason);
+        assert_int_equal(claims.subs_count, over ? 0 : JWT_SUBS_MAX);
+        if (!over) str_is(claims.subs[127].info, "{\"a\":[1,2]}");
+    }
+    verify_payload(p, fill(p, "{\"channels\":[", "\"x\"", 1100, "]}"), JWT_INVALID,
+                   "token has too many channels");
+    verify_payload(p, fill(p, "{\"subs\":{\"a\":{\"info\":[", "1", 5000, "]}}}"), JWT_OK, NULL);
 
     /* what passes through may have any number of values; names may not */
     verify_payload(p, fill(p, "{\"info\":[", "1", 5000, "]}"), JWT_OK, NULL);
@@ -585,6 +682,15 @@ static void test_caps(void **state)
     assert_int_equal(claims.channel.len, 4000);
     assert_int_equal(verify(&rules, token, n), JWT_INVALID);
     assert_string_equal(why, "user id is too long");
+    len = (size_t)sprintf(p, "{\"b64info\":\"\\u0049"); /* "aaa... */
+    for (int i = 0; i < 1999; i++)
+        len += (size_t)sprintf(p + len, "%s",
+                               i % 4 == 3   ? "\\u0059"
+                               : i % 4 == 2 ? "W"
+                               : i % 4 == 1 ? "h"
+                                            : "m");
+    len += (size_t)sprintf(p + len, "\"}");
+    verify_payload(p, len, JWT_INVALID, "b64info or b64data is not JSON inside");
 }
 
 /* Time far off and leeways that overflow. */
@@ -648,6 +754,91 @@ static void test_claims(void **state)
         assert_int_equal(claims.pub_count, 1);
         str_is(claims.pub[0], "chat:1");
     }
+}
+
+#define SAID_NOTHING(s) assert_true((s).p == NULL && (s).len == 0)
+
+static void read_token(const struct jwt_rules *rules, const char *payload)
+{
+    char token[2048];
+    size_t len = make(token, H, payload, strlen(payload), SECRET);
+    if (verify(rules, token, len) != JWT_OK) fail_msg("%s: %s", payload, why);
+}
+
+static void test_connection_claims(void **state)
+{
+    (void)state;
+    read_token(&plain_rules, S "}");
+    SAID_NOTHING(claims.info);
+    assert_false(claims.has_expire_at);
+    assert_int_equal(claims.subs_count, 0);
+
+    read_token(&plain_rules, S ",\"info\": { \"a\" : \"\\u0062\" } ,\"expire_at\":0,"
+                               "\"channels\":[\"a\",\"ch\\u0061t:1\",\"a\"],\"subs\":{}}");
+    str_is(claims.info, "{ \"a\" : \"\\u0062\" }"); /* as sent */
+    assert_true(claims.has_expire_at);
+    assert_int_equal(claims.expire_at_s, 0);
+    assert_int_equal(claims.subs_count, 2);
+    str_is(claims.subs[0].channel, "a");
+    str_is(claims.subs[1].channel, "chat:1");
+    SAID_NOTHING(claims.subs[1].info);
+    SAID_NOTHING(claims.subs[1].data);
+    assert_int_equal(claims.subs[1].override.presence, -1);
+
+    /* b64info wins, an empty one does not; subs win over channels */
+    read_token(&plain_rules, S ",\"info\":1,\"b64info\":\"eyJhIjoiPz8+Pz8/In0=\",\"expire_at\":-5,"
+                               "\"channels\":[\"x\"],\"subs\":{\"a\":{},\"b\":"
+                               "{\"info\":\"i\",\"data\":[1, 2],\"b64data\":\"\","
+                               "\"override\":{\"join_leave\":{\"value\":true},\"presence\":{},"
+                               "\"force_recovery\":{\"value\":false}}}}}");
+    str_is(claims.info, "{\"a\":\"?\?>?\?\?\"}");
+    assert_int_equal(claims.expire_at_s, -5);
+    assert_int_equal(claims.subs_count, 2);
+    str_is(claims.subs[0].channel, "a");
+    SAID_NOTHING(claims.subs[0].info);
+    str_is(claims.subs[1].channel, "b");
+    str_is(claims.subs[1].info, "\"i\"");
+    str_is(claims.subs[1].data, "[1, 2]");
+    const struct jwt_override *o = &claims.subs[1].override;
+    assert_int_equal(o->presence, 0);
+    assert_int_equal(o->join_leave, 1);
+    assert_int_equal(o->force_push_join_leave, -1);
+    assert_int_equal(o->force_recovery, 0);
+    assert_int_equal(o->force_positioning, -1);
+}
+
+static void test_subscription_claims(void **state)
+{
+    (void)state;
+    read_token(&subscription_rules, C "}");
+    SAID_NOTHING(claims.info);
+    SAID_NOTHING(claims.data);
+    assert_int_equal(claims.client.len, 0);
+    assert_int_equal(claims.override.presence, -1);
+    assert_int_equal(claims.override.force_positioning, -1);
+
+    read_token(
+        &subscription_rules,
+        C ",\"client\":\"c-\\u0031\",\"info\":\"x\",\"data\":{\"d\":null},\"expire_at\":1700000100,"
+          "\"override\":{\"presence\":{\"value\":true},\"join_leave\":{\"value\":false},"
+          "\"force_push_join_leave\":{\"value\":true},\"force_recovery\":{\"value\":true},"
+          "\"force_positioning\":{\"value\":true}}}");
+    str_is(claims.channel, "news");
+    str_is(claims.client, "c-1");
+    str_is(claims.info, "\"x\"");
+    str_is(claims.data, "{\"d\":null}");
+    assert_int_equal(claims.expire_at_s, 1700000100);
+    const struct jwt_override *o = &claims.override;
+    assert_int_equal(o->presence, 1);
+    assert_int_equal(o->join_leave, 0);
+    assert_int_equal(o->force_push_join_leave, 1);
+    assert_int_equal(o->force_recovery, 1);
+    assert_int_equal(o->force_positioning, 1);
+
+    read_token(&subscription_rules,
+               C ",\"b64info\":\"MQ==\",\"info\":2,\"data\":3,\"b64data\":\"NA==\"}");
+    str_is(claims.info, "1");
+    str_is(claims.data, "4");
 }
 
 static void test_patterns(void **state)
@@ -765,13 +956,22 @@ static void test_base64url(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rfc7515_a1),     cmocka_unit_test(test_protocol_vector),
-        cmocka_unit_test(test_table),          cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_trailing),       cmocka_unit_test(test_every_byte),
-        cmocka_unit_test(test_signature_bits), cmocka_unit_test(test_size),
-        cmocka_unit_test(test_caps),           cmocka_unit_test(test_clock_edges),
-        cmocka_unit_test(test_claims),         cmocka_unit_test(test_patterns),
-        cmocka_unit_test(test_make),           cmocka_unit_test(test_secret_lengths),
+        cmocka_unit_test(test_rfc7515_a1),
+        cmocka_unit_test(test_protocol_vector),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_trailing),
+        cmocka_unit_test(test_every_byte),
+        cmocka_unit_test(test_signature_bits),
+        cmocka_unit_test(test_size),
+        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_clock_edges),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_connection_claims),
+        cmocka_unit_test(test_subscription_claims),
+        cmocka_unit_test(test_patterns),
+        cmocka_unit_test(test_make),
+        cmocka_unit_test(test_secret_lengths),
         cmocka_unit_test(test_base64url),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);

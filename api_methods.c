@@ -1,0 +1,384 @@
+#include "api_methods.h"
+
+#include <mbedtls/base64.h>
+#include <string.h>
+
+#include "users.h"
+
+#define HISTORY_ALL 100000 /* publications of one reply, when all are asked for */
+
+static struct text text_of(const char *p, size_t len)
+{
+    return (struct text){p, len};
+}
+
+const char *api_message(unsigned code)
+{
+    switch (code) {
+    case 102: return "unknown channel";
+    case 104: return "not found";
+    case 107: return "bad request";
+    case 108: return "not available";
+    case 112: return "unrecoverable position";
+    default: return "internal server error";
+    }
+}
+
+void api_begin(struct api_call *call, size_t need)
+{
+    struct json_out *o = &call->o;
+    if (o->full || o->cap - o->len >= need) return;
+    size_t cap = o->cap * 2 > o->len + need ? o->cap * 2 : o->len + need;
+    char *bigger = mem_alloc(call->w->pool, cap);
+    if (!bigger) {
+        o->full = true;
+        return;
+    }
+    if (o->len) memcpy(bigger, o->p, o->len);
+    mem_free(call->w->pool, o->p, o->cap);
+    o->p = bigger;
+    o->cap = cap;
+}
+
+/* ---- fields ---- */
+
+/* optional gives a member of an object, or JSON_NONE if it is absent or null; false when it has another type. */
+static bool optional(const struct json *doc, const char *name, enum json_type type, int *v)
+{
+    *v = json_member(doc, 0, name);
+    if (json_type(doc, *v) == JSON_NULL) *v = JSON_NONE;
+    return *v == JSON_NONE || json_type(doc, *v) == type;
+}
+
+static bool optional_int(const struct json *doc, const char *name, int64_t *n)
+{
+    int v;
+    return optional(doc, name, JSON_NUMBER, &v) && (v == JSON_NONE || json_int64(doc, v, n));
+}
+
+static bool optional_bool(const struct json *doc, const char *name, bool *b)
+{
+    int v;
+    return optional(doc, name, JSON_BOOL, &v) && (v == JSON_NONE || json_bool(doc, v, b));
+}
+
+struct channel_name {
+    char bytes[USER_NAME_MAX];
+    size_t len;
+};
+
+/* elements opens a member that is an array or an object; at most one at a time. */
+static bool elements(struct api_call *call, int v, struct json *sub)
+{
+    return json_parse_value(sub, call->doc, v, call->tokens, call->token_count, 1) == 0;
+}
+
+/* name_of decodes v and looks its namespace up. Returns 0 or an error code. */
+static unsigned name_of(const struct api_call *call, const struct json *doc, int v, struct channel_name *name)
+{
+    int64_t n = json_string(doc, v, name->bytes, sizeof name->bytes);
+    if (n <= 0 || (size_t)n > call->channel_max_length) return 107;
+    name->len = (size_t)n;
+    return namespace_of(name->bytes, name->len) ? 0 : 102;
+}
+
+static unsigned channel_field(const struct api_call *call, struct channel_name *name)
+{
+    int v;
+    if (!optional(call->doc, "channel", JSON_STRING, &v)) return API_BAD_REQUEST;
+    return name_of(call, call->doc, v, name);
+}
+
+/* ---- publish, broadcast ---- */
+
+struct payload { /* what is to be published, once for all channels */
+    struct message message;
+    uint8_t *bytes; /* of b64data; the pool's */
+    size_t size;
+};
+
+static unsigned decode_base64(struct api_call *call, struct json_slice text, struct payload *p)
+{
+    size_t n = 0;
+    p->size = text.len + 4;
+    p->bytes = mem_alloc(call->w->pool, p->size);
+    if (!p->bytes) return 100;
+    if (mbedtls_base64_decode(p->bytes, p->size, &n, (const uint8_t *)text.p, text.len) != 0)
+        return 107;
+    /* Bytes that are JSON are as good as data; others reach raw clients as a binary message. */
+    bool json = json_check((const char *)p->bytes, n, JSON_LONE_SURROGATES, NULL, NULL);
+    p->message.payload = text_of((const char *)p->bytes, n);
+    p->message.is_raw = !json;
+    p->message.opcode = WS_BINARY;
+    return 0;
+}
+
+static bool are_texts(struct api_call *call, int tags)
+{
+    struct json sub;
+    if (!elements(call, tags, &sub)) return false;
+    for (int t = json_first(&sub, 0); t != JSON_NONE; t = json_next(&sub, 0, t))
+        if (json_type(&sub, t) != JSON_STRING) return false;
+    return true;
+}
+
+/* read_payload checks the types of all fields; delta, idempotency and version are known but have no effect yet. */
+static unsigned read_payload(struct api_call *call, struct payload *p)
+{
+    const struct json *doc = call->doc;
+    int b64, tags, v;
+    int64_t n;
+    *p = (struct payload){.message.publisher = PUBSUB_NOBODY};
+    bool ok = optional(doc, "b64data", JSON_STRING, &b64) && optional(doc, "tags", JSON_OBJECT, &tags) &&
+              optional_bool(doc, "skip_history", &p->message.skip_history) &&
+              optional(doc, "delta", JSON_BOOL, &v) && optional(doc, "idempotency_key", JSON_STRING, &v) &&
+              optional(doc, "version_epoch", JSON_STRING, &v) && optional_int(doc, "version", &n);
+    if (!ok) return API_BAD_REQUEST;
+    if (tags != JSON_NONE && !are_texts(call, tags)) return API_BAD_REQUEST;
+    struct json_slice raw_tags = json_raw(doc, tags), data = json_raw(doc, json_member(doc, 0, "data")), text;
+    p->message.tags = text_of(raw_tags.p, raw_tags.len);
+    p->message.payload = text_of(data.p, data.len);
+    if (b64 != JSON_NONE) {
+        if (!json_plain(doc, b64, &text)) return API_BAD_REQUEST;
+        if (text.len) return decode_base64(call, text, p);
+    }
+    return data.len ? 0 : 107;
+}
+
+static void put_position(struct json_out *o, const struct channel_options *opt, const struct pubsub_position *at)
+{
+    if (!channel_has_history(opt)) {
+        json_puts(o, "{}");
+        return;
+    }
+    json_puts(o, "{\"offset\":");
+    json_put_uint(o, at->offset);
+    json_puts(o, ",\"epoch\":");
+    json_put_string(o, at->epoch, sizeof at->epoch);
+    json_puts(o, "}");
+}
+
+static unsigned publish_to(struct api_call *call, const struct channel_name *name, const struct message *m)
+{
+    struct pubsub_position at = {0};
+    struct channel *ch = pubsub_channel(call->w, name->bytes, name->len);
+    int failed = ops_publish(call->w, ch, m, &at);
+    pubsub_channel_unref(ch);
+    if (failed) return 100;
+    api_begin(call, 128);
+    put_position(&call->o, namespace_of(name->bytes, name->len), &at);
+    return 0;
+}
+
+static unsigned publish(struct api_call *call)
+{
+    struct payload p;
+    struct channel_name name;
+    int v;
+    if (!optional(call->doc, "channel", JSON_STRING, &v)) return API_BAD_REQUEST;
+    unsigned code = read_payload(call, &p);
+    if (code != API_BAD_REQUEST) {
+        unsigned named = name_of(call, call->doc, v, &name);
+        if (named) code = named;
+    }
+    if (!code) code = publish_to(call, &name, &p.message);
+    mem_free(call->w->pool, p.bytes, p.size);
+    return code;
+}
+
+static unsigned broadcast(struct api_call *call)
+{
+    struct payload p;
+    int channels;
+    if (!optional(call->doc, "channels", JSON_ARRAY, &channels)) return API_BAD_REQUEST;
+    struct json list;
+    unsigned code = read_payload(call, &p);
+    if (!code && channels == JSON_NONE) code = 107;
+    if (!code && !elements(call, channels, &list)) code = 107;
+    if (!code && json_size(&list, 0) == 0) code = 107;
+    if (!code) {
+        json_puts(&call->o, "{\"responses\":[");
+        for (int v = json_first(&list, 0); v != JSON_NONE; v = json_next(&list, 0, v)) {
+            struct channel_name name;
+            if (v != json_first(&list, 0)) json_puts(&call->o, ",");
+            api_begin(call, 256);
+            unsigned wrong = name_of(call, &list, v, &name);
+            json_puts(&call->o, wrong ? "" : "{\"result\":");
+            if (!wrong) wrong = publish_to(call, &name, &p.message);
+            if (wrong) {
+                json_puts(&call->o, "{\"error\":{\"code\":");
+                json_put_uint(&call->o, wrong);
+                json_puts(&call->o, ",\"message\":");
+                json_put_string(&call->o, api_message(wrong), strlen(api_message(wrong)));
+                json_puts(&call->o, "}");
+            }
+            json_puts(&call->o, "}");
+        }
+        json_puts(&call->o, "]}");
+    }
+    mem_free(call->w->pool, p.bytes, p.size);
+    return code;
+}
+
+/* ---- presence ---- */
+
+struct listing {
+    struct api_call *call;
+    uint32_t count;
+};
+
+static void list_one(const struct subscription *s, void *arg)
+{
+    struct listing *l = arg;
+    const struct user *u = s->conn->user;
+    char id[OPS_UUID_TEXT];
+    struct client_info i = {.user = text_of(u->name, u->len), .client = ops_uuid_text(s->client_id, id)};
+    if (s->conn_info) i.conn_info = text_of((const char *)s->conn_info->bytes, s->conn_info->len);
+    if (s->chan_info) i.chan_info = text_of((const char *)s->chan_info->bytes, s->chan_info->len);
+    api_begin(l->call, i.user.len * 6 + i.conn_info.len + i.chan_info.len + 256);
+    reply_json_presence_entry(&l->call->o, l->count++ == 0, &i);
+}
+
+static unsigned presence(struct api_call *call)
+{
+    struct channel_name name;
+    unsigned code = channel_field(call, &name);
+    if (code) return code;
+    if (!namespace_of(name.bytes, name.len)->presence) return 108;
+    struct listing l = {.call = call};
+    struct channel *ch = pubsub_channel(call->w, name.bytes, name.len);
+    json_puts(&call->o, "{\"presence\":{");
+    if (ch) pubsub_presence(ch, list_one, &l);
+    pubsub_channel_unref(ch);
+    api_begin(call, 64);
+    json_puts(&call->o, "}}");
+    return 0;
+}
+
+static unsigned presence_stats(struct api_call *call)
+{
+    struct channel_name name;
+    unsigned code = channel_field(call, &name);
+    if (code) return code;
+    if (!namespace_of(name.bytes, name.len)->presence) return 108;
+    uint32_t clients = 0, users = 0;
+    struct channel *ch = pubsub_channel(call->w, name.bytes, name.len);
+    if (ch) ops_presence_stats(call->w, ch, &clients, &users);
+    pubsub_channel_unref(ch);
+    json_puts(&call->o, "{\"num_clients\":");
+    json_put_uint(&call->o, clients);
+    json_puts(&call->o, ",\"num_users\":");
+    json_put_uint(&call->o, users);
+    json_puts(&call->o, "}");
+    return 0;
+}
+
+/* ---- history ---- */
+
+struct wanted { /* of history */
+    struct pubsub_history h;
+    char epoch[USER_NAME_MAX];
+    size_t epoch_len;
+};
+
+static unsigned read_wanted(struct api_call *call, struct wanted *q)
+{
+    const struct json *doc = call->doc;
+    int64_t limit = 0;
+    int since;
+    *q = (struct wanted){0};
+    if (!optional_int(doc, "limit", &limit) || !optional_bool(doc, "reverse", &q->h.reverse) ||
+        !optional(doc, "since", JSON_OBJECT, &since))
+        return API_BAD_REQUEST;
+    q->h.max = limit < 0 || limit > HISTORY_ALL ? HISTORY_ALL : (uint32_t)limit;
+    if (since == JSON_NONE) return 0;
+    struct json sub;
+    if (!elements(call, since, &sub)) return API_BAD_REQUEST;
+    doc = &sub;
+    int offset = json_member(doc, 0, "offset"), epoch = json_member(doc, 0, "epoch");
+    q->h.has_since = true;
+    if (offset != JSON_NONE && !json_uint64(doc, offset, &q->h.since)) return API_BAD_REQUEST;
+    if (epoch != JSON_NONE) {
+        int64_t n = json_string(doc, epoch, q->epoch, sizeof q->epoch);
+        if (n < 0) return API_BAD_REQUEST;
+        q->epoch_len = (size_t)n;
+    }
+    return q->h.reverse && q->h.since == 0 ? 107 : 0;
+}
+
+static void put_history(struct api_call *call, const struct pubsub_history *h)
+{
+    struct json_out *o = &call->o;
+    size_t need = 256;
+    for (uint32_t i = 0; i < h->count; i++) need += h->found[i]->object_len + 1;
+    api_begin(call, need);
+    json_puts(o, "{");
+    for (uint32_t i = 0; i < h->count; i++) {
+        const struct publication *p = h->found[i];
+        const char *bytes = (const char *)p->as[ENCODING_JSON].frame->bytes;
+        reply_json_publication_object(o, i == 0, text_of(bytes + p->object_at, p->object_len));
+    }
+    reply_json_history_end(o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch), h->top.offset);
+    if (!o->full) o->len--; /* the bracket around a client's reply: ours is closed by api.c */
+}
+
+static unsigned find_history(struct api_call *call, struct channel *ch, struct wanted *q)
+{
+    size_t size = (q->h.max + 1) * sizeof *q->h.found;
+    q->h.found = mem_alloc(call->w->pool, size);
+    if (!q->h.found) return 100;
+    pubsub_history(call->w, ch, &q->h);
+    bool other = q->epoch_len && (q->epoch_len != sizeof q->h.top.epoch ||
+                                  memcmp(q->epoch, q->h.top.epoch, q->epoch_len) != 0);
+    if (!other) put_history(call, &q->h);
+    for (uint32_t i = 0; i < q->h.count; i++) pubsub_publication_unref(q->h.found[i]);
+    mem_free(call->w->pool, q->h.found, size);
+    return other ? 112 : 0;
+}
+
+static unsigned history(struct api_call *call)
+{
+    struct channel_name name;
+    struct wanted q;
+    unsigned code = read_wanted(call, &q), named = channel_field(call, &name);
+    if (code == API_BAD_REQUEST || named) return code == API_BAD_REQUEST ? code : named;
+    const struct channel_options *opt = namespace_of(name.bytes, name.len);
+    if (!channel_has_history(opt)) return 108;
+    if (code) return code;
+    if (q.h.max > opt->history_size) q.h.max = opt->history_size;
+    struct channel *ch = pubsub_channel(call->w, name.bytes, name.len);
+    code = ch ? find_history(call, ch, &q) : 100;
+    pubsub_channel_unref(ch);
+    return code;
+}
+
+static unsigned history_remove(struct api_call *call)
+{
+    struct channel_name name;
+    unsigned code = channel_field(call, &name);
+    if (code) return code;
+    if (!channel_has_history(namespace_of(name.bytes, name.len))) return 108;
+    struct channel *ch = pubsub_channel(call->w, name.bytes, name.len);
+    if (ch) pubsub_history_remove(ch);
+    pubsub_channel_unref(ch);
+    json_puts(&call->o, "{}");
+    return 0;
+}
+
+/* ---- the table ---- */
+
+api_method *api_method_find(struct http_str name)
+{
+    static const struct {
+        const char *name;
+        api_method *run;
+    } methods[] = {{"publish", publish},
+                   {"broadcast", broadcast},
+                   {"presence", presence},
+                   {"presence_stats", presence_stats},
+                   {"history", history},
+                   {"history_remove", history_remove}};
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (http_str_is(name, methods[i].name)) return methods[i].run;
+    return NULL;
+}

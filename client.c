@@ -1,0 +1,655 @@
+#include "client.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "heartbeat.h"
+#include "users.h"
+
+#define LINES_MAX (128u * 1024) /* replies gathered into one message up to this size */
+#define FIRST_OUT 4096
+#define FAILED_MS 5000 /* a client whose connect failed has so long to close */
+
+struct client_options client_options;
+
+void client_init(const struct client_options *o)
+{
+    client_options = *o;
+}
+
+static struct text text_of(const char *p, size_t len)
+{
+    return (struct text){p, len};
+}
+
+/* ---- answers ---- */
+
+void client_flush(struct session *s)
+{
+    if (s->len) conn_send(s->c, WS_TEXT, s->out, s->len);
+    s->len = 0;
+}
+
+static bool reserve(struct session *s, size_t need)
+{
+    size_t cap = s->cap;
+    while (cap < s->len + need) cap *= 2;
+    if (cap == s->cap) return true;
+    char *bigger = mem_alloc(s->w->pool, cap);
+    if (!bigger) return false;
+    memcpy(bigger, s->out, s->len);
+    mem_free(s->w->pool, s->out, s->cap);
+    s->out = bigger;
+    s->cap = cap;
+    return true;
+}
+
+/* client_more makes room for need bytes more in a line that is being written. */
+void client_more(struct session *s, struct json_out *o, size_t need)
+{
+    if (o->full || o->cap - o->len >= need) return;
+    size_t before = s->len;
+    s->len = o->len;
+    if (!reserve(s, need)) o->full = true;
+    s->len = before;
+    o->p = s->out;
+    o->cap = s->cap;
+}
+
+/* protocol.md 1.2: lines of one message are joined by exactly one newline. */
+struct json_out client_line(struct session *s, size_t need)
+{
+    if (s->len && s->len + need > LINES_MAX) client_flush(s);
+    if (s->c->state != CONN_OPEN || !reserve(s, need + 1)) return (struct json_out){.full = true};
+    struct json_out o = {.p = s->out, .cap = s->cap, .len = s->len};
+    if (o.len) json_puts(&o, "\n");
+    return o;
+}
+
+void client_line_end(struct session *s, const struct json_out *o)
+{
+    if (s->c->state != CONN_OPEN) return;
+    if (o->full)
+        client_close(s, 3004);
+    else
+        s->len = o->len;
+}
+
+static const struct {
+    uint32_t code;
+    const char *message;
+    bool temporary;
+} errors[] = {{100, "internal server error", true}, {102, "unknown channel", false},
+              {103, "permission denied", false},    {104, "method not found", false},
+              {105, "already subscribed", false},   {106, "limit exceeded", false},
+              {107, "bad request", false},          {108, "not available", false},
+              {109, "token expired", false},        {110, "expired", false},
+              {111, "too many requests", true},     {112, "unrecoverable position", false}};
+
+void client_error(struct session *s, uint32_t id, uint32_t code)
+{
+    size_t i = 0;
+    while (i + 1 < sizeof errors / sizeof *errors && errors[i].code != code) i++;
+    struct json_out o = client_line(s, 128);
+    reply_json_error(&o, id, code, errors[i].message, errors[i].temporary);
+    client_line_end(s, &o);
+}
+
+static const char *reason_of(unsigned code)
+{
+    switch (code) {
+    case 3004: return "internal server error";
+    case 3005: return "connection expired";
+    case 3500: return "invalid token";
+    case 3501: return "bad request";
+    case 3502: return "stale";
+    case 3506: return "inappropriate protocol";
+    case 3507: return "permission denied";
+    case 3508: return "not available";
+    default: return "closed";
+    }
+}
+
+void client_close(struct session *s, unsigned code)
+{
+    if (s->c->state != CONN_OPEN) return;
+    client_flush(s);
+    conn_close(s->c, code, reason_of(code));
+}
+
+static void empty_reply(struct session *s, const struct command *m)
+{
+    struct json_out o = client_line(s, 64);
+    reply_json_empty(&o, m->id, m->method);
+    client_line_end(s, &o);
+}
+
+/* ---- opening ---- */
+
+static bool offers(const struct http_request *r, const char *name)
+{
+    const struct http_str *line;
+    for (size_t n = 0; (line = http_header(r, "Sec-WebSocket-Protocol", n)); n++)
+        if (http_list_has(*line, name)) return true;
+    return false;
+}
+
+static bool query_is(const struct http_request *r, const char *name, const char *value)
+{
+    struct http_str v;
+    return http_query_get(r->query, name, &v) && http_str_is(v, value);
+}
+
+/* expires_of: when a connection with such a token ends, wall clock; 0 = never (protocol.md 5.2: expire_at overrides exp). */
+static int64_t expires_of(const struct jwt_claims *claims)
+{
+    if (claims->has_expire_at) return claims->expire_at_s;
+    return claims->has_exp ? claims->exp_s : 0;
+}
+
+static struct client *new_client(struct worker *w, const struct auth *a)
+{
+    struct client *k = mem_zalloc(w->pool, sizeof *k);
+    if (!k) return NULL;
+    list_init(&k->subscriptions);
+    ops_uuid_make(k->id);
+    if (a->verdict == AUTH_OK && a->has_token) {
+        k->header_user = users_intern(w, a->claims.sub.p, a->claims.sub.len);
+        k->header_expires_s = expires_of(&a->claims);
+        if (a->claims.info.len) {
+            k->info = frame_new(w->pool, (uint32_t)a->claims.info.len);
+            if (k->info) memcpy(k->info->bytes, a->claims.info.p, a->claims.info.len);
+        }
+    }
+    return k;
+}
+
+void client_open(struct conn *c, const struct http_request *r, const struct auth *a)
+{
+    bool protobuf = offers(r, "centrifuge-protobuf");
+    struct client *k = new_client(c->worker, a);
+    if (!k) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_http_error(c, r, 503, "out of memory");
+        return;
+    }
+    c->channel = k;
+    if (protobuf || query_is(r, "format", "protobuf") || query_is(r, "cf_protocol", "protobuf"))
+        k->phase = CLIENT_PROTOBUF;
+    k->ws_pings = query_is(r, "cf_ws_frame_ping_pong", "true");
+    conn_upgrade(c, r, CONN_CLIENT,
+                 protobuf ? "centrifuge-protobuf" : offers(r, "centrifuge-json") ? "centrifuge-json" : NULL);
+    if (c->state == CONN_OPEN) {
+        conn_arm(c, CONN_DEADLINE_HEARTBEAT, client_options.stale_ms);
+        return;
+    }
+    users_release(c->worker, k->header_user);
+    frame_unref(k->info, 1);
+    mem_free(c->worker->pool, k, sizeof *k);
+    c->channel = NULL;
+}
+
+static void closed(struct conn *c)
+{
+    struct client *k = client_of(c);
+    if (!k) return;
+    client_end_all(c);
+    c->channel = NULL;
+    users_release(c->worker, k->header_user);
+    frame_unref(k->info, 1);
+    mem_free(c->worker->pool, k, sizeof *k);
+}
+
+/* ---- connect ---- */
+
+struct credentials_of { /* who connects, and until when */
+    struct jwt_claims claims; /* texts in the worker's tx */
+    int64_t expires_s;        /* 0 = never */
+};
+
+/* fail_connect: the connection is not usable after an error to connect; the SDK closes it (protocol.md 2.1 rule 6). */
+static void fail_connect(struct session *s, const struct command *m, uint32_t code)
+{
+    client_error(s, m->id, code);
+    if (s->c->state != CONN_OPEN) return;
+    s->k->phase = CLIENT_FAILED;
+    client_end_all(s->c);
+    conn_arm(s->c, CONN_DEADLINE_HEARTBEAT, FAILED_MS);
+}
+
+static enum jwt_verdict verify_connect(struct session *s, struct text token, struct jwt_claims *claims)
+{
+    const char *why;
+    return jwt_verify(client_options.connect_rules, token.p, token.len, (int64_t)time(NULL), claims,
+                      s->w->tx, s->w->tx_size, &why);
+}
+
+/* identify finds the credentials: the command's token, else the upgrade's, else none if that is allowed. Returns false if it has been answered. */
+static bool identify(struct session *s, const struct command *m, struct credentials_of *who)
+{
+    struct client *k = s->k;
+    *who = (struct credentials_of){0};
+    if (m->token.len) {
+        switch (verify_connect(s, m->token, &who->claims)) {
+        case JWT_INVALID: client_close(s, 3500); return false;
+        case JWT_EXPIRED: fail_connect(s, m, 109); return false;
+        case JWT_OK: break;
+        }
+        who->expires_s = expires_of(&who->claims);
+    } else if (k->header_user) {
+        who->claims.sub.p = k->header_user->name;
+        who->claims.sub.len = k->header_user->len;
+        who->expires_s = k->header_expires_s;
+    } else if (!client_options.anonymous && !client_options.insecure) {
+        client_close(s, 3501);
+        return false;
+    }
+    if ((m->token.len || k->header_user) && client_options.no_anonymous_tokens && !who->claims.sub.len) {
+        client_close(s, 3507);
+        return false;
+    }
+    return true;
+}
+
+static void keep_info(struct session *s, const struct jwt_claims *claims)
+{
+    struct client *k = s->k;
+    if (!claims->info.len) return;
+    frame_unref(k->info, 1);
+    k->info = frame_new(s->w->pool, (uint32_t)claims->info.len);
+    if (k->info) memcpy(k->info->bytes, claims->info.p, claims->info.len);
+}
+
+/* find_position looks for a channel in connect's subs: where a server-side subscription recovers from. */
+static bool find_position(struct session *s, const struct command *m, struct text channel, struct position *from)
+{
+    size_t at = 0;
+    struct text name;
+    bool recover = false;
+    *from = (struct position){0};
+    if (!m->subs.len) return false;
+    char *scratch = mem_alloc(s->w->pool, m->subs.len);
+    bool found = false;
+    while (scratch && !found &&
+           command_json_sub(m, &at, &name, &recover, from, scratch, m->subs.len) == 1)
+        found = name.len == channel.len && memcmp(name.p, channel.p, name.len) == 0;
+    if (found && from->epoch.p) /* the scratch goes; an epoch has eight letters */
+        from->epoch = from->epoch.len == 8 ? text_of(memcpy(s->scratch, from->epoch.p, 8), 8) : text_of("-", 1);
+    mem_free(s->w->pool, scratch, m->subs.len);
+    if (!found) *from = (struct position){0};
+    return found && recover;
+}
+
+/* subscribe_by_token adds the channels of the token's claim (protocol.md 5.2). Returns 0 or an error code. */
+static uint32_t subscribe_by_token(struct session *s, const struct command *m, const struct jwt_claims *claims,
+                                   struct json_out *o, bool *had)
+{
+    for (size_t i = 0; i < claims->subs_count; i++) {
+        const struct jwt_sub *sub = &claims->subs[i];
+        struct text channel = text_of(sub->channel.p, sub->channel.len);
+        struct position from;
+        bool recover = find_position(s, m, channel, &from);
+        uint32_t code = client_subscribe_by_server(s, o, !*had, sub, recover, &from);
+        if (code) return code;
+        *had = true;
+    }
+    return 0;
+}
+
+static void reply_connect(struct session *s, const struct command *m, const struct credentials_of *who)
+{
+    char id[OPS_UUID_TEXT];
+    int64_t now_s = (int64_t)time(NULL);
+    struct connect_result r = {.client = ops_uuid_text(s->k->id, id),
+                               .version = text_of(client_options.version, strlen(client_options.version)),
+                               .expires = who->expires_s > 0,
+                               .ttl_s = who->expires_s > now_s ? (uint32_t)(who->expires_s - now_s) : 1,
+                               .ping_s = s->k->ws_pings ? 0 : heartbeat_ping_s(),
+                               .pong = !s->k->ws_pings && heartbeat_ping_s()};
+    if (client_options.include_time) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        r.time_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    }
+    struct json_out o = client_line(s, 1024);
+    bool had = false;
+    reply_json_connect_begin(&o, m->id, &r);
+    uint32_t code = subscribe_by_token(s, m, &who->claims, &o, &had);
+    if (code) { /* what has been written is not taken in */
+        fail_connect(s, m, code);
+        return;
+    }
+    reply_json_connect_end(&o, had);
+    client_line_end(s, &o);
+}
+
+static void connect_client(struct session *s, const struct command *m)
+{
+    struct credentials_of who;
+    struct conn *c = s->c;
+    if (!identify(s, m, &who)) return;
+    int64_t left_ms = -1;
+    if (who.expires_s) {
+        left_ms = (who.expires_s - (int64_t)time(NULL)) * 1000;
+        if (left_ms <= 0) {
+            fail_connect(s, m, 110);
+            return;
+        }
+    }
+    struct user *u = users_intern(s->w, who.claims.sub.p, who.claims.sub.len);
+    if (!u) {
+        fail_connect(s, m, 100);
+        return;
+    }
+    c->user = u;
+    keep_info(s, &who.claims);
+    s->k->phase = CLIENT_CONNECTED;
+    reply_connect(s, m, &who);
+    if (c->state == CONN_OPEN && s->k->phase == CLIENT_CONNECTED) heartbeat_start(c, left_ms);
+}
+
+static void refresh(struct session *s, const struct command *m)
+{
+    struct jwt_claims claims;
+    if (!m->token.len) {
+        client_close(s, 3501);
+        return;
+    }
+    const struct user *u = s->c->user;
+    enum jwt_verdict v = verify_connect(s, m->token, &claims);
+    if (v == JWT_EXPIRED) {
+        client_close(s, 3005); /* not an error: the SDK comes back with a fresh token (protocol.md 2.8) */
+        return;
+    }
+    if (v == JWT_INVALID || claims.sub.len != u->len || memcmp(claims.sub.p, u->name, u->len) != 0) {
+        client_close(s, 3500);
+        return;
+    }
+    int64_t expires_s = expires_of(&claims), left_s = expires_s - (int64_t)time(NULL);
+    keep_info(s, &claims);
+    heartbeat_start(s->c, expires_s ? (left_s > 0 ? left_s * 1000 : 0) : -1);
+    struct json_out o = client_line(s, 128);
+    reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0, left_s > 0 ? (uint32_t)left_s : 1);
+    client_line_end(s, &o);
+}
+
+/* ---- channels ---- */
+
+/* named finds a command's channel and its options; answers when there are none (protocol.md 2.4: 3501, 102, 107). */
+static const struct channel_options *named(struct session *s, const struct command *m)
+{
+    if (!m->channel.len) {
+        client_close(s, 3501);
+        return NULL;
+    }
+    const struct channel_options *o = namespace_of(m->channel.p, m->channel.len);
+    if (!o)
+        client_error(s, m->id, 102);
+    else if (m->channel.len > USER_NAME_MAX || !namespace_name_ok(o, m->channel.p, m->channel.len))
+        client_error(s, m->id, 107);
+    else
+        return o;
+    return NULL;
+}
+
+static bool has_format(const struct channel_options *o, struct text data)
+{
+    if (!data.len) return false;
+    if (o->data_format != DATA_JSON_OBJECT) return true;
+    size_t i = 0;
+    while (i < data.len && (data.p[i] == ' ' || data.p[i] == '\t' || data.p[i] == '\r')) i++;
+    return i < data.len && data.p[i] == '{';
+}
+
+static void publish(struct session *s, const struct command *m)
+{
+    const struct channel_options *o = named(s, m);
+    if (!o) return;
+    const struct subscription *sub = client_find(s->k, m->channel.p, m->channel.len);
+    if (m->type) {
+        client_error(s, m->id, 108);
+        return;
+    }
+    if (!has_format(o, m->data)) {
+        client_error(s, m->id, 107);
+        return;
+    }
+    if (!client_permitted(s->c, sub, o->publish_for_client, o->publish_for_subscriber, o->publish_for_anonymous)) {
+        client_error(s, m->id, 103);
+        return;
+    }
+    char id[OPS_UUID_TEXT];
+    struct client_info info;
+    client_info_of(s->c, sub, &info, id);
+    struct message message = {.payload = m->data, .info = &info, .publisher = conn_key(s->c)};
+    struct channel *ch = pubsub_channel(s->w, m->channel.p, m->channel.len);
+    int failed = ops_publish(s->w, ch, &message, NULL);
+    pubsub_channel_unref(ch);
+    if (failed)
+        client_error(s, m->id, 100);
+    else
+        empty_reply(s, m);
+}
+
+struct presence_reply {
+    struct session *s;
+    struct json_out o;
+    uint32_t count;
+};
+
+static void write_presence(const struct subscription *sub, void *arg)
+{
+    struct presence_reply *p = arg;
+    char id[OPS_UUID_TEXT];
+    struct client_info i = {.user = text_of(sub->conn->user->name, sub->conn->user->len),
+                            .client = ops_uuid_text(sub->client_id, id)};
+    if (sub->conn_info) i.conn_info = text_of((const char *)sub->conn_info->bytes, sub->conn_info->len);
+    if (sub->chan_info) i.chan_info = text_of((const char *)sub->chan_info->bytes, sub->chan_info->len);
+    size_t need = i.user.len * 6 + i.conn_info.len + i.chan_info.len + 256;
+    client_more(p->s, &p->o, need);
+    reply_json_presence_entry(&p->o, p->count++ == 0, &i);
+}
+
+static bool may_see_presence(struct session *s, const struct command *m, const struct channel_options *o)
+{
+    bool subscribed = client_find(s->k, m->channel.p, m->channel.len);
+    if (!o->presence)
+        client_error(s, m->id, 108);
+    else if (!client_permitted(s->c, subscribed, o->presence_for_client, o->presence_for_subscriber, o->presence_for_anonymous))
+        client_error(s, m->id, 103);
+    else
+        return true;
+    return false;
+}
+
+static void presence(struct session *s, const struct command *m)
+{
+    const struct channel_options *o = named(s, m);
+    if (!o || !may_see_presence(s, m, o)) return;
+    struct channel *ch = pubsub_channel(s->w, m->channel.p, m->channel.len);
+    struct presence_reply p = {.s = s, .o = client_line(s, 256)};
+    reply_json_presence_begin(&p.o, m->id);
+    if (ch) pubsub_presence(ch, write_presence, &p);
+    pubsub_channel_unref(ch);
+    reply_json_presence_end(&p.o);
+    client_line_end(s, &p.o);
+}
+
+static void presence_stats(struct session *s, const struct command *m)
+{
+    const struct channel_options *o = named(s, m);
+    if (!o || !may_see_presence(s, m, o)) return;
+    uint32_t clients = 0, users = 0;
+    struct channel *ch = pubsub_channel(s->w, m->channel.p, m->channel.len);
+    if (ch) ops_presence_stats(s->w, ch, &clients, &users);
+    pubsub_channel_unref(ch);
+    struct json_out out = client_line(s, 128);
+    reply_json_presence_stats(&out, m->id, clients, users);
+    client_line_end(s, &out);
+}
+
+static void write_history(struct session *s, const struct command *m, const struct pubsub_history *h)
+{
+    size_t need = 256;
+    for (uint32_t i = 0; i < h->count; i++) need += h->found[i]->object_len + 1;
+    struct json_out o = client_line(s, need);
+    reply_json_history_begin(&o, m->id);
+    for (uint32_t i = 0; i < h->count; i++) {
+        const struct publication *p = h->found[i];
+        reply_json_publication_object(&o, i == 0, text_of((const char *)p->as[ENCODING_JSON].frame->bytes + p->object_at, p->object_len));
+    }
+    reply_json_history_end(&o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch), h->top.offset);
+    client_line_end(s, &o);
+}
+
+/* history_refused answers what protocol.md 2.6 refuses before anything is looked up. */
+static bool history_refused(struct session *s, const struct command *m, const struct channel_options *o)
+{
+    bool subscribed = client_find(s->k, m->channel.p, m->channel.len);
+    uint32_t code = 0;
+    if (!channel_has_history(o))
+        code = 108;
+    else if (!client_permitted(s->c, subscribed, o->history_for_client, o->history_for_subscriber, o->history_for_anonymous))
+        code = 103;
+    else if (m->reverse && m->has_since && m->position.offset == 0)
+        code = 107;
+    if (code) client_error(s, m->id, code);
+    return code;
+}
+
+static void history(struct session *s, const struct command *m)
+{
+    const struct channel_options *o = named(s, m);
+    if (!o || history_refused(s, m, o)) return;
+    struct channel *ch = pubsub_channel(s->w, m->channel.p, m->channel.len);
+    uint32_t max = client_options.history_max;
+    size_t room_size = max * sizeof(struct publication *);
+    struct pubsub_history h = {.has_since = m->has_since,
+                               .reverse = m->reverse,
+                               .since = m->position.offset,
+                               .max = m->limit < 0 || (uint32_t)m->limit > max ? max : (uint32_t)m->limit,
+                               .found = ch ? mem_alloc(s->w->pool, room_size) : NULL};
+    if (!h.found) {
+        pubsub_channel_unref(ch);
+        client_error(s, m->id, 100);
+        return;
+    }
+    pubsub_history(s->w, ch, &h);
+    struct text epoch = m->position.epoch;
+    if (m->has_since && epoch.len && (epoch.len != sizeof h.top.epoch || memcmp(epoch.p, h.top.epoch, epoch.len) != 0))
+        client_error(s, m->id, 112);
+    else
+        write_history(s, m, &h);
+    for (uint32_t i = 0; i < h.count; i++) pubsub_publication_unref(h.found[i]);
+    mem_free(s->w->pool, h.found, room_size);
+    pubsub_channel_unref(ch);
+}
+
+/* ---- commands ---- */
+
+static void execute(struct session *s, const struct command *m)
+{
+    switch (m->method) {
+    case COMMAND_PONG: return; /* whatever comes says that the client is there */
+    case COMMAND_CONNECT: client_close(s, 3501); return;
+    case COMMAND_SUBSCRIBE: client_subscribe(s, m); return;
+    case COMMAND_UNSUBSCRIBE: client_unsubscribe(s, m); return;
+    case COMMAND_PUBLISH: publish(s, m); return;
+    case COMMAND_PRESENCE: presence(s, m); return;
+    case COMMAND_PRESENCE_STATS: presence_stats(s, m); return;
+    case COMMAND_HISTORY: history(s, m); return;
+    case COMMAND_RPC: client_error(s, m->id, 108); return;
+    case COMMAND_SEND: client_close(s, 3508); return;
+    case COMMAND_REFRESH: refresh(s, m); return;
+    case COMMAND_SUB_REFRESH: client_sub_refresh(s, m); return;
+    }
+}
+
+static void one_line(struct session *s, const char *line, size_t len)
+{
+    jsmntok_t tokens[COMMAND_TOKENS];
+    struct command m;
+    if (s->k->phase == CLIENT_FAILED) return;
+    if (len && line[len - 1] == '\r') len--;
+    if (!len || command_json_parse(&m, line, len, s->scratch, s->scratch_len, tokens, COMMAND_TOKENS) == -1) {
+        client_close(s, 3501);
+        return;
+    }
+    if (s->k->phase == CLIENT_CONNECTED)
+        execute(s, &m);
+    else if (m.method == COMMAND_CONNECT)
+        connect_client(s, &m);
+    else
+        client_close(s, 3501);
+}
+
+/* protocol.md 1.2: one message holds commands separated by a newline; one at the end is allowed. */
+static void all_lines(struct session *s, const char *p, size_t len)
+{
+    if (len && p[len - 1] == '\n') len--;
+    for (;;) {
+        const char *end = memchr(p, '\n', len);
+        size_t n = end ? (size_t)(end - p) : len;
+        one_line(s, p, n);
+        if (!end || s->c->state != CONN_OPEN) return;
+        p = end + 1;
+        len -= n + 1;
+    }
+}
+
+static void message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
+{
+    (void)opcode; /* commands are taken in text and binary messages alike */
+    struct worker *w = c->worker;
+    struct session s = {.c = c, .k = client_of(c), .w = w, .cap = FIRST_OUT, .scratch_len = len + 16};
+    if (s.k->phase == CLIENT_PROTOBUF) {
+        conn_close(c, 3506, reason_of(3506));
+        return;
+    }
+    s.out = mem_alloc(w->pool, s.cap);
+    s.scratch = mem_alloc(w->pool, s.scratch_len);
+    if (s.out && s.scratch)
+        all_lines(&s, (const char *)payload, len);
+    else
+        conn_close(c, 3004, reason_of(3004));
+    if (c->state == CONN_OPEN) client_flush(&s);
+    if (c->state == CONN_OPEN) conn_pause_if_full(c);
+    mem_free(w->pool, s.out, s.cap);
+    mem_free(w->pool, s.scratch, s.scratch_len);
+}
+
+/* ---- time ---- */
+
+static void ping(struct conn *c)
+{
+    if (client_of(c)->ws_pings) {
+        conn_ping(c);
+        return;
+    }
+    c->flags |= CONN_PONG_DUE;
+    metric_add(&c->worker->metrics, METRIC_PINGS, 1);
+    conn_send(c, WS_TEXT, "{}", 2);
+}
+
+void client_fired(struct conn *c)
+{
+    struct client *k = client_of(c);
+    if (c->state != CONN_OPEN) return;
+    switch ((enum client_phase)k->phase) {
+    case CLIENT_NEW:
+    case CLIENT_PROTOBUF: conn_close(c, 3502, reason_of(3502)); return;
+    case CLIENT_FAILED: conn_drop(c, 3501); return;
+    case CLIENT_CONNECTED: break;
+    }
+    client_expire_subscriptions(c);
+    if (c->state == CONN_OPEN) heartbeat_fired(c);
+}
+
+const struct conn_handler client_handler = {
+    .message = message,
+    .closed = closed,
+    .ping = ping,
+    .deadline = client_next_expiry,
+    .drain_code = 3001,
+    .age_code = 3011,
+};

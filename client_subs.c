@@ -1,0 +1,509 @@
+#include "client.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "heartbeat.h"
+#include "users.h"
+
+static struct text text_of(const char *p, size_t len)
+{
+    return (struct text){p, len};
+}
+
+static struct text text_of_frame(const struct frame *f)
+{
+    return f ? text_of((const char *)f->bytes, f->len) : (struct text){0};
+}
+
+static struct text channel_of(const struct subscription *sub)
+{
+    struct text t;
+    t.p = pubsub_name(pubsub_shared(sub->local), &t.len);
+    return t;
+}
+
+struct subscription *client_find(const struct client *k, const char *name, size_t len)
+{
+    for (struct list *n = k->subscriptions.next; n != &k->subscriptions; n = n->next) {
+        struct subscription *sub = list_entry(n, struct subscription, in_client);
+        struct text channel = channel_of(sub);
+        if (channel.len == len && memcmp(channel.p, name, len) == 0) return sub;
+    }
+    return NULL;
+}
+
+void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i,
+                    char id_text[static OPS_UUID_TEXT])
+{
+    const struct client *k = client_of(c);
+    *i = (struct client_info){.user = text_of(c->user->name, c->user->len),
+                              .client = ops_uuid_text(k->id, id_text),
+                              .conn_info = text_of_frame(sub ? sub->conn_info : k->info),
+                              .chan_info = text_of_frame(sub ? sub->chan_info : NULL)};
+}
+
+bool client_permitted(const struct conn *c, bool subscribed, bool for_client,
+                      bool for_subscriber, bool for_anonymous)
+{
+    if (client_options.insecure) return true;
+    if (!c->user->len && !for_anonymous) return false;
+    return for_client || (for_subscriber && subscribed);
+}
+
+/* ---- the end of a subscription ---- */
+
+static void free_subscription(struct subscription *sub)
+{
+    struct mem_pool *pool = sub->conn->worker->pool;
+    frame_unref(sub->conn_info, 1);
+    frame_unref(sub->chan_info, 1);
+    mem_free(pool, sub, sizeof *sub);
+}
+
+/* end takes sub out of its channel and tells the others, once. */
+static void end(struct subscription *sub)
+{
+    struct conn *c = sub->conn;
+    struct client *k = client_of(c);
+    struct channel *ch = pubsub_shared(sub->local);
+    char id[OPS_UUID_TEXT];
+    struct client_info info;
+    client_info_of(c, sub, &info, id);
+    list_remove(&sub->in_client);
+    k->count--;
+    size_t len;
+    const char *name = pubsub_name(ch, &len);
+    struct channel *held =
+        sub->flags & SUBSCRIPTION_ANNOUNCED ? pubsub_channel(c->worker, name, len) : NULL;
+    pubsub_unsubscribe_client(sub);
+    if (held) {
+        ops_membership(c->worker, held, false, &info);
+        pubsub_channel_unref(held);
+    }
+    free_subscription(sub);
+}
+
+void client_end_all(struct conn *c)
+{
+    struct client *k = client_of(c);
+    while (!list_empty(&k->subscriptions))
+        end(list_entry(k->subscriptions.next, struct subscription, in_client));
+}
+
+/* push_end tells the client that its subscription is over, and ends it before the client can come back. */
+static void push_end(struct subscription *sub, uint32_t code, const char *reason)
+{
+    struct conn *c = sub->conn;
+    char text[USER_NAME_MAX * 6 + 256];
+    struct json_out o = {.p = text, .cap = sizeof text};
+    push_json_unsubscribe(&o, channel_of(sub), code, reason);
+    end(sub);
+    if (!o.full) conn_send(c, WS_TEXT, text, o.len);
+}
+
+void client_missed(struct subscription *s)
+{
+    struct conn *c = s->conn;
+    if (s->flags & SUBSCRIPTION_SERVER_SIDE)
+        conn_close(c, 3010, "insufficient state");
+    else
+        push_end(s, 2500, "insufficient state");
+}
+
+void client_expire_subscriptions(struct conn *c)
+{
+    struct client *k = client_of(c);
+    uint32_t now = worker_tick(c->worker);
+    for (struct list *n = k->subscriptions.next, *next; n != &k->subscriptions; n = next) {
+        next = n->next;
+        struct subscription *sub = list_entry(n, struct subscription, in_client);
+        if (!sub->expires || (int32_t)(now - sub->expires) < 0) continue;
+        if (sub->flags & SUBSCRIPTION_SERVER_SIDE) {
+            conn_close(c, 3006, "subscription expired");
+            return;
+        }
+        push_end(sub, 2501, "subscription expired");
+        if (c->state != CONN_OPEN) return;
+    }
+}
+
+uint32_t client_next_expiry(const struct conn *c)
+{
+    const struct client *k = client_of(c);
+    uint32_t now = worker_tick(c->worker), next = 0;
+    if (!k) return 0;
+    for (struct list *n = k->subscriptions.next; n != &k->subscriptions; n = n->next) {
+        uint32_t t = list_entry(n, struct subscription, in_client)->expires;
+        if (t && (!next || (int32_t)(t - now) < (int32_t)(next - now))) next = t;
+    }
+    return next;
+}
+
+/* ---- its beginning ---- */
+
+struct request { /* what is asked for, once it is allowed */
+    struct text channel;
+    const struct channel_options *options;
+    bool positioned, recoverable, membership, present, announced, server_side, recover, reject_unrecovered;
+    const struct jwt_override *override; /* of a token, or NULL */
+    struct position from;
+    struct text chan_info, data;
+    int64_t expires_s; /* wall clock, 0 = never */
+};
+
+static struct frame *keep(struct worker *w, struct text t)
+{
+    struct frame *f = t.len ? frame_new(w->pool, (uint32_t)t.len) : NULL;
+    if (f) memcpy(f->bytes, t.p, t.len);
+    return f;
+}
+
+static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
+{
+    if (!expires_s) return 0;
+    int64_t ms = (expires_s - (int64_t)time(NULL)) * 1000 + client_options.expired_sub_delay_ms;
+    if (ms > INT32_MAX) return 0; /* in weeks: whatever comes first */
+    uint32_t t = worker_tick(w) + (uint32_t)(ms / WORKER_TICK_MS) + 1;
+    return t ? t : 1;
+}
+
+static struct subscription *new_subscription(struct conn *c, const struct request *q)
+{
+    struct worker *w = c->worker;
+    struct client *k = client_of(c);
+    struct subscription *sub = mem_zalloc(w->pool, sizeof *sub);
+    if (!sub) return NULL;
+    list_init(&sub->in_client);
+    list_init(&sub->in_presence);
+    sub->conn = c;
+    sub->client_id = k->id;
+    sub->flags = (q->membership ? SUBSCRIPTION_MEMBERSHIP : 0u) |
+                 (q->positioned ? SUBSCRIPTION_POSITIONED : 0u) |
+                 (q->recoverable ? SUBSCRIPTION_RECOVERABLE : 0u) |
+                 (q->present ? SUBSCRIPTION_PRESENT : 0u) |
+                 (q->announced ? SUBSCRIPTION_ANNOUNCED : 0u) |
+                 (q->server_side ? SUBSCRIPTION_SERVER_SIDE : 0u);
+    sub->expires = expiry_tick(w, q->expires_s);
+    sub->chan_info = keep(w, q->chan_info);
+    if (k->info) {
+        frame_ref(k->info, 1);
+        sub->conn_info = k->info;
+    }
+    return sub;
+}
+
+static void fill_recovery(struct pubsub_recovery *r, const struct request *q, struct publication **room)
+{
+    *r = (struct pubsub_recovery){.wanted = q->recover && q->recoverable,
+                                  .cache = q->options->recovery_mode == RECOVERY_CACHE,
+                                  .any_epoch = q->from.epoch.len == 0,
+                                  .offset = q->from.offset,
+                                  .max = client_options.recovery_max,
+                                  .missed = room};
+    if (q->from.epoch.len == sizeof r->epoch) memcpy(r->epoch, q->from.epoch.p, sizeof r->epoch);
+}
+
+static void drop_missed(struct pubsub_recovery *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) pubsub_publication_unref(r->missed[i]);
+}
+
+static size_t missed_size(const struct request *q, const struct pubsub_recovery *r)
+{
+    size_t n = 512 + q->data.len;
+    for (uint32_t i = 0; i < r->count; i++) n += r->missed[i]->object_len + 1;
+    return n;
+}
+
+static struct subscribe_result result_of(const struct request *q, const struct pubsub_recovery *r)
+{
+    bool recovered = r->wanted && r->recovered;
+    struct subscribe_result result = {.recoverable = q->recoverable,
+                                      .positioned = q->positioned,
+                                      .was_recovering = q->recover,
+                                      .recovered = recovered,
+                                      .data = q->data};
+    if (q->positioned) {
+        result.epoch = text_of(r->top.epoch, sizeof r->top.epoch);
+        result.offset = recovered ? q->from.offset : r->top.offset;
+    }
+    if (q->expires_s) {
+        int64_t left = q->expires_s - (int64_t)time(NULL);
+        result.expires = true;
+        result.ttl_s = left < 1 ? 1 : left > INT32_MAX ? INT32_MAX : (uint32_t)left;
+    }
+    return result;
+}
+
+static void write_missed(struct json_out *o, const struct pubsub_recovery *r)
+{
+    for (uint32_t i = 0; i < r->count; i++) {
+        const struct publication *p = r->missed[i];
+        const char *bytes = (const char *)p->as[ENCODING_JSON].frame->bytes;
+        reply_json_publication_object(o, i == 0, text_of(bytes + p->object_at, p->object_len));
+    }
+}
+
+/* begin subscribes: position, missed publications, presence and membership in one step. Returns 0 or an error code; r->missed is the caller's to
+ * let go. */
+static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_recovery *r)
+{
+    struct client *k = client_of(c);
+    struct worker *w = c->worker;
+    struct local *l = pubsub_attach(w, q->channel.p, q->channel.len);
+    if (!l) {
+        metric_add(&w->metrics, METRIC_REFUSED_CHANNELS, 1);
+        return 100;
+    }
+    struct subscription *sub = new_subscription(c, q);
+    if (!sub || pubsub_subscribe_client(sub, l, r) == -1) {
+        if (sub) free_subscription(sub);
+        pubsub_detach(l);
+        return 100;
+    }
+    list_push_back(&k->subscriptions, &sub->in_client);
+    k->count++;
+    if (q->reject_unrecovered && r->wanted && !r->recovered) {
+        end(sub);
+        return 112;
+    }
+    if (q->announced) {
+        char id[OPS_UUID_TEXT];
+        struct client_info info;
+        client_info_of(c, sub, &info, id);
+        ops_membership(w, pubsub_shared(l), true, &info);
+    }
+    return 0;
+}
+
+/* or_override: what a token says instead of the namespace's option. */
+static bool or_override(bool option, int8_t override)
+{
+    return override < 0 ? option : override > 0;
+}
+
+/* settle decides what the subscription has: by force, by the client's wish if it may, or by the token's override. A wish not granted is
+ * silently ignored. */
+static void settle(struct request *q, const struct conn *c, const struct command *m)
+{
+    static const struct jwt_override none = {-1, -1, -1, -1, -1};
+    const struct jwt_override *over = q->override ? q->override : &none;
+    const struct channel_options *o = q->options;
+    bool history = channel_has_history(o);
+    bool may_history = client_permitted(c, true, o->history_for_client, o->history_for_subscriber,
+                                        o->history_for_anonymous);
+    bool may_presence = client_permitted(c, true, o->presence_for_client, o->presence_for_subscriber,
+                                         o->presence_for_anonymous);
+    bool wants_recovery = m && (m->recoverable || m->recover), wants_position = m && m->positioned;
+    q->recoverable = history && (or_override(o->force_recovery, over->force_recovery) || (wants_recovery && (o->allow_recovery || may_history)));
+    q->positioned = q->recoverable || (history && (or_override(o->force_positioning, over->force_positioning) || (wants_position && (o->allow_positioning || may_history))));
+    q->announced = or_override(o->join_leave, over->join_leave);
+    q->membership = q->announced && (or_override(o->force_push_join_leave, over->force_push_join_leave) ||
+                                     (m && m->join_leave && may_presence));
+    q->present = or_override(o->presence, over->presence);
+}
+
+static void subscribe_allowed(struct session *s, const struct command *m, struct request *q)
+{
+    struct worker *w = s->w;
+    size_t room_size = client_options.recovery_max * sizeof(struct publication *);
+    struct publication **room = mem_alloc(w->pool, room_size);
+    struct pubsub_recovery r;
+    settle(q, s->c, m);
+    fill_recovery(&r, q, room);
+    uint32_t code = room ? begin(s->c, q, &r) : 100;
+    if (code) {
+        client_error(s, m->id, code);
+    } else {
+        struct subscribe_result result = result_of(q, &r);
+        struct json_out o = client_line(s, missed_size(q, &r));
+        reply_json_subscribe_begin(&o, m->id, &result);
+        write_missed(&o, &r);
+        reply_json_subscribe_end(&o, r.count > 0);
+        client_line_end(s, &o);
+        if (s->c->state == CONN_OPEN && q->expires_s) heartbeat_arm(s->c);
+    }
+    drop_missed(&r);
+    mem_free(w->pool, room, room_size);
+}
+
+static bool is_for(const struct jwt_claims *claims, struct text channel, const struct user *u)
+{
+    return claims->channel.len == channel.len && memcmp(claims->channel.p, channel.p, channel.len) == 0 &&
+           claims->sub.len == u->len && memcmp(claims->sub.p, u->name, u->len) == 0;
+}
+
+/* allowed_by_token verifies a subscription token (protocol.md 2.2 row 9). Returns true if the subscription is allowed; else it has been answered. */
+static bool allowed_by_token(struct session *s, const struct command *m, struct request *q,
+                             struct jwt_claims *claims)
+{
+    struct conn *c = s->c;
+    const char *why;
+    char id[OPS_UUID_TEXT];
+    switch (jwt_verify(client_options.subscribe_rules, m->token.p, m->token.len,
+                       (int64_t)time(NULL), claims, s->w->tx, s->w->tx_size, &why)) {
+    case JWT_EXPIRED: client_error(s, m->id, 109); return false;
+    case JWT_INVALID: client_error(s, m->id, 103); return false;
+    case JWT_OK: break;
+    }
+    bool same = is_for(claims, q->channel, c->user);
+    if (claims->client.len) {
+        struct text own = ops_uuid_text(s->k->id, id);
+        same = same && claims->client.len == own.len && memcmp(claims->client.p, own.p, own.len) == 0;
+    }
+    if (!same) {
+        client_close(s, 3500);
+        return false;
+    }
+    q->chan_info = text_of(claims->info.p, claims->info.len);
+    q->data = text_of(claims->data.p, claims->data.len);
+    q->override = &claims->override;
+    q->expires_s = claims->has_expire_at ? claims->expire_at_s : claims->has_exp ? claims->exp_s : 0;
+    return true;
+}
+
+/* allowed decides rows 8 to 14 of protocol.md 2.2; if not, it has been answered. */
+static bool allowed(struct session *s, const struct command *m, struct request *q, struct jwt_claims *claims)
+{
+    const struct channel_options *o = q->options;
+    struct text ch = q->channel;
+    const struct user *u = s->c->user;
+    if (m->token.len) return allowed_by_token(s, m, q, claims);
+    bool limited = namespace_is_user_limited(o, ch.p, ch.len);
+    bool ok = client_options.insecure;
+    if (!namespace_is_private(ch.p, ch.len)) {
+        ok = ok || (limited && u->len && namespace_lists_user(ch.p, ch.len, u->name, u->len)) ||
+             (!limited && o->subscribe_for_client && (u->len || o->subscribe_for_anonymous));
+    }
+    if (!ok) client_error(s, m->id, 103);
+    return ok;
+}
+
+/* refused_at_once answers what needs no look at permissions: rows 1 to 7. */
+static bool refused_at_once(struct session *s, const struct command *m, const struct channel_options **o)
+{
+    if (!m->channel.len || (m->delta.len && !(m->delta.len == 6 && memcmp(m->delta.p, "fossil", 6) == 0))) {
+        client_close(s, 3501);
+        return true;
+    }
+    uint32_t code = 0;
+    if (m->channel.len > USER_NAME_MAX)
+        code = 107;
+    else if (m->type >= 1)
+        code = 108;
+    else if (client_find(s->k, m->channel.p, m->channel.len))
+        code = 105;
+    else if (s->k->count >= client_options.channel_limit)
+        code = 106;
+    else if (!(*o = namespace_of(m->channel.p, m->channel.len)))
+        code = 102;
+    else if (!namespace_name_ok(*o, m->channel.p, m->channel.len))
+        code = 107;
+    if (code) client_error(s, m->id, code);
+    return code;
+}
+
+void client_subscribe(struct session *s, const struct command *m)
+{
+    struct request q = {.channel = m->channel,
+                        .recover = m->recover,
+                        .reject_unrecovered = m->flag & 2,
+                        .from = m->position};
+    struct jwt_claims claims;
+    if (refused_at_once(s, m, &q.options) || !allowed(s, m, &q, &claims)) return;
+    if (q.expires_s && q.expires_s <= (int64_t)time(NULL)) {
+        client_error(s, m->id, 110);
+        return;
+    }
+    if (m->has_tags_filter && !q.options->allow_tags_filter) {
+        client_error(s, m->id, 107);
+        return;
+    }
+    subscribe_allowed(s, m, &q);
+}
+
+void client_unsubscribe(struct session *s, const struct command *m)
+{
+    if (!m->channel.len) {
+        client_close(s, 3501);
+        return;
+    }
+    struct subscription *sub = client_find(s->k, m->channel.p, m->channel.len);
+    if (sub) end(sub);
+    struct json_out o = client_line(s, 64);
+    reply_json_empty(&o, m->id, COMMAND_UNSUBSCRIBE);
+    client_line_end(s, &o);
+}
+
+void client_sub_refresh(struct session *s, const struct command *m)
+{
+    if (!m->channel.len) {
+        client_close(s, 3501);
+        return;
+    }
+    struct subscription *sub = client_find(s->k, m->channel.p, m->channel.len);
+    if (!sub || !m->token.len) {
+        client_error(s, m->id, sub ? 107 : 103);
+        return;
+    }
+    struct jwt_claims claims;
+    const char *why;
+    enum jwt_verdict v = jwt_verify(client_options.subscribe_rules, m->token.p, m->token.len,
+                                    (int64_t)time(NULL), &claims, s->w->tx, s->w->tx_size, &why);
+    if (v == JWT_INVALID || !is_for(&claims, m->channel, s->c->user)) {
+        client_close(s, 3500);
+        return;
+    }
+    if (v == JWT_EXPIRED) { /* first the push, then the error, in one message: so the SDK resubscribes (protocol.md 2.9) */
+        struct json_out o = client_line(s, USER_NAME_MAX * 6 + 256);
+        push_json_unsubscribe(&o, m->channel, 2501, "subscription expired");
+        client_line_end(s, &o);
+        if (s->c->state == CONN_OPEN) end(sub);
+        client_error(s, m->id, 109);
+        return;
+    }
+    struct request q = {.expires_s = claims.has_expire_at ? claims.expire_at_s : claims.has_exp ? claims.exp_s : 0};
+    sub->expires = expiry_tick(s->w, q.expires_s);
+    struct subscribe_result r = result_of(&q, &(struct pubsub_recovery){0});
+    struct json_out o = client_line(s, 128);
+    reply_json_refresh(&o, m->id, COMMAND_SUB_REFRESH, r.expires, r.ttl_s);
+    client_line_end(s, &o);
+    if (s->c->state == CONN_OPEN) heartbeat_arm(s->c);
+}
+
+uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool first,
+                                    const struct jwt_sub *claim, bool recover,
+                                    const struct position *from)
+{
+    struct worker *w = s->w;
+    struct text channel = text_of(claim->channel.p, claim->channel.len);
+    struct request q = {.channel = channel,
+                        .server_side = true,
+                        .recover = recover,
+                        .from = *from,
+                        .override = &claim->override,
+                        .chan_info = text_of(claim->info.p, claim->info.len),
+                        .data = text_of(claim->data.p, claim->data.len)};
+    if (!channel.len || channel.len > USER_NAME_MAX) return 107;
+    if (client_find(s->k, channel.p, channel.len)) return 0;
+    if (s->k->count >= client_options.channel_limit) return 106;
+    if (!(q.options = namespace_of(channel.p, channel.len))) return 102;
+    size_t room_size = client_options.recovery_max * sizeof(struct publication *);
+    struct publication **room = mem_alloc(w->pool, room_size);
+    struct pubsub_recovery r;
+    settle(&q, s->c, NULL);
+    fill_recovery(&r, &q, room);
+    uint32_t code = room ? begin(s->c, &q, &r) : 100;
+    if (!code) {
+        struct subscribe_result result = result_of(&q, &r);
+        client_more(s, o, missed_size(&q, &r) + channel.len * 6);
+        reply_json_connect_sub_begin(o, first, channel);
+        reply_json_result_begin(o, &result);
+        write_missed(o, &r);
+        reply_json_result_end(o, r.count > 0);
+    }
+    drop_missed(&r);
+    mem_free(w->pool, room, room_size);
+    return code;
+}
