@@ -105,11 +105,10 @@ static unsigned decode_base64(struct api_call *call, struct json_slice text, str
     if (!p->bytes) return 100;
     if (mbedtls_base64_decode(p->bytes, p->size, &n, (const uint8_t *)text.p, text.len) != 0)
         return 107;
-    /* Bytes that are JSON are as good as data; others reach raw clients as a binary message. */
-    bool json = json_check((const char *)p->bytes, n, JSON_LONE_SURROGATES, NULL, NULL);
     p->message.payload = text_of((const char *)p->bytes, n);
-    p->message.is_raw = !json;
+    p->message.is_raw = true;
     p->message.opcode = WS_BINARY;
+    p->message.may_be_json = true;
     return 0;
 }
 

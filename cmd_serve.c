@@ -105,6 +105,20 @@ static void add_url(struct config_urls *urls, const char *text)
     if (!config_parse_url(&urls->items[urls->count], text)) urls->count++;
 }
 
+/* dev_channels lets SDK clients try everything at once: without a configuration channels have presence and a short history. */
+static void dev_channels(struct config *c)
+{
+    struct config_namespace *n = &c->without_namespace;
+    struct channel_options *o = &n->options;
+    o->subscribe_for_client = o->publish_for_subscriber = true;
+    o->presence = o->join_leave = o->presence_for_subscriber = true;
+    o->history_for_subscriber = o->allow_recovery = o->allow_positioning = true;
+    if (!n->history_size && !o->history_ttl_ms) {
+        n->history_size = 100;
+        o->history_ttl_ms = 300 * 1000;
+    }
+}
+
 /* prepare_dev fills in what --dev makes by itself. */
 static int prepare_dev(struct serve *s)
 {
@@ -116,6 +130,7 @@ static int prepare_dev(struct serve *s)
     if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
     if (!*c->tls_cert_file) config_string_set(&c->tls_cert_file, s->dev.cert_file);
     if (!*c->tls_key_file) config_string_set(&c->tls_key_file, s->dev.key_file);
+    dev_channels(c);
     if (!c->listen.count) {
         add_url(&c->listen, "wss://127.0.0.1:8443");
         add_url(&c->listen, "ws://127.0.0.1:8080");

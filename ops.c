@@ -66,7 +66,8 @@ static bool json_data_of(struct worker *w, const struct message *m, struct json_
 {
     *out = (struct json_data){.data = m->payload, .tags = m->tags};
     if (!m->is_raw) return true;
-    if (m->opcode == WS_TEXT && json_check(m->payload.p, m->payload.len, JSON_LONE_SURROGATES, NULL, NULL))
+    if ((m->opcode == WS_TEXT || m->may_be_json) &&
+        json_check(m->payload.p, m->payload.len, JSON_LONE_SURROGATES, NULL, NULL))
         return true;
     return as_json_string(w, m->payload, m->opcode == WS_BINARY, out);
 }

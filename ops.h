@@ -15,6 +15,7 @@ struct message { /* what is published, as it came; texts are borrowed for the ca
     const struct client_info *info; /* of a publishing client, or NULL */
     uint64_t publisher;      /* conn_key or PUBSUB_NOBODY */
     bool skip_history;
+    bool may_be_json;        /* raw bytes of b64data: SDK clients get them as data if they are JSON */
 };
 
 /* ops_publish publishes to ch, as pubsub_channel gives it (NULL: nobody listens); *at (may be NULL) is the position. 0, or -1 when memory is out. */
