@@ -108,13 +108,13 @@ static void add_url(struct config_urls *urls, const char *text)
 /* dev_channels lets SDK clients try everything at once: without a configuration channels have presence and a short history. */
 static void dev_channels(struct config *c)
 {
-    struct config_namespace *n = &c->without_namespace;
-    struct channel_options *o = &n->options;
+    if (!c->namespace_item_count) return;
+    struct channel_options *o = &c->namespace_items[0].options; /* of channels without a namespace */
     o->subscribe_for_client = o->publish_for_subscriber = true;
     o->presence = o->join_leave = o->presence_for_subscriber = true;
     o->history_for_subscriber = o->allow_recovery = o->allow_positioning = true;
-    if (!n->history_size && !o->history_ttl_ms) {
-        n->history_size = 100;
+    if (!channel_has_history(o)) {
+        o->history_size = 100;
         o->history_ttl_ms = 300 * 1000;
     }
 }
