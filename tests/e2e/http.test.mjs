@@ -266,6 +266,23 @@ test('a head that has begun behind requests that waited has its deadline as well
   await fresh(server);
 });
 
+test('requests that wait while answers are not read are answered though close_notify came with them', async () => {
+  const { cert, key } = await certificate();
+  const server = await serve(['--workers', '1', '--client.queue_max_size', '64KiB', '--listen', 'ws://127.0.0.1:0', '--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key]);
+  const raw = await Raw.connect(server, { scheme: 'wss' });
+  raw.socket.pause();
+  const count = 600;
+  server.child.kill('SIGSTOP'); /* so that it finds all of it in one receive */
+  await new Promise((resolve) => raw.socket.end(requestHead('GET', '/metrics', { Host: 'a' }).repeat(count), resolve));
+  server.child.kill('SIGCONT');
+  await until(async () => (await metrics(server)).get('http_requests_total') > 10, 'it has begun');
+  assert.ok((await metrics(server)).get('http_requests_total') < count, 'none had to wait');
+  raw.socket.resume();
+  for (let i = 0; i < count; i++) assert.equal((await raw.response()).status, 200, `answer ${i}`);
+  await raw.over();
+  await until(async () => (await metrics(server)).get('sockets_open') === 1, 'its socket is gone');
+});
+
 test('each answer has a Date, which goes on', async () => {
   const server = await serve();
   const raw = await Raw.connect(server);
