@@ -37,7 +37,7 @@
 #endif
 #endif
 #ifndef SLOW
-#define SLOW 0
+#define SLOW (getenv("RUNNER") != NULL) /* an emulator runs us: run-tests.sh */
 #endif
 
 struct engine {
