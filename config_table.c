@@ -348,7 +348,7 @@ const struct option option_table[] = {
              "answered with 429 before their token is looked at. 0: no limit."},
     {"client.queue_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(queue_max_bytes),
      .initial = "1MiB", .min = KIB, .max = GIB,
-     .help = "What may wait to be sent to one client; raw.slow_policy, or its namespace's "
+     .help = "What may wait to be sent to one client, 64 bytes more a message; raw.slow_policy, or its namespace's "
              "slow_policy, says what happens beyond. An empty queue takes one message of any "
              "allowed size."},
     {"client.unauthenticated_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE,
@@ -356,8 +356,8 @@ const struct option option_table[] = {
      .help = "Kept in all for connections whose token has not been verified yet; beyond it they "
              "are refused with 503."},
     {"websocket.control_frames_per_second", NULL, "N", GROUP_LIMIT, OPTION_INT,
-     FIELD(control_frames_per_second), .initial = "100", .min = 1, .max = 1000000,
-     .help = "Of one client; above it, it is read no further for a while."},
+     FIELD(control_frames_per_second), .initial = "100", .min = 1, .max = 250, /* a byte counts them */
+     .help = "Of one client; above it, it is read no further for a while. At most 250."},
     {"channel.max_length", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_max_length),
      .initial = "255", .min = 1, .max = 255, .help = "Bytes of a channel's name."},
     {"client.channel_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(client_channel_limit),

@@ -301,6 +301,7 @@ static const struct wrong wrongs[] = {
      .said = "--max-message: websocket.message_size_limit is "
              "\"65MiB\": must be between 1 and 64MiB"},
     {.flags = {"--max-message", "0"}, .said = "must be between"},
+    {.flags = {"--websocket.control_frames_per_second", "251"}, .said = "must be between"},
     {.flags = {"--dev=maybe"}, .said = "--dev: dev is \"maybe\": must be true or false"},
     {.environment = "ROOST_ECHO=2", .said = "ROOST_ECHO: echo is \"2\": must be true or false"},
     {.environment = "ROOST_CHANNEL_NAMESPACES=[",
