@@ -351,6 +351,7 @@ void worker_turn(struct worker *w, int timeout_ms)
     mem_pool_reclaim(w->pool);
     trim(w);
     metric_add(&w->metrics, METRIC_TURNS, 1);
+    if (n) w->trimming = true; /* something may have been freed: look once more before a long sleep */
     if (n) metric_observe(&w->metrics, HISTOGRAM_TURN, (uint64_t)(clock_us() - w->now_us));
 }
 
