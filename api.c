@@ -44,12 +44,11 @@ static bool key_is_right(const struct http_request *r)
 
 /* ---- answers ---- */
 
-static void reply_json(struct conn *c, const struct http_request *r, int status, const char *json, size_t len)
+static void reply_json(struct conn *c, const struct http_request *r, int status, const char *json,
+                       size_t len)
 {
-    struct http_reply reply = {.status = status,
-                               .content_type = "application/json",
-                               .body = json,
-                               .len = len};
+    struct http_reply reply = {
+        .status = status, .content_type = "application/json", .body = json, .len = len};
     conn_http_reply(c, r, &reply);
 }
 
@@ -77,9 +76,9 @@ static void fail(struct conn *c, const struct http_request *r, unsigned code, co
     char json[128];
     bool transport = transport_errors(r);
     int n = snprintf(json, sizeof json,
-             transport ? "{\"code\":%u,\"message\":\"%s\"}"
-                       : "{\"error\":{\"code\":%u,\"message\":\"%s\"}}",
-             code, message);
+                     transport ? "{\"code\":%u,\"message\":\"%s\"}"
+                               : "{\"error\":{\"code\":%u,\"message\":\"%s\"}}",
+                     code, message);
     reply_json(c, r, transport ? status_of(code) : 200, json, (size_t)n);
 }
 
@@ -101,7 +100,9 @@ static struct http_str method_of(const struct http_request *r)
 int64_t api_head(struct conn *c, const struct http_request *r)
 {
     if (!api_method_find(method_of(r))) {
-        conn_http_error(c, r, 404, "no such method: publish, broadcast, presence, presence_stats, history and history_remove are served");
+        conn_http_error(c, r, 404,
+                        "no such method: publish, broadcast, presence, presence_stats, history and "
+                        "history_remove are served");
         return 0;
     }
     if (r->method != HTTP_POST) {
@@ -133,14 +134,17 @@ void api_request(struct conn *c, const struct http_request *r, const char *body,
     const size_t most = len / 2 + 2; /* an element takes two bytes at least */
     const unsigned count = most < API_ELEMENT_TOKENS ? (unsigned)most : API_ELEMENT_TOKENS;
     const size_t elements = count * sizeof(jsmntok_t);
-    struct api_call call = {.w = c->worker, .doc = &doc, .channel_max_length = options.channel_max_length,
-                            .tokens = mem_alloc(c->worker->pool, elements), .token_count = count};
+    struct api_call call = {.w = c->worker,
+                            .doc = &doc,
+                            .channel_max_length = options.channel_max_length,
+                            .tokens = mem_alloc(c->worker->pool, elements),
+                            .token_count = count};
     metric_add(&c->worker->metrics, METRIC_API_REQUESTS, 1);
     unsigned code = API_BAD_REQUEST;
     if (!call.tokens)
         code = 100;
     else if (json_parse(&doc, body, len, tokens, API_TOKENS, 1, JSON_LONE_SURROGATES) == 0 &&
-        json_type(&doc, 0) == JSON_OBJECT && json_unique(&doc, 0)) {
+             json_type(&doc, 0) == JSON_OBJECT && json_unique(&doc, 0)) {
         api_begin(&call, 256);
         json_puts(&call.o, "{\"result\":");
         code = api_method_find(method_of(r))(&call);

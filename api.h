@@ -1,4 +1,5 @@
-/* api.h - the HTTP API for backends: POST /api/METHOD (protocol.md section 7). api.c is HTTP, api_methods.c what the methods do. Worker only. */
+/* api.h - the HTTP API for backends: POST /api/METHOD (protocol.md section 7). api.c is HTTP,
+ * api_methods.c what the methods do. Worker only. */
 #ifndef API_H
 #define API_H
 
@@ -15,7 +16,8 @@ struct api_options {
 
 void api_init(const struct api_options *o); /* before workers start */
 
-/* api_head answers a request head for /api/..., or returns how much body is accepted; api_request handles the whole request. */
+/* api_head answers a request head for /api/..., or returns how much body is accepted; api_request
+ * handles the whole request. */
 int64_t api_head(struct conn *c, const struct http_request *r);
 void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len);
 

@@ -42,7 +42,8 @@ void api_begin(struct api_call *call, size_t need)
 
 /* ---- fields ---- */
 
-/* optional gives a member of an object, or JSON_NONE if it is absent or null; false when it has another type. */
+/* optional gives a member of an object, or JSON_NONE if it is absent or null; false when it has
+ * another type. */
 static bool optional(const struct json *doc, const char *name, enum json_type type, int *v)
 {
     *v = json_member(doc, 0, name);
@@ -74,7 +75,8 @@ static bool elements(struct api_call *call, int v, struct json *sub)
 }
 
 /* name_of decodes v and looks its namespace up. Returns 0 or an error code. */
-static unsigned name_of(const struct api_call *call, const struct json *doc, int v, struct channel_name *name)
+static unsigned name_of(const struct api_call *call, const struct json *doc, int v,
+                        struct channel_name *name)
 {
     int64_t n = json_string(doc, v, name->bytes, sizeof name->bytes);
     if (n <= 0 || (size_t)n > call->channel_max_length) return 107;
@@ -121,20 +123,24 @@ static bool are_texts(struct api_call *call, int tags)
     return true;
 }
 
-/* read_payload checks the types of all fields; delta, idempotency and version are known but have no effect yet. */
+/* read_payload checks the types of all fields; delta, idempotency and version are known but have no
+ * effect yet. */
 static unsigned read_payload(struct api_call *call, struct payload *p)
 {
     const struct json *doc = call->doc;
     int b64, tags, v;
     int64_t n;
     *p = (struct payload){.message.publisher = PUBSUB_NOBODY};
-    bool ok = optional(doc, "b64data", JSON_STRING, &b64) && optional(doc, "tags", JSON_OBJECT, &tags) &&
+    bool ok = optional(doc, "b64data", JSON_STRING, &b64) &&
+              optional(doc, "tags", JSON_OBJECT, &tags) &&
               optional_bool(doc, "skip_history", &p->message.skip_history) &&
-              optional(doc, "delta", JSON_BOOL, &v) && optional(doc, "idempotency_key", JSON_STRING, &v) &&
+              optional(doc, "delta", JSON_BOOL, &v) &&
+              optional(doc, "idempotency_key", JSON_STRING, &v) &&
               optional(doc, "version_epoch", JSON_STRING, &v) && optional_int(doc, "version", &n);
     if (!ok) return API_BAD_REQUEST;
     if (tags != JSON_NONE && !are_texts(call, tags)) return API_BAD_REQUEST;
-    struct json_slice raw_tags = json_raw(doc, tags), data = json_raw(doc, json_member(doc, 0, "data")), text;
+    struct json_slice raw_tags = json_raw(doc, tags),
+                      data = json_raw(doc, json_member(doc, 0, "data")), text;
     p->message.tags = text_of(raw_tags.p, raw_tags.len);
     p->message.payload = text_of(data.p, data.len);
     if (b64 != JSON_NONE) {
@@ -144,7 +150,8 @@ static unsigned read_payload(struct api_call *call, struct payload *p)
     return data.len ? 0 : 107;
 }
 
-static void put_position(struct json_out *o, const struct channel_options *opt, const struct pubsub_position *at)
+static void put_position(struct json_out *o, const struct channel_options *opt,
+                         const struct pubsub_position *at)
 {
     if (!channel_has_history(opt)) {
         json_puts(o, "{}");
@@ -157,7 +164,8 @@ static void put_position(struct json_out *o, const struct channel_options *opt, 
     json_puts(o, "}");
 }
 
-static unsigned publish_to(struct api_call *call, const struct channel_name *name, const struct message *m)
+static unsigned publish_to(struct api_call *call, const struct channel_name *name,
+                           const struct message *m)
 {
     struct pubsub_position at = {0};
     struct channel *ch = pubsub_channel(call->w, name->bytes, name->len);
@@ -231,7 +239,8 @@ static void list_one(const struct subscription *s, void *arg)
     struct listing *l = arg;
     const struct user *u = s->conn->user;
     char id[OPS_UUID_TEXT];
-    struct client_info i = {.user = text_of(u->name, u->len), .client = ops_uuid_text(s->client_id, id)};
+    struct client_info i = {.user = text_of(u->name, u->len),
+                            .client = ops_uuid_text(s->client_id, id)};
     if (s->conn_info) i.conn_info = text_of((const char *)s->conn_info->bytes, s->conn_info->len);
     if (s->chan_info) i.chan_info = text_of((const char *)s->chan_info->bytes, s->chan_info->len);
     api_begin(l->call, i.user.len * 6 + i.conn_info.len + i.chan_info.len + 256);
@@ -317,7 +326,8 @@ static void put_history(struct api_call *call, const struct pubsub_history *h)
         const char *bytes = (const char *)p->as[ENCODING_JSON].frame->bytes;
         reply_json_publication_object(o, i == 0, text_of(bytes + p->object_at, p->object_len));
     }
-    reply_json_history_end(o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch), h->top.offset);
+    reply_json_history_end(o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch),
+                           h->top.offset);
     if (!o->full) o->len--; /* the bracket around a client's reply: ours is closed by api.c */
 }
 
@@ -371,12 +381,9 @@ api_method *api_method_find(struct http_str name)
     static const struct {
         const char *name;
         api_method *run;
-    } methods[] = {{"publish", publish},
-                   {"broadcast", broadcast},
-                   {"presence", presence},
-                   {"presence_stats", presence_stats},
-                   {"history", history},
-                   {"history_remove", history_remove}};
+    } methods[] = {{"publish", publish},   {"broadcast", broadcast},
+                   {"presence", presence}, {"presence_stats", presence_stats},
+                   {"history", history},   {"history_remove", history_remove}};
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (http_str_is(name, methods[i].name)) return methods[i].run;
     return NULL;

@@ -8,7 +8,7 @@
 
 #define API_TOKENS 256          /* of a request's own members; their values are not opened */
 #define API_ELEMENT_TOKENS 4096 /* of channels, tags or since */
-#define API_BAD_REQUEST 400 /* a field has the wrong type: HTTP 400 instead of an error code */
+#define API_BAD_REQUEST 400     /* a field has the wrong type: HTTP 400 instead of an error code */
 
 struct api_call {
     struct worker *w;
@@ -19,12 +19,14 @@ struct api_call {
     struct json_out o; /* the reply; grown by api_begin */
 };
 
-/* A method writes its result object to call->o and returns 0, an error code of protocol.md 4.1, or API_BAD_REQUEST. */
+/* A method writes its result object to call->o and returns 0, an error code of protocol.md 4.1, or
+ * API_BAD_REQUEST. */
 typedef unsigned api_method(struct api_call *call);
 
 api_method *api_method_find(struct http_str name); /* NULL: no such method */
 
-/* api_begin makes room for need bytes more in call->o, whose memory is the pool's; when memory is out o.full is set. */
+/* api_begin makes room for need bytes more in call->o, whose memory is the pool's; when memory is
+ * out o.full is set. */
 void api_begin(struct api_call *call, size_t need);
 
 const char *api_message(unsigned code); /* "unknown channel" */

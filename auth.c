@@ -50,7 +50,8 @@ void auth_check(const struct auth_options *o, const struct http_request *r, int6
     }
     const char *why = "";
     out->has_token = true;
-    switch (jwt_verify(&o->rules, token.p, token.len, now_s, &out->claims, scratch, scratch_len, &why)) {
+    switch (jwt_verify(&o->rules, token.p, token.len, now_s, &out->claims, scratch, scratch_len,
+                       &why)) {
     case JWT_OK: out->verdict = AUTH_OK; break;
     case JWT_EXPIRED: out->verdict = AUTH_EXPIRED; break;
     case JWT_INVALID: out->verdict = AUTH_INVALID; break;

@@ -140,7 +140,8 @@ static bool query_is(const struct http_request *r, const char *name, const char 
     return http_query_get(r->query, name, &v) && http_str_is(v, value);
 }
 
-/* expires_of: when a connection with such a token ends, wall clock; 0 = never (protocol.md 5.2: expire_at overrides exp). */
+/* expires_of: when a connection with such a token ends, wall clock; 0 = never (protocol.md 5.2:
+ * expire_at overrides exp). */
 static int64_t expires_of(const struct jwt_claims *claims)
 {
     if (claims->has_expire_at) return claims->expire_at_s;
@@ -178,7 +179,9 @@ void client_open(struct conn *c, const struct http_request *r, const struct auth
         k->phase = CLIENT_PROTOBUF;
     k->ws_pings = query_is(r, "cf_ws_frame_ping_pong", "true");
     conn_upgrade(c, r, CONN_CLIENT,
-                 protobuf ? "centrifuge-protobuf" : offers(r, "centrifuge-json") ? "centrifuge-json" : NULL);
+                 protobuf                       ? "centrifuge-protobuf"
+                 : offers(r, "centrifuge-json") ? "centrifuge-json"
+                                                : NULL);
     if (c->state == CONN_OPEN) {
         conn_arm(c, CONN_DEADLINE_HEARTBEAT, client_options.stale_ms);
         return;
@@ -202,12 +205,13 @@ static void closed(struct conn *c)
 
 /* ---- connect ---- */
 
-struct credentials_of { /* who connects, and until when */
+struct credentials_of {       /* who connects, and until when */
     struct jwt_claims claims; /* texts in the worker's tx */
     int64_t expires_s;        /* 0 = never */
 };
 
-/* fail_connect: the connection is not usable after an error to connect; the SDK closes it (protocol.md 2.1 rule 6). */
+/* fail_connect: the connection is not usable after an error to connect; the SDK closes it
+ * (protocol.md 2.1 rule 6). */
 static void fail_connect(struct session *s, const struct command *m, uint32_t code)
 {
     client_error(s, m->id, code);
@@ -217,14 +221,16 @@ static void fail_connect(struct session *s, const struct command *m, uint32_t co
     conn_arm(s->c, CONN_DEADLINE_HEARTBEAT, FAILED_MS);
 }
 
-static enum jwt_verdict verify_connect(struct session *s, struct text token, struct jwt_claims *claims)
+static enum jwt_verdict verify_connect(struct session *s, struct text token,
+                                       struct jwt_claims *claims)
 {
     const char *why;
     return jwt_verify(client_options.connect_rules, token.p, token.len, (int64_t)time(NULL), claims,
                       s->w->tx, s->w->tx_size, &why);
 }
 
-/* identify finds the credentials: the command's token, else the upgrade's, else none if that is allowed. Returns false if it has been answered. */
+/* identify finds the credentials: the command's token, else the upgrade's, else none if that is
+ * allowed. Returns false if it has been answered. */
 static bool identify(struct session *s, const struct command *m, struct credentials_of *who)
 {
     struct client *k = s->k;
@@ -244,7 +250,8 @@ static bool identify(struct session *s, const struct command *m, struct credenti
         client_close(s, 3501);
         return false;
     }
-    if ((m->token.len || k->header_user) && client_options.no_anonymous_tokens && !who->claims.sub.len) {
+    if ((m->token.len || k->header_user) && client_options.no_anonymous_tokens &&
+        !who->claims.sub.len) {
         client_close(s, 3507);
         return false;
     }
@@ -260,8 +267,10 @@ static void keep_info(struct session *s, const struct jwt_claims *claims)
     if (k->info) memcpy(k->info->bytes, claims->info.p, claims->info.len);
 }
 
-/* find_position looks for a channel in connect's subs: where a server-side subscription recovers from. */
-static bool find_position(struct session *s, const struct command *m, struct text channel, struct position *from)
+/* find_position looks for a channel in connect's subs: where a server-side subscription recovers
+ * from. */
+static bool find_position(struct session *s, const struct command *m, struct text channel,
+                          struct position *from)
 {
     size_t at = 0;
     struct text name;
@@ -274,15 +283,17 @@ static bool find_position(struct session *s, const struct command *m, struct tex
            command_json_sub(m, &at, &name, &recover, from, scratch, m->subs.len) == 1)
         found = name.len == channel.len && memcmp(name.p, channel.p, name.len) == 0;
     if (found && from->epoch.p) /* the scratch goes; an epoch has eight letters */
-        from->epoch = from->epoch.len == 8 ? text_of(memcpy(s->scratch, from->epoch.p, 8), 8) : text_of("-", 1);
+        from->epoch = from->epoch.len == 8 ? text_of(memcpy(s->scratch, from->epoch.p, 8), 8)
+                                           : text_of("-", 1);
     mem_free(s->w->pool, scratch, m->subs.len);
     if (!found) *from = (struct position){0};
     return found && recover;
 }
 
-/* subscribe_by_token adds the channels of the token's claim (protocol.md 5.2). Returns 0 or an error code. */
-static uint32_t subscribe_by_token(struct session *s, const struct command *m, const struct jwt_claims *claims,
-                                   struct json_out *o, bool *had)
+/* subscribe_by_token adds the channels of the token's claim (protocol.md 5.2). Returns 0 or an
+ * error code. */
+static uint32_t subscribe_by_token(struct session *s, const struct command *m,
+                                   const struct jwt_claims *claims, struct json_out *o, bool *had)
 {
     for (size_t i = 0; i < claims->subs_count; i++) {
         const struct jwt_sub *sub = &claims->subs[i];
@@ -296,16 +307,18 @@ static uint32_t subscribe_by_token(struct session *s, const struct command *m, c
     return 0;
 }
 
-static void reply_connect(struct session *s, const struct command *m, const struct credentials_of *who)
+static void reply_connect(struct session *s, const struct command *m,
+                          const struct credentials_of *who)
 {
     char id[OPS_UUID_TEXT];
     int64_t now_s = (int64_t)time(NULL);
-    struct connect_result r = {.client = ops_uuid_text(s->k->id, id),
-                               .version = text_of(client_options.version, strlen(client_options.version)),
-                               .expires = who->expires_s > 0,
-                               .ttl_s = who->expires_s > now_s ? (uint32_t)(who->expires_s - now_s) : 1,
-                               .ping_s = s->k->ws_pings ? 0 : heartbeat_ping_s(),
-                               .pong = !s->k->ws_pings && heartbeat_ping_s()};
+    struct connect_result r = {
+        .client = ops_uuid_text(s->k->id, id),
+        .version = text_of(client_options.version, strlen(client_options.version)),
+        .expires = who->expires_s > 0,
+        .ttl_s = who->expires_s > now_s ? (uint32_t)(who->expires_s - now_s) : 1,
+        .ping_s = s->k->ws_pings ? 0 : heartbeat_ping_s(),
+        .pong = !s->k->ws_pings && heartbeat_ping_s()};
     if (client_options.include_time) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
@@ -358,10 +371,12 @@ static void refresh(struct session *s, const struct command *m)
     const struct user *u = s->c->user;
     enum jwt_verdict v = verify_connect(s, m->token, &claims);
     if (v == JWT_EXPIRED) {
-        client_close(s, 3005); /* not an error: the SDK comes back with a fresh token (protocol.md 2.8) */
+        client_close(
+            s, 3005); /* not an error: the SDK comes back with a fresh token (protocol.md 2.8) */
         return;
     }
-    if (v == JWT_INVALID || claims.sub.len != u->len || memcmp(claims.sub.p, u->name, u->len) != 0) {
+    if (v == JWT_INVALID || claims.sub.len != u->len ||
+        memcmp(claims.sub.p, u->name, u->len) != 0) {
         client_close(s, 3500);
         return;
     }
@@ -369,13 +384,15 @@ static void refresh(struct session *s, const struct command *m)
     keep_info(s, &claims);
     heartbeat_start(s->c, expires_s ? (left_s > 0 ? left_s * 1000 : 0) : -1);
     struct json_out o = client_line(s, 128);
-    reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0, left_s > 0 ? (uint32_t)left_s : 1);
+    reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0,
+                       left_s > 0 ? (uint32_t)left_s : 1);
     client_line_end(s, &o);
 }
 
 /* ---- channels ---- */
 
-/* named finds a command's channel and its options; answers when there are none (protocol.md 2.4: 3501, 102, 107). */
+/* named finds a command's channel and its options; answers when there are none (protocol.md 2.4:
+ * 3501, 102, 107). */
 static const struct channel_options *named(struct session *s, const struct command *m)
 {
     if (!m->channel.len) {
@@ -414,7 +431,8 @@ static void publish(struct session *s, const struct command *m)
         client_error(s, m->id, 107);
         return;
     }
-    if (!client_permitted(s->c, sub, o->publish_for_client, o->publish_for_subscriber, o->publish_for_anonymous)) {
+    if (!client_permitted(s->c, sub, o->publish_for_client, o->publish_for_subscriber,
+                          o->publish_for_anonymous)) {
         client_error(s, m->id, 103);
         return;
     }
@@ -443,19 +461,23 @@ static void write_presence(const struct subscription *sub, void *arg)
     char id[OPS_UUID_TEXT];
     struct client_info i = {.user = text_of(sub->conn->user->name, sub->conn->user->len),
                             .client = ops_uuid_text(sub->client_id, id)};
-    if (sub->conn_info) i.conn_info = text_of((const char *)sub->conn_info->bytes, sub->conn_info->len);
-    if (sub->chan_info) i.chan_info = text_of((const char *)sub->chan_info->bytes, sub->chan_info->len);
+    if (sub->conn_info)
+        i.conn_info = text_of((const char *)sub->conn_info->bytes, sub->conn_info->len);
+    if (sub->chan_info)
+        i.chan_info = text_of((const char *)sub->chan_info->bytes, sub->chan_info->len);
     size_t need = i.user.len * 6 + i.conn_info.len + i.chan_info.len + 256;
     client_more(p->s, &p->o, need);
     reply_json_presence_entry(&p->o, p->count++ == 0, &i);
 }
 
-static bool may_see_presence(struct session *s, const struct command *m, const struct channel_options *o)
+static bool may_see_presence(struct session *s, const struct command *m,
+                             const struct channel_options *o)
 {
     bool subscribed = client_find(s->k, m->channel.p, m->channel.len);
     if (!o->presence)
         client_error(s, m->id, 108);
-    else if (!client_permitted(s->c, subscribed, o->presence_for_client, o->presence_for_subscriber, o->presence_for_anonymous))
+    else if (!client_permitted(s->c, subscribed, o->presence_for_client, o->presence_for_subscriber,
+                               o->presence_for_anonymous))
         client_error(s, m->id, 103);
     else
         return true;
@@ -488,7 +510,8 @@ static void presence_stats(struct session *s, const struct command *m)
     client_line_end(s, &out);
 }
 
-static void write_history(struct session *s, const struct command *m, const struct pubsub_history *h)
+static void write_history(struct session *s, const struct command *m,
+                          const struct pubsub_history *h)
 {
     size_t need = 256;
     for (uint32_t i = 0; i < h->count; i++) need += h->found[i]->object_len + 1;
@@ -496,20 +519,25 @@ static void write_history(struct session *s, const struct command *m, const stru
     reply_json_history_begin(&o, m->id);
     for (uint32_t i = 0; i < h->count; i++) {
         const struct publication *p = h->found[i];
-        reply_json_publication_object(&o, i == 0, text_of((const char *)p->as[ENCODING_JSON].frame->bytes + p->object_at, p->object_len));
+        reply_json_publication_object(
+            &o, i == 0,
+            text_of((const char *)p->as[ENCODING_JSON].frame->bytes + p->object_at, p->object_len));
     }
-    reply_json_history_end(&o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch), h->top.offset);
+    reply_json_history_end(&o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch),
+                           h->top.offset);
     client_line_end(s, &o);
 }
 
 /* history_refused answers what protocol.md 2.6 refuses before anything is looked up. */
-static bool history_refused(struct session *s, const struct command *m, const struct channel_options *o)
+static bool history_refused(struct session *s, const struct command *m,
+                            const struct channel_options *o)
 {
     bool subscribed = client_find(s->k, m->channel.p, m->channel.len);
     uint32_t code = 0;
     if (!channel_has_history(o))
         code = 108;
-    else if (!client_permitted(s->c, subscribed, o->history_for_client, o->history_for_subscriber, o->history_for_anonymous))
+    else if (!client_permitted(s->c, subscribed, o->history_for_client, o->history_for_subscriber,
+                               o->history_for_anonymous))
         code = 103;
     else if (m->reverse && m->has_since && m->position.offset == 0)
         code = 107;
@@ -527,7 +555,8 @@ static void history(struct session *s, const struct command *m)
     struct pubsub_history h = {.has_since = m->has_since,
                                .reverse = m->reverse,
                                .since = m->position.offset,
-                               .max = m->limit < 0 || (uint32_t)m->limit > max ? max : (uint32_t)m->limit,
+                               .max = m->limit < 0 || (uint32_t)m->limit > max ? max
+                                                                               : (uint32_t)m->limit,
                                .found = ch ? mem_alloc(s->w->pool, room_size) : NULL};
     if (!h.found) {
         pubsub_channel_unref(ch);
@@ -536,7 +565,8 @@ static void history(struct session *s, const struct command *m)
     }
     pubsub_history(s->w, ch, &h);
     struct text epoch = m->position.epoch;
-    if (m->has_since && epoch.len && (epoch.len != sizeof h.top.epoch || memcmp(epoch.p, h.top.epoch, epoch.len) != 0))
+    if (m->has_since && epoch.len &&
+        (epoch.len != sizeof h.top.epoch || memcmp(epoch.p, h.top.epoch, epoch.len) != 0))
         client_error(s, m->id, 112);
     else
         write_history(s, m, &h);
@@ -571,7 +601,8 @@ static void one_line(struct session *s, const char *line, size_t len)
     struct command m;
     if (s->k->phase == CLIENT_FAILED) return;
     if (len && line[len - 1] == '\r') len--;
-    if (!len || command_json_parse(&m, line, len, s->scratch, s->scratch_len, tokens, COMMAND_TOKENS) == -1) {
+    if (!len || command_json_parse(&m, line, len, s->scratch, s->scratch_len, tokens,
+                                   COMMAND_TOKENS) == -1) {
         client_close(s, 3501);
         return;
     }
@@ -601,7 +632,8 @@ static void message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, siz
 {
     (void)opcode; /* commands are taken in text and binary messages alike */
     struct worker *w = c->worker;
-    struct session s = {.c = c, .k = client_of(c), .w = w, .cap = FIRST_OUT, .scratch_len = len + 16};
+    struct session s = {
+        .c = c, .k = client_of(c), .w = w, .cap = FIRST_OUT, .scratch_len = len + 16};
     if (s.k->phase == CLIENT_PROTOBUF) {
         conn_close(c, 3506, reason_of(3506));
         return;

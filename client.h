@@ -1,8 +1,9 @@
-/* client.h - the Centrifuge client protocol on a connection: /connection/websocket (protocol.md sections 1 to 6).
+/* client.h - the Centrifuge client protocol on a connection: /connection/websocket (protocol.md
+ * sections 1 to 6).
  *
- * client.c reads commands and answers them; client_subs.c is what a client is subscribed to. How commands and replies are spelled is
- * command.h's. An idle client owns 64 bytes, and 96 for each subscription, beside its connection.
- * Worker only. */
+ * client.c reads commands and answers them; client_subs.c is what a client is subscribed to. How
+ * commands and replies are spelled is command.h's. An idle client owns 64 bytes, and 96 for each
+ * subscription, beside its connection. Worker only. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -21,7 +22,8 @@ struct client_options {
 
 void client_init(const struct client_options *o); /* keeps o's pointers; before workers start */
 
-/* client_open upgrades a handshake whose origin is allowed. a: what its Authorization header says, valid or missing. */
+/* client_open upgrades a handshake whose origin is allowed. a: what its Authorization header says,
+ * valid or missing. */
 void client_open(struct conn *c, const struct http_request *r, const struct auth *a);
 
 extern const struct conn_handler client_handler;
@@ -29,16 +31,17 @@ extern const struct conn_handler client_handler;
 /* client_fired is struct app's heartbeat for these connections. */
 void client_fired(struct conn *c);
 
-/* client_missed is struct pubsub_options' missed: unsubscribes with 2500, so that the client comes back and recovers. */
+/* client_missed is struct pubsub_options' missed: unsubscribes with 2500, so that the client comes
+ * back and recovers. */
 void client_missed(struct subscription *s);
 
 /* ---- between client.c and client_subs.c ---- */
 
 enum client_phase {
-    CLIENT_NEW,       /* no connect yet */
+    CLIENT_NEW, /* no connect yet */
     CLIENT_CONNECTED,
-    CLIENT_FAILED,    /* its connect was answered with an error: nothing more is executed */
-    CLIENT_PROTOBUF,  /* offered an encoding that is not served: closed at its first message */
+    CLIENT_FAILED,   /* its connect was answered with an error: nothing more is executed */
+    CLIENT_PROTOBUF, /* offered an encoding that is not served: closed at its first message */
 };
 
 struct client {
@@ -47,12 +50,13 @@ struct client {
     uint8_t phase; /* enum client_phase */
     bool ws_pings; /* ?cf_ws_frame_ping_pong=true */
     uint8_t id[16];
-    struct frame *info;     /* conn_info, or NULL; counted */
+    struct frame *info;       /* conn_info, or NULL; counted */
     struct user *header_user; /* credentials of the upgrade request, or NULL */
     int64_t header_expires_s; /* 0 = never */
 };
 
-struct session { /* one message under way: its replies are gathered into as few messages as possible */
+struct session { /* one message under way: its replies are gathered into as few messages as possible
+                  */
     struct conn *c;
     struct client *k;
     struct worker *w;
@@ -67,10 +71,11 @@ static inline struct client *client_of(const struct conn *c)
     return c->channel;
 }
 
-/* client_line begins a reply of at most need bytes; client_line_end takes it in. client_flush sends what is gathered. After a failure
- * the connection is closed. */
+/* client_line begins a reply of at most need bytes; client_line_end takes it in. client_flush sends
+ * what is gathered. After a failure the connection is closed. */
 struct json_out client_line(struct session *s, size_t need);
-void client_more(struct session *s, struct json_out *o, size_t need); /* room for so much more in this line */
+void client_more(struct session *s, struct json_out *o,
+                 size_t need); /* room for so much more in this line */
 void client_line_end(struct session *s, const struct json_out *o);
 void client_flush(struct session *s);
 void client_error(struct session *s, uint32_t id, uint32_t code);
@@ -81,18 +86,24 @@ void client_unsubscribe(struct session *s, const struct command *m);
 void client_sub_refresh(struct session *s, const struct command *m);
 
 struct subscription *client_find(const struct client *k, const char *name, size_t len);
-void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i, char id_text[static OPS_UUID_TEXT]);
+void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i,
+                    char id_text[static OPS_UUID_TEXT]);
 
-/* client_subscribe_by_server adds a server-side subscription and writes its part of the connect reply. Returns an error code, or 0. */
-uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool first, const struct jwt_sub *claim, bool recover, const struct position *from);
+/* client_subscribe_by_server adds a server-side subscription and writes its part of the connect
+ * reply. Returns an error code, or 0. */
+uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool first,
+                                    const struct jwt_sub *claim, bool recover,
+                                    const struct position *from);
 void client_end_all(struct conn *c); /* every subscription; with leaves */
 
-/* client_expire_subscriptions ends those whose time is over; client_next_expiry is the earliest tick, 0 = none. */
+/* client_expire_subscriptions ends those whose time is over; client_next_expiry is the earliest
+ * tick, 0 = none. */
 void client_expire_subscriptions(struct conn *c);
 uint32_t client_next_expiry(const struct conn *c);
 
 /* client_permitted: by the three options of a namespace that say who may do something. */
-bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bool for_subscriber, bool for_anonymous);
+bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bool for_subscriber,
+                      bool for_anonymous);
 
 extern struct client_options client_options;
 

@@ -43,8 +43,8 @@ void client_info_of(const struct conn *c, const struct subscription *sub, struct
                               .chan_info = text_of_frame(sub ? sub->chan_info : NULL)};
 }
 
-bool client_permitted(const struct conn *c, bool subscribed, bool for_client,
-                      bool for_subscriber, bool for_anonymous)
+bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bool for_subscriber,
+                      bool for_anonymous)
 {
     if (client_options.insecure) return true;
     if (!c->user->len && !for_anonymous) return false;
@@ -91,7 +91,8 @@ void client_end_all(struct conn *c)
         end(list_entry(k->subscriptions.next, struct subscription, in_client));
 }
 
-/* push_end tells the client that its subscription is over, and ends it before the client can come back. */
+/* push_end tells the client that its subscription is over, and ends it before the client can come
+ * back. */
 static void push_end(struct subscription *sub, uint32_t code, const char *reason)
 {
     struct conn *c = sub->conn;
@@ -145,7 +146,8 @@ uint32_t client_next_expiry(const struct conn *c)
 struct request { /* what is asked for, once it is allowed */
     struct text channel;
     const struct channel_options *options;
-    bool positioned, recoverable, membership, present, announced, server_side, recover, reject_unrecovered;
+    bool positioned, recoverable, membership, present, announced, server_side, recover,
+        reject_unrecovered;
     const struct jwt_override *override; /* of a token, or NULL */
     struct position from;
     struct text chan_info, data;
@@ -193,7 +195,8 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
     return sub;
 }
 
-static void fill_recovery(struct pubsub_recovery *r, const struct request *q, struct publication **room)
+static void fill_recovery(struct pubsub_recovery *r, const struct request *q,
+                          struct publication **room)
 {
     *r = (struct pubsub_recovery){.wanted = q->recover && q->recoverable,
                                   .cache = q->options->recovery_mode == RECOVERY_CACHE,
@@ -245,8 +248,8 @@ static void write_missed(struct json_out *o, const struct pubsub_recovery *r)
     }
 }
 
-/* begin subscribes: position, missed publications, presence and membership in one step. Returns 0 or an error code; r->missed is the caller's to
- * let go. */
+/* begin subscribes: position, missed publications, presence and membership in one step. Returns 0
+ * or an error code; r->missed is the caller's to let go. */
 static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_recovery *r)
 {
     struct client *k = client_of(c);
@@ -283,8 +286,8 @@ static bool or_override(bool option, int8_t override)
     return override < 0 ? option : override > 0;
 }
 
-/* settle decides what the subscription has: by force, by the client's wish if it may, or by the token's override. A wish not granted is
- * silently ignored. */
+/* settle decides what the subscription has: by force, by the client's wish if it may, or by the
+ * token's override. A wish not granted is silently ignored. */
 static void settle(struct request *q, const struct conn *c, const struct command *m)
 {
     static const struct jwt_override none = {-1, -1, -1, -1, -1};
@@ -293,14 +296,18 @@ static void settle(struct request *q, const struct conn *c, const struct command
     bool history = channel_has_history(o);
     bool may_history = client_permitted(c, true, o->history_for_client, o->history_for_subscriber,
                                         o->history_for_anonymous);
-    bool may_presence = client_permitted(c, true, o->presence_for_client, o->presence_for_subscriber,
-                                         o->presence_for_anonymous);
+    bool may_presence = client_permitted(c, true, o->presence_for_client,
+                                         o->presence_for_subscriber, o->presence_for_anonymous);
     bool wants_recovery = m && (m->recoverable || m->recover), wants_position = m && m->positioned;
-    q->recoverable = history && (or_override(o->force_recovery, over->force_recovery) || (wants_recovery && (o->allow_recovery || may_history)));
-    q->positioned = q->recoverable || (history && (or_override(o->force_positioning, over->force_positioning) || (wants_position && (o->allow_positioning || may_history))));
+    q->recoverable = history && (or_override(o->force_recovery, over->force_recovery) ||
+                                 (wants_recovery && (o->allow_recovery || may_history)));
+    q->positioned =
+        q->recoverable || (history && (or_override(o->force_positioning, over->force_positioning) ||
+                                       (wants_position && (o->allow_positioning || may_history))));
     q->announced = or_override(o->join_leave, over->join_leave);
-    q->membership = q->announced && (or_override(o->force_push_join_leave, over->force_push_join_leave) ||
-                                     (m && m->join_leave && may_presence));
+    q->membership =
+        q->announced && (or_override(o->force_push_join_leave, over->force_push_join_leave) ||
+                         (m && m->join_leave && may_presence));
     q->present = or_override(o->presence, over->presence);
 }
 
@@ -330,11 +337,13 @@ static void subscribe_allowed(struct session *s, const struct command *m, struct
 
 static bool is_for(const struct jwt_claims *claims, struct text channel, const struct user *u)
 {
-    return claims->channel.len == channel.len && memcmp(claims->channel.p, channel.p, channel.len) == 0 &&
-           claims->sub.len == u->len && memcmp(claims->sub.p, u->name, u->len) == 0;
+    return claims->channel.len == channel.len &&
+           memcmp(claims->channel.p, channel.p, channel.len) == 0 && claims->sub.len == u->len &&
+           memcmp(claims->sub.p, u->name, u->len) == 0;
 }
 
-/* allowed_by_token verifies a subscription token (protocol.md 2.2 row 9). Returns true if the subscription is allowed; else it has been answered. */
+/* allowed_by_token verifies a subscription token (protocol.md 2.2 row 9). Returns true if the
+ * subscription is allowed; else it has been answered. */
 static bool allowed_by_token(struct session *s, const struct command *m, struct request *q,
                              struct jwt_claims *claims)
 {
@@ -350,7 +359,8 @@ static bool allowed_by_token(struct session *s, const struct command *m, struct 
     bool same = is_for(claims, q->channel, c->user);
     if (claims->client.len) {
         struct text own = ops_uuid_text(s->k->id, id);
-        same = same && claims->client.len == own.len && memcmp(claims->client.p, own.p, own.len) == 0;
+        same =
+            same && claims->client.len == own.len && memcmp(claims->client.p, own.p, own.len) == 0;
     }
     if (!same) {
         client_close(s, 3500);
@@ -359,12 +369,15 @@ static bool allowed_by_token(struct session *s, const struct command *m, struct 
     q->chan_info = text_of(claims->info.p, claims->info.len);
     q->data = text_of(claims->data.p, claims->data.len);
     q->override = &claims->override;
-    q->expires_s = claims->has_expire_at ? claims->expire_at_s : claims->has_exp ? claims->exp_s : 0;
+    q->expires_s = claims->has_expire_at ? claims->expire_at_s
+                   : claims->has_exp     ? claims->exp_s
+                                         : 0;
     return true;
 }
 
 /* allowed decides rows 8 to 14 of protocol.md 2.2; if not, it has been answered. */
-static bool allowed(struct session *s, const struct command *m, struct request *q, struct jwt_claims *claims)
+static bool allowed(struct session *s, const struct command *m, struct request *q,
+                    struct jwt_claims *claims)
 {
     const struct channel_options *o = q->options;
     struct text ch = q->channel;
@@ -381,9 +394,11 @@ static bool allowed(struct session *s, const struct command *m, struct request *
 }
 
 /* refused_at_once answers what needs no look at permissions: rows 1 to 7. */
-static bool refused_at_once(struct session *s, const struct command *m, const struct channel_options **o)
+static bool refused_at_once(struct session *s, const struct command *m,
+                            const struct channel_options **o)
 {
-    if (!m->channel.len || (m->delta.len && !(m->delta.len == 6 && memcmp(m->delta.p, "fossil", 6) == 0))) {
+    if (!m->channel.len ||
+        (m->delta.len && !(m->delta.len == 6 && memcmp(m->delta.p, "fossil", 6) == 0))) {
         client_close(s, 3501);
         return true;
     }
@@ -455,7 +470,8 @@ void client_sub_refresh(struct session *s, const struct command *m)
         client_close(s, 3500);
         return;
     }
-    if (v == JWT_EXPIRED) { /* first the push, then the error, in one message: so the SDK resubscribes (protocol.md 2.9) */
+    if (v == JWT_EXPIRED) { /* first the push, then the error, in one message: so the SDK
+                               resubscribes (protocol.md 2.9) */
         struct json_out o = client_line(s, USER_NAME_MAX * 6 + 256);
         push_json_unsubscribe(&o, m->channel, 2501, "subscription expired");
         client_line_end(s, &o);
@@ -463,7 +479,9 @@ void client_sub_refresh(struct session *s, const struct command *m)
         client_error(s, m->id, 109);
         return;
     }
-    struct request q = {.expires_s = claims.has_expire_at ? claims.expire_at_s : claims.has_exp ? claims.exp_s : 0};
+    struct request q = {.expires_s = claims.has_expire_at ? claims.expire_at_s
+                                     : claims.has_exp     ? claims.exp_s
+                                                          : 0};
     sub->expires = expiry_tick(s->w, q.expires_s);
     struct subscribe_result r = result_of(&q, &(struct pubsub_recovery){0});
     struct json_out o = client_line(s, 128);

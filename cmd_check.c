@@ -26,12 +26,8 @@ static int check(int argc, char **argv)
     enum config_outcome outcome = config_load(&config, argc, argv, environ, &report);
     switch (outcome) {
     case CONFIG_HELP:
-    case CONFIG_HELP_ALL:
-        usage(stdout, outcome == CONFIG_HELP_ALL);
-        break;
-    case CONFIG_WRONG:
-        config_report_print(&report, stderr);
-        break;
+    case CONFIG_HELP_ALL: usage(stdout, outcome == CONFIG_HELP_ALL); break;
+    case CONFIG_WRONG: config_report_print(&report, stderr); break;
     case CONFIG_LOADED:
         config_report_print(&report, stderr);
         config_print_json(stdout, &config);
@@ -48,13 +44,11 @@ int cmd_check(int argc, char **argv)
         config_print_markdown(stdout);
         return 0;
     }
-    if (argc < 2 || argv[1][0] == '-')
-        return check(argc, argv);
+    if (argc < 2 || argv[1][0] == '-') return check(argc, argv);
 
     /* roost check CONFIG ...: as if --config stood before it */
     char **with_flag = calloc((size_t)argc + 2, sizeof *with_flag);
-    if (!with_flag)
-        return 1;
+    if (!with_flag) return 1;
     with_flag[0] = argv[0];
     with_flag[1] = "--config";
     memcpy(with_flag + 2, argv + 1, (size_t)(argc - 1) * sizeof *argv);

@@ -98,8 +98,7 @@ static struct message *queue_pop(struct queue *q)
 {
     struct message *m = q->first;
     q->first = m->next;
-    if (!q->first)
-        q->last = &q->first;
+    if (!q->first) q->last = &q->first;
     q->bytes -= m->len;
     return m;
 }
@@ -107,11 +106,9 @@ static struct message *queue_pop(struct queue *q)
 /* queue_join puts all of front before all of q; front is empty afterwards. */
 static void queue_join(struct queue *q, struct queue *front)
 {
-    if (!front->first)
-        return;
+    if (!front->first) return;
     *front->last = q->first;
-    if (q->first)
-        front->last = q->last;
+    if (q->first) front->last = q->last;
     front->bytes += q->bytes;
     q->first = front->first;
     q->last = front->last;
@@ -137,8 +134,7 @@ static bool add_message(struct pub *p, const uint8_t *bytes, size_t len)
         return false;
     }
     m->len = len;
-    if (len)
-        memcpy(m->bytes, bytes, len);
+    if (len) memcpy(m->bytes, bytes, len);
     queue_push(&p->waiting, m);
     return true;
 }
@@ -149,8 +145,7 @@ static void take_lines(struct pub *p)
 {
     uint8_t *at = p->input, *end = p->input + p->input_len, *newline;
     while (!p->failed && (newline = memchr(at, '\n', (size_t)(end - at)))) {
-        if (!add_message(p, at, (size_t)(newline - at)))
-            return;
+        if (!add_message(p, at, (size_t)(newline - at))) return;
         at = newline + 1;
     }
     p->input_len = (size_t)(end - at);
@@ -159,16 +154,14 @@ static void take_lines(struct pub *p)
 
 static bool input_room(struct pub *p)
 {
-    if (p->input_cap - p->input_len >= 65536)
-        return true;
+    if (p->input_cap - p->input_len >= 65536) return true;
     if (p->input_len > MESSAGE_MAX_BYTES) {
         fprintf(stderr, "roost: a message is longer than %u MiB\n", MESSAGE_MAX_BYTES >> 20);
         return false;
     }
     size_t cap = p->input_cap * 2 + 65536;
     uint8_t *grown = realloc(p->input, cap);
-    if (!grown)
-        return false;
+    if (!grown) return false;
     p->input = grown;
     p->input_cap = cap;
     return true;
@@ -181,12 +174,10 @@ static void read_input(struct pub *p)
         return;
     }
     ssize_t n = read(STDIN_FILENO, p->input + p->input_len, p->input_cap - p->input_len);
-    if (n < 0 && (errno == EINTR || errno == EAGAIN))
-        return;
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) return;
     if (n > 0) {
         p->input_len += (size_t)n;
-        if (p->opcode == WS_TEXT)
-            take_lines(p);
+        if (p->opcode == WS_TEXT) take_lines(p);
         return;
     }
     p->eof = true;
@@ -216,12 +207,10 @@ static void send_ping(struct pub *p, struct dial *d, int64_t now_ms)
 {
     uint8_t payload[8];
     bool due = now_ms >= p->ping_at_ms + PING_GAP_MS || (p->eof && !p->waiting.first);
-    if (!p->sent.first || p->ping != p->pong || !due)
-        return;
+    if (!p->sent.first || p->ping != p->pong || !due) return;
     uint64_t number = p->ping + 1;
     memcpy(payload, &number, sizeof payload);
-    if (dial_send(d, WS_PING, payload, sizeof payload) < 0)
-        return;
+    if (dial_send(d, WS_PING, payload, sizeof payload) < 0) return;
     p->ping = number;
     p->ping_at_ms = now_ms;
 }
@@ -229,14 +218,12 @@ static void send_ping(struct pub *p, struct dial *d, int64_t now_ms)
 static void send_waiting(struct pub *p, int64_t now_ms)
 {
     struct dial *d = link_dial(p->link);
-    if (!d)
-        return;
+    if (!d) return;
     while (p->waiting.first && dial_queued(d) < QUEUED_MAX_BYTES &&
            p->sent.bytes < SENT_MAX_BYTES) {
         struct message *m = p->waiting.first;
         int64_t end = dial_send(d, p->opcode, m->bytes, m->len);
-        if (end < 0)
-            break;
+        if (end < 0) break;
         m = queue_pop(&p->waiting);
         m->end = end;
         m->ping = p->ping + 1;
@@ -261,14 +248,11 @@ static void on_pong(struct link *l, const uint8_t *payload, size_t len)
 {
     struct pub *p = link_user(l);
     uint64_t number;
-    if (len != sizeof number)
-        return; /* an answer to the link's own ping */
+    if (len != sizeof number) return; /* an answer to the link's own ping */
     memcpy(&number, payload, sizeof number);
-    if (number <= p->pong || number > p->ping)
-        return;
+    if (number <= p->pong || number > p->ping) return;
     p->pong = number;
-    while (p->sent.first && p->sent.first->ping <= number)
-        confirm(p, queue_pop(&p->sent));
+    while (p->sent.first && p->sent.first->ping <= number) confirm(p, queue_pop(&p->sent));
 }
 
 static void on_lost(struct link *l, const struct dial *d)
@@ -297,8 +281,7 @@ static const struct link_handler handler = {
 
 static void show_progress(struct pub *p, int64_t now_ms)
 {
-    if (!p->progress || now_ms < p->progress_at_ms + PROGRESS_GAP_MS)
-        return;
+    if (!p->progress || now_ms < p->progress_at_ms + PROGRESS_GAP_MS) return;
     p->progress_at_ms = now_ms;
     fprintf(stderr, "\r%llu published, %.1f MB ", (unsigned long long)p->confirmed,
             (double)p->confirmed_bytes / 1e6);
@@ -307,26 +290,25 @@ static void show_progress(struct pub *p, int64_t now_ms)
 static void sum_up(struct pub *p)
 {
     uint64_t left = 0;
-    for (const struct message *m = p->waiting.first; m; m = m->next)
-        left++;
-    if (p->progress && p->progress_at_ms)
-        fputc('\n', stderr);
+    for (const struct message *m = p->waiting.first; m; m = m->next) left++;
+    if (p->progress && p->progress_at_ms) fputc('\n', stderr);
     if (p->uncertain)
         fprintf(stderr,
                 "roost: %llu messages may be lost: the connection was cut before the server "
                 "confirmed them\n",
                 (unsigned long long)p->uncertain);
-    if (left)
-        fprintf(stderr, "roost: %llu messages were not sent\n", (unsigned long long)left);
-    if (p->uncertain || left)
-        p->failed = true;
+    if (left) fprintf(stderr, "roost: %llu messages were not sent\n", (unsigned long long)left);
+    if (p->uncertain || left) p->failed = true;
     if (p->failed || !p->hub.quiet)
         fprintf(stderr, "roost: %llu messages published\n", (unsigned long long)p->confirmed);
 }
 
 /* ---- the loop ---- */
 
-static bool all_done(const struct pub *p) { return p->eof && !p->waiting.first && !p->sent.first; }
+static bool all_done(const struct pub *p)
+{
+    return p->eof && !p->waiting.first && !p->sent.first;
+}
 
 enum { POLL_SIGNAL, POLL_STDIN, POLL_LINK };
 
@@ -338,18 +320,12 @@ static int poll_once(struct pub *p, int signals, int64_t due_ms)
     int64_t wait_ms = due_ms - link_now_ms();
     fds[POLL_SIGNAL] = (struct pollfd){.fd = signals, .events = POLLIN};
     fds[POLL_STDIN] = (struct pollfd){.fd = wants_input(p) ? STDIN_FILENO : -1, .events = POLLIN};
-    if (wait_ms < 0)
-        wait_ms = 0;
-    if (wait_ms > PROGRESS_GAP_MS && p->progress)
-        wait_ms = PROGRESS_GAP_MS;
-    if (wait_ms > PING_GAP_MS && p->sent.first && p->ping == p->pong)
-        wait_ms = PING_GAP_MS;
-    if (wait_ms > 60000)
-        wait_ms = 60000;
-    if (poll(fds, POLL_LINK + n, (int)wait_ms) <= 0)
-        return 0;
-    if (fds[POLL_STDIN].revents)
-        read_input(p);
+    if (wait_ms < 0) wait_ms = 0;
+    if (wait_ms > PROGRESS_GAP_MS && p->progress) wait_ms = PROGRESS_GAP_MS;
+    if (wait_ms > PING_GAP_MS && p->sent.first && p->ping == p->pong) wait_ms = PING_GAP_MS;
+    if (wait_ms > 60000) wait_ms = 60000;
+    if (poll(fds, POLL_LINK + n, (int)wait_ms) <= 0) return 0;
+    if (fds[POLL_STDIN].revents) read_input(p);
     link_ready(p->link, fds + POLL_LINK, n, link_now_ms());
     return fds[POLL_SIGNAL].revents ? link_signal(signals) : 0;
 }
@@ -360,23 +336,18 @@ static int run(struct pub *p, int signals)
     int status = 0;
     while (link_state(p->link) != LINK_FINISHED) {
         int64_t due_ms = link_tick(p->link, link_now_ms());
-        if (link_state(p->link) == LINK_FINISHED)
-            break;
+        if (link_state(p->link) == LINK_FINISHED) break;
         send_waiting(p, link_now_ms());
-        if (all_done(p))
-            link_close(p->link, link_now_ms());
+        if (all_done(p)) link_close(p->link, link_now_ms());
         show_progress(p, link_now_ms());
         int signal = poll_once(p, signals, due_ms);
-        if (signal == 0)
-            continue;
-        if (status)
-            break; /* the second one */
+        if (signal == 0) continue;
+        if (status) break; /* the second one */
         status = 128 + signal;
         p->eof = true;
         link_close(p->link, link_now_ms());
     }
-    if (link_failed(p->link))
-        p->failed = true;
+    if (link_failed(p->link)) p->failed = true;
     return status;
 }
 
@@ -417,10 +388,8 @@ static int parse(struct pub *p, int argc, char **argv, const char **channel)
 
 static void give_up_queues(struct pub *p)
 {
-    while (p->waiting.first)
-        free(queue_pop(&p->waiting));
-    while (p->sent.first)
-        free(queue_pop(&p->sent));
+    while (p->waiting.first) free(queue_pop(&p->waiting));
+    while (p->sent.first) free(queue_pop(&p->sent));
     free(p->input);
 }
 
@@ -429,8 +398,7 @@ int cmd_pub(int argc, char **argv)
     static struct pub p = {.opcode = WS_TEXT};
     const char *channel;
     int status = parse(&p, argc, argv, &channel);
-    if (status >= 0)
-        return status;
+    if (status >= 0) return status;
     queue_init(&p.waiting);
     queue_init(&p.sent);
     int signals = link_signals();
@@ -442,12 +410,10 @@ int cmd_pub(int argc, char **argv)
     if (status == 0) {
         p.eof = p.text != NULL;
         p.progress = isatty(STDERR_FILENO) && !isatty(STDIN_FILENO) && !p.text && !p.hub.quiet;
-        if (p.text)
-            add_message(&p, (const uint8_t *)p.text, strlen(p.text));
+        if (p.text) add_message(&p, (const uint8_t *)p.text, strlen(p.text));
         status = run(&p, signals);
         sum_up(&p);
-        if (status == 0 && p.failed)
-            status = 1;
+        if (status == 0 && p.failed) status = 1;
     }
     give_up_queues(&p);
     link_free(p.link);

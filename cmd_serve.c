@@ -1,4 +1,5 @@
-/* `roost serve`: reads the configuration, wires the modules together, runs the workers, and stops politely. */
+/* `roost serve`: reads the configuration, wires the modules together, runs the workers, and stops
+ * politely. */
 #include "cmd.h"
 
 #include <dirent.h>
@@ -28,8 +29,8 @@
 #include "heartbeat.h"
 #include "listen.h"
 #include "log.h"
-#include "pubsub.h"
 #include "namespace.h"
+#include "pubsub.h"
 #include "raw.h"
 #include "route.h"
 #include "tls.h"
@@ -57,7 +58,8 @@ struct serve { /* everything that lives as long as the server */
     struct unix_listener {
         int fd;
         char path[CONFIG_URL_MAX]; /* "": taken away already */
-        dev_t dev; /* of the file that we made: somebody else may have put another one there since */
+        dev_t
+            dev; /* of the file that we made: somebody else may have put another one there since */
         ino_t ino;
     } unixes[LISTENERS_MAX];
     size_t unix_count;
@@ -105,11 +107,13 @@ static void add_url(struct config_urls *urls, const char *text)
     if (!config_parse_url(&urls->items[urls->count], text)) urls->count++;
 }
 
-/* dev_channels lets SDK clients try everything at once: without a configuration channels have presence and a short history. */
+/* dev_channels lets SDK clients try everything at once: without a configuration channels have
+ * presence and a short history. */
 static void dev_channels(struct config *c)
 {
     if (!c->namespace_item_count) return;
-    struct channel_options *o = &c->namespace_items[0].options; /* of channels without a namespace */
+    struct channel_options *o =
+        &c->namespace_items[0].options; /* of channels without a namespace */
     o->subscribe_for_client = o->publish_for_subscriber = true;
     o->presence = o->join_leave = o->presence_for_subscriber = true;
     o->history_for_subscriber = o->allow_recovery = o->allow_positioning = true;
@@ -124,7 +128,8 @@ static int prepare_dev(struct serve *s)
 {
     struct config *c = &s->config;
     char err[512];
-    if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1) return say("--dev", err);
+    if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1)
+        return say("--dev", err);
     if (!c->token.secret.len)
         config_secret_set(&c->token.secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
     if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
@@ -195,7 +200,8 @@ static void wire_app(struct serve *s)
         .request = route_request,
         .heartbeat = heartbeat,
         .ended = ended,
-        .handlers = {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler, [CONN_CLIENT] = client_handler},
+        .handlers =
+            {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler, [CONN_CLIENT] = client_handler},
     };
     s->ops = conn_worker_ops;
     s->ops.posts = pubsub_posts;
@@ -226,20 +232,22 @@ static void wire_client(struct serve *s)
 {
     const struct config *c = &s->config;
     fill_rules(&s->connect_rules, &c->token);
-    fill_rules(&s->subscribe_rules, c->subscription_token_enabled ? &c->subscription_token : &c->token);
+    fill_rules(&s->subscribe_rules,
+               c->subscription_token_enabled ? &c->subscription_token : &c->token);
     s->subscribe_rules.subscription = true;
-    client_init(&(struct client_options){.connect_rules = &s->connect_rules,
-                                         .subscribe_rules = &s->subscribe_rules,
-                                         .anonymous = c->anonymous,
-                                         .insecure = c->insecure,
-                                         .no_anonymous_tokens = c->no_anonymous_tokens,
-                                         .include_time = c->connect_include_server_time,
-                                         .channel_limit = (uint32_t)c->client_channel_limit,
-                                         .history_max = (uint32_t)c->history_max_publication_limit,
-                                         .recovery_max = (uint32_t)c->recovery_max_publication_limit,
-                                         .stale_ms = c->stale_close_delay_ms,
-                                         .expired_sub_delay_ms = c->expired_sub_close_delay_ms,
-                                         .version = ROOST_VERSION});
+    client_init(
+        &(struct client_options){.connect_rules = &s->connect_rules,
+                                 .subscribe_rules = &s->subscribe_rules,
+                                 .anonymous = c->anonymous,
+                                 .insecure = c->insecure,
+                                 .no_anonymous_tokens = c->no_anonymous_tokens,
+                                 .include_time = c->connect_include_server_time,
+                                 .channel_limit = (uint32_t)c->client_channel_limit,
+                                 .history_max = (uint32_t)c->history_max_publication_limit,
+                                 .recovery_max = (uint32_t)c->recovery_max_publication_limit,
+                                 .stale_ms = c->stale_close_delay_ms,
+                                 .expired_sub_delay_ms = c->expired_sub_close_delay_ms,
+                                 .version = ROOST_VERSION});
 }
 
 static void wire_formats(struct serve *s)
@@ -274,10 +282,11 @@ static void wire_formats(struct serve *s)
                               .dev = c->dev ? &s->dev : NULL};
     fill_rules(&r.auth.rules, &c->token);
     route_init(&r);
-    heartbeat_init(&(struct heartbeat_options){.ping_interval_ms = c->ping_interval_ms,
-                                               .pong_timeout_ms = c->pong_timeout_ms,
-                                               .max_age_ms = c->connection_max_age_ms,
-                                               .expired_close_delay_ms = c->expired_close_delay_ms});
+    heartbeat_init(
+        &(struct heartbeat_options){.ping_interval_ms = c->ping_interval_ms,
+                                    .pong_timeout_ms = c->pong_timeout_ms,
+                                    .max_age_ms = c->connection_max_age_ms,
+                                    .expired_close_delay_ms = c->expired_close_delay_ms});
 }
 
 /* ---- workers and listeners ---- */
@@ -308,9 +317,10 @@ static int make_workers(struct serve *s)
     struct server *v = &s->server;
     unsigned want = c->workers ? (unsigned)c->workers : cpus_usable();
     if (want > WORKERS_MAX) want = WORKERS_MAX;
-    v->options = (struct worker_options){.accepts_per_turn = c->worker_accepts_per_turn,
-                                         .receive_buffer_bytes = c->worker_receive_buffer_bytes,
-                                         .mailbox_max_bytes = (uint64_t)c->worker_mailbox_max_bytes};
+    v->options =
+        (struct worker_options){.accepts_per_turn = c->worker_accepts_per_turn,
+                                .receive_buffer_bytes = c->worker_receive_buffer_bytes,
+                                .mailbox_max_bytes = (uint64_t)c->worker_mailbox_max_bytes};
     v->ops = &s->ops;
     v->app = &s->app;
     v->conns_max = raise_descriptor_limit();
@@ -351,8 +361,9 @@ static void note_unix(struct serve *s, int fd, const char *path)
     snprintf(u->path, sizeof u->path, "%s", path);
 }
 
-/* close_unix takes the files away and refuses further connections; those that wait in a queue can still be accepted
- * by the workers, which share the descriptors, until they are closed in the end. */
+/* close_unix takes the files away and refuses further connections; those that wait in a queue can
+ * still be accepted by the workers, which share the descriptors, until they are closed in the end.
+ */
 static void close_unix(struct serve *s)
 {
     for (size_t i = 0; i < s->unix_count; i++) {
@@ -369,7 +380,8 @@ static void close_unix(struct serve *s)
 static int listen_on(struct serve *s, struct config_url u, bool admin)
 {
     struct listen_options o = {.backlog = BACKLOG,
-                               .user_timeout_ms = s->config.ping_interval_ms + s->config.pong_timeout_ms};
+                               .user_timeout_ms =
+                                   s->config.ping_interval_ms + s->config.pong_timeout_ms};
     struct listener l = {.admin = admin,
                          .clients = !admin,
                          .local = u.loopback,
@@ -436,8 +448,8 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* write_pid takes the pid file, which is locked as long as we live: it is never another server's that is taken or removed.
- * Returns what is wrong, or NULL. */
+/* write_pid takes the pid file, which is locked as long as we live: it is never another server's
+ * that is taken or removed. Returns what is wrong, or NULL. */
 static const char *write_pid(struct serve *s)
 {
     const char *path = s->config.pid_file;
@@ -473,7 +485,8 @@ static void reopen_log(const struct config *c)
         log_event(LOG_INFO, "SIGHUP: log opened anew", LOG_STR("file", c->log_file));
 }
 
-/* wait_for waits for a signal to stop (returns true) or until running workers are no more or timeout_ms has passed (false). */
+/* wait_for waits for a signal to stop (returns true) or until running workers are no more or
+ * timeout_ms has passed (false). */
 static bool wait_for(struct serve *s, int64_t timeout_ms)
 {
     int64_t until = timeout_ms < 0 ? INT64_MAX : clock_us() / 1000 + timeout_ms;

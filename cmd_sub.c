@@ -63,8 +63,7 @@ static char *line_room(struct sub *s, size_t need)
 {
     if (need > s->line_cap) {
         char *p = realloc(s->line, need + need / 2);
-        if (!p)
-            return NULL;
+        if (!p) return NULL;
         s->line = p;
         s->line_cap = need + need / 2;
     }
@@ -94,8 +93,7 @@ static size_t escape_text(char *out, const uint8_t *text, size_t len, bool contr
 static size_t base64(char *out, size_t cap, const uint8_t *bytes, size_t len)
 {
     size_t n = 0;
-    if (mbedtls_base64_encode((unsigned char *)out, cap, &n, bytes, len) != 0)
-        return 0;
+    if (mbedtls_base64_encode((unsigned char *)out, cap, &n, bytes, len) != 0) return 0;
     return n;
 }
 
@@ -103,12 +101,9 @@ static void print_plain(struct sub *s, const char *channel, bool binary, const u
                         size_t len)
 {
     char *line = line_room(s, len * 4 + 64);
-    if (!line)
-        return;
-    if (s->channel_count > 1)
-        printf("%s\t", channel);
-    if (binary)
-        printf("base64:");
+    if (!line) return;
+    if (s->channel_count > 1) printf("%s\t", channel);
+    if (binary) printf("base64:");
     size_t n =
         binary ? base64(line, s->line_cap, p, len) : escape_text(line, p, len, s->escape_controls);
     fwrite(line, 1, n, stdout);
@@ -131,8 +126,7 @@ static void print_json(struct sub *s, const char *channel, bool binary, const ui
                        size_t len)
 {
     size_t need = len * 6 + strlen(channel) * 6 + 128;
-    if (!line_room(s, need))
-        return;
+    if (!line_room(s, need)) return;
     struct json_out o = {.p = s->line, .cap = s->line_cap};
     json_puts(&o, "{\"channel\":");
     json_put_string(&o, channel, strlen(channel));
@@ -150,13 +144,15 @@ static void print_json(struct sub *s, const char *channel, bool binary, const ui
     fwrite(o.p, 1, o.len, stdout);
 }
 
-static void on_opened(struct link *l) { (void)l; }
+static void on_opened(struct link *l)
+{
+    (void)l;
+}
 
 static void on_message(struct link *l, enum ws_opcode opcode, const uint8_t *payload, size_t len)
 {
     struct sub *s = link_user(l);
-    if (s->count && s->printed >= s->count)
-        return;
+    if (s->count && s->printed >= s->count) return;
     (s->json ? print_json : print_plain)(s, link_channel(l), opcode == WS_BINARY, payload, len);
     s->printed++;
 }
@@ -171,23 +167,18 @@ static bool take_option(struct sub *s, int value, const char *arg)
 {
     char *end;
     switch (value) {
-    case OPT_JSON:
-        s->json = true;
-        return true;
+    case OPT_JSON: s->json = true; return true;
     case OPT_COUNT:
         s->count = strtoll(arg, &end, 10);
-        if (*arg && !*end && s->count > 0)
-            return true;
+        if (*arg && !*end && s->count > 0) return true;
         fprintf(stderr, "roost: --count: %s is not a number above 0\n", arg);
         return false;
     case OPT_TIMEOUT:
         s->stop_ms = link_parse_seconds(arg);
-        if (s->stop_ms > 0)
-            return true;
+        if (s->stop_ms > 0) return true;
         fprintf(stderr, "roost: --timeout: %s is not a number of seconds\n", arg);
         return false;
-    default:
-        return link_option(&s->hub, value, arg);
+    default: return link_option(&s->hub, value, arg);
     }
 }
 
@@ -208,8 +199,7 @@ static int parse(struct sub *s, int argc, char **argv)
             usage(stdout);
             return 0;
         }
-        if (!take_option(s, value, optarg))
-            return 2;
+        if (!take_option(s, value, optarg)) return 2;
     }
     if (argc - optind < 2 || argc - optind - 1 > CHANNELS_MAX) {
         fprintf(stderr, "usage: roost sub URL CHANNEL... [options]; roost sub --help says more\n");
@@ -218,8 +208,7 @@ static int parse(struct sub *s, int argc, char **argv)
     s->hub.url_text = argv[optind];
     s->channels = (const char *const *)argv + optind + 1;
     s->channel_count = (size_t)(argc - optind - 1);
-    if (s->stop_ms != INT64_MAX)
-        s->stop_ms += link_now_ms();
+    if (s->stop_ms != INT64_MAX) s->stop_ms += link_now_ms();
     return -1;
 }
 
@@ -244,20 +233,15 @@ static void poll_all(struct sub *s, struct round *r, int signals, int64_t due_ms
         n += link_poll(s->links[i], r->fds + n);
     }
     r->at[s->channel_count] = n;
-    if (wait_ms < 0)
-        wait_ms = 0;
-    if (wait_ms > 60000)
-        wait_ms = 60000;
+    if (wait_ms < 0) wait_ms = 0;
+    if (wait_ms > 60000) wait_ms = 60000;
     if (poll(r->fds, n, (int)wait_ms) <= 0)
-        for (size_t i = 0; i < n; i++)
-            r->fds[i].revents = 0;
+        for (size_t i = 0; i < n; i++) r->fds[i].revents = 0;
     int64_t now_ms = link_now_ms();
     for (size_t i = 0; i < s->channel_count; i++)
         link_ready(s->links[i], r->fds + r->at[i], r->at[i + 1] - r->at[i], now_ms);
-    if (r->fds[POLL_STDOUT].revents & (POLLERR | POLLHUP | POLLNVAL))
-        s->out_closed = true;
-    if (fflush(stdout) == EOF)
-        s->out_closed = true;
+    if (r->fds[POLL_STDOUT].revents & (POLLERR | POLLHUP | POLLNVAL)) s->out_closed = true;
+    if (fflush(stdout) == EOF) s->out_closed = true;
 }
 
 static int64_t tick_all(struct sub *s, size_t *finished, bool *failed)
@@ -266,11 +250,9 @@ static int64_t tick_all(struct sub *s, size_t *finished, bool *failed)
     *finished = 0;
     for (size_t i = 0; i < s->channel_count; i++) {
         int64_t due = link_tick(s->links[i], now_ms);
-        if (due < due_ms)
-            due_ms = due;
+        if (due < due_ms) due_ms = due;
         *finished += link_state(s->links[i]) == LINK_FINISHED;
-        if (link_failed(s->links[i]))
-            *failed = true;
+        if (link_failed(s->links[i])) *failed = true;
     }
     return due_ms;
 }
@@ -282,10 +264,8 @@ static int run(struct sub *s, struct round *r, int signals)
         size_t finished;
         bool failed = false;
         int64_t due_ms = tick_all(s, &finished, &failed);
-        if (failed)
-            return 1;
-        if (s->out_closed || (s->count && s->printed >= s->count))
-            return 0;
+        if (failed) return 1;
+        if (s->out_closed || (s->count && s->printed >= s->count)) return 0;
         if (link_now_ms() >= s->stop_ms) {
             if (s->count)
                 fprintf(stderr, "roost: timeout: %lld of %lld publications came\n",
@@ -294,25 +274,21 @@ static int run(struct sub *s, struct round *r, int signals)
         }
         poll_all(s, r, signals, due_ms < s->stop_ms ? due_ms : s->stop_ms);
         int signal = r->fds[POLL_SIGNAL].revents ? link_signal(signals) : 0;
-        if (signal)
-            return 128 + signal;
+        if (signal) return 128 + signal;
     }
 }
 
 /* Closing handshakes, bounded by the links' own deadline; a second signal ends at once. */
 static void close_all(struct sub *s, struct round *r, int signals)
 {
-    for (size_t i = 0; i < s->channel_count; i++)
-        link_close(s->links[i], link_now_ms());
+    for (size_t i = 0; i < s->channel_count; i++) link_close(s->links[i], link_now_ms());
     for (;;) {
         size_t finished;
         bool failed;
         int64_t due_ms = tick_all(s, &finished, &failed);
-        if (finished == s->channel_count)
-            return;
+        if (finished == s->channel_count) return;
         poll_all(s, r, signals, due_ms);
-        if (r->fds[POLL_SIGNAL].revents)
-            return;
+        if (r->fds[POLL_SIGNAL].revents) return;
     }
 }
 
@@ -321,24 +297,20 @@ int cmd_sub(int argc, char **argv)
     static struct sub s;
     static struct round r;
     int status = parse(&s, argc, argv);
-    if (status >= 0)
-        return status;
+    if (status >= 0) return status;
     s.escape_controls = isatty(STDOUT_FILENO);
     int signals = link_signals();
     status = link_hub_open(&s.hub, s.channels, s.channel_count);
     for (size_t i = 0; status == 0 && i < s.channel_count; i++) {
         s.links[i] = link_new(&s.hub, s.channels[i], "?pub=0", &handler, &s);
-        if (!s.links[i])
-            status = 2;
-        if (!s.links[i])
-            fprintf(stderr, "roost: the channel name is too long\n");
+        if (!s.links[i]) status = 2;
+        if (!s.links[i]) fprintf(stderr, "roost: the channel name is too long\n");
     }
     if (status == 0) {
         status = run(&s, &r, signals);
         close_all(&s, &r, signals);
     }
-    for (size_t i = 0; i < s.channel_count; i++)
-        link_free(s.links[i]);
+    for (size_t i = 0; i < s.channel_count; i++) link_free(s.links[i]);
     link_hub_close(&s.hub);
     close(signals);
     free(s.line);

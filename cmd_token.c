@@ -141,11 +141,16 @@ static int find_secret(struct secret *s, const struct secret_options *o)
     int r;
     s->len = 0;
     s->dev = false;
-    if (o->file) r = read_secret_file(s, o->file, "--secret-file");
-    else if (o->text) r = take_secret(s, o->text, "--secret");
-    else if (value && *value) r = take_secret(s, value, SECRET_VARIABLE);
-    else if (file && *file) r = read_secret_file(s, file, SECRET_VARIABLE "_FILE");
-    else r = read_dev_secret(s);
+    if (o->file)
+        r = read_secret_file(s, o->file, "--secret-file");
+    else if (o->text)
+        r = take_secret(s, o->text, "--secret");
+    else if (value && *value)
+        r = take_secret(s, value, SECRET_VARIABLE);
+    else if (file && *file)
+        r = read_secret_file(s, file, SECRET_VARIABLE "_FILE");
+    else
+        r = read_dev_secret(s);
     if (r == 0 && s->len >= 10 && memcmp(s->bytes, "-----BEGIN", 10) == 0)
         return wrong("%s: this is a PEM file; HS256 wants a secret that both sides know",
                      s->origin);
@@ -380,8 +385,10 @@ static int read_show_options(struct secret_options *o, int argc, char **argv)
 /* The token without white space around it, from the command line or standard input. */
 static int read_token(char *out, size_t cap, size_t *len, const char *arg)
 {
-    if (strcmp(arg, "-") == 0) *len = fread(out, 1, cap, stdin);
-    else *len = (size_t)snprintf(out, cap, "%s", arg);
+    if (strcmp(arg, "-") == 0)
+        *len = fread(out, 1, cap, stdin);
+    else
+        *len = (size_t)snprintf(out, cap, "%s", arg);
     if (*len >= cap)
         return wrong("this is too long to be a token (%d bytes at most)", JWT_TOKEN_MAX);
     out[*len] = 0;
@@ -398,9 +405,12 @@ static void print_raw(struct json_slice s)
     for (size_t i = 0; i < s.len; i++) {
         unsigned char c = (unsigned char)s.p[i],
                       next = i + 1 < s.len ? (unsigned char)s.p[i + 1] : 0;
-        if (c == 0x7f) fputs("\\u007f", stdout);
-        else if (c == 0xc2 && next < 0xa0) printf("\\u%04x", (unsigned char)s.p[++i]);
-        else putchar(c);
+        if (c == 0x7f)
+            fputs("\\u007f", stdout);
+        else if (c == 0xc2 && next < 0xa0)
+            printf("\\u%04x", (unsigned char)s.p[++i]);
+        else
+            putchar(c);
     }
 }
 
@@ -435,7 +445,8 @@ static void print_part(struct json *doc, const char *title, const char *part, si
     if (n >= 0 &&
         json_parse(doc, text, (size_t)n, tokens, cap, JSON_OPEN_ALL, JSON_LONE_SURROGATES) == 0)
         print_json(doc, 0, 0);
-    else printf("(%s)", doc->why);
+    else
+        printf("(%s)", doc->why);
     putchar('\n');
 }
 

@@ -12,10 +12,8 @@
 void loader_note(struct loader *l, bool is_error, const char *place, const char *format, ...)
 {
     struct config_report *r = l->report;
-    if (is_error)
-        r->errors++;
-    if (r->count >= LOADER_NOTES_MAX)
-        return;
+    if (is_error) r->errors++;
+    if (r->count >= LOADER_NOTES_MAX) return;
 
     char text[1024];
     va_list args;
@@ -34,14 +32,12 @@ void config_report_print(const struct config_report *report, FILE *to)
     for (size_t i = 0; i < report->count; i++)
         fprintf(to, "roost: %s: %s\n", report->notes[i].is_error ? "error" : "warning",
                 report->notes[i].text);
-    if (report->count >= LOADER_NOTES_MAX)
-        fputs("roost: there may be more\n", to);
+    if (report->count >= LOADER_NOTES_MAX) fputs("roost: there may be more\n", to);
 }
 
 void config_report_free(struct config_report *report)
 {
-    for (size_t i = 0; i < report->count; i++)
-        free(report->notes[i].text);
+    for (size_t i = 0; i < report->count; i++) free(report->notes[i].text);
     free(report->notes);
     *report = (struct config_report){0};
 }
@@ -51,8 +47,7 @@ const char *loader_visible(char out[static VISIBLE_MAX], const char *text, size_
     size_t n = 0;
     for (size_t i = 0; i < len && n < VISIBLE_MAX - 4; i++)
         out[n++] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-    for (int i = 0; i < 3 && n < len; i++)
-        out[n++] = '.';
+    for (int i = 0; i < 3 && n < len; i++) out[n++] = '.';
     out[n] = '\0';
     return out;
 }
@@ -68,8 +63,7 @@ void loader_begin(struct loader *l, const struct option *o, enum layer layer, co
 {
     struct origin *origin = loader_origin(l, o);
     bool objects = o->kind == OPTION_KEYS || o->kind == OPTION_NAMESPACES;
-    if (origin->layer != layer && (objects || option_is_list(o)))
-        option_clear(l->c, o);
+    if (origin->layer != layer && (objects || option_is_list(o))) option_clear(l->c, o);
     origin->layer = layer;
     snprintf(origin->place, sizeof origin->place, "%s", place);
     if (o->group == GROUP_PLANNED && layer != LAYER_DEFAULT)
@@ -104,8 +98,7 @@ static void load_defaults(struct loader *l)
 {
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
-        if (o->field == OPTION_NO_FIELD)
-            continue;
+        if (o->field == OPTION_NO_FIELD) continue;
         const char *initial = o->initial ? o->initial : "";
         if (o->initial || o->kind == OPTION_STRING)
             loader_add(l, l->c, o, "default", o->key, initial, strlen(initial));
@@ -119,15 +112,17 @@ static void load_defaults(struct loader *l)
 static bool is_foreign(const char *name, size_t len)
 {
     static const char *const prefixes[] = {"ROOST_SERVICE_", "ROOST_PORT_"};
-    static const char *const names[] = {"ROOST_PORT", "ROOST_TOKEN", "ROOST_URL", "ROOST_API_KEY",
-                                        "ROOST_STATE_DIR", "ROOST_TEST_FAIL_ALLOC",
+    static const char *const names[] = {"ROOST_PORT",
+                                        "ROOST_TOKEN",
+                                        "ROOST_URL",
+                                        "ROOST_API_KEY",
+                                        "ROOST_STATE_DIR",
+                                        "ROOST_TEST_FAIL_ALLOC",
                                         "ROOST_TEST_FAIL_TLS_ALLOC"};
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
-        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0)
-            return true;
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strlen(names[i]) == len && strncmp(name, names[i], len) == 0)
-            return true;
+        if (strlen(names[i]) == len && strncmp(name, names[i], len) == 0) return true;
     return false;
 }
 
@@ -142,8 +137,7 @@ static void load_variable(struct loader *l, const char *name, size_t len, const 
                         option_nearest_env(near, place));
         return;
     }
-    if (!*value)
-        return; /* NAME= in a unit or compose file: left empty, not set to nothing */
+    if (!*value) return; /* NAME= in a unit or compose file: left empty, not set to nothing */
     if (o->kind == OPTION_KEYS || o->kind == OPTION_NAMESPACES) {
         config_read_json(l, o, LAYER_ENVIRONMENT, place, value, strlen(value));
         return;
@@ -160,8 +154,7 @@ static void load_environment(struct loader *l, char *const *environment)
 {
     for (; *environment; environment++) {
         const char *equals = strchr(*environment, '=');
-        if (!equals || strncmp(*environment, "ROOST_", 6) != 0)
-            continue;
+        if (!equals || strncmp(*environment, "ROOST_", 6) != 0) continue;
         load_variable(l, *environment, (size_t)(equals - *environment), equals + 1);
     }
 }
@@ -228,18 +221,15 @@ static void parse_flags(struct loader *l, struct flags *f, int argc, char *const
 {
     for (int i = 1; i < argc; i++) {
         const char *argument = argv[i];
-        if (is_help(f, argument))
-            continue;
-        if (strcmp(argument, "-c") == 0)
-            argument = "--config";
+        if (is_help(f, argument)) continue;
+        if (strcmp(argument, "-c") == 0) argument = "--config";
         const char *name = strncmp(argument, "--", 2) == 0 ? argument + 2 : "";
         size_t len = strcspn(name, "=");
         const struct option *o = option_find_flag(name, len);
         if (!o) {
             unknown_argument(l, argument);
             /* what follows an unknown flag is most likely its value: one complaint is enough */
-            if (*name && name[len] != '=' && i + 1 < argc && argv[i + 1][0] != '-')
-                i++;
+            if (*name && name[len] != '=' && i + 1 < argc && argv[i + 1][0] != '-') i++;
         } else if (name[len] == '=') {
             add_flag(f, o, name, len, name + len + 1);
         } else if (o->kind == OPTION_BOOL) {
@@ -278,11 +268,9 @@ static const char *find_file(const struct flags *f, char *const *environment)
 {
     const char *path = NULL;
     for (; *environment; environment++)
-        if (strncmp(*environment, "ROOST_CONFIG=", 13) == 0)
-            path = *environment + 13;
+        if (strncmp(*environment, "ROOST_CONFIG=", 13) == 0) path = *environment + 13;
     for (size_t i = 0; i < f->count; i++)
-        if (strcmp(f->items[i].option->key, "config") == 0)
-            path = f->items[i].value;
+        if (strcmp(f->items[i].option->key, "config") == 0) path = f->items[i].value;
     return path && *path ? path : NULL;
 }
 
@@ -300,13 +288,11 @@ enum config_outcome config_load(struct config *c, int argc, char *const *argv,
     parse_flags(&l, &flags, argc, argv);
     if (flags.outcome == CONFIG_LOADED) {
         const char *path = find_file(&flags, environment);
-        if (path)
-            config_read_file(&l, path);
+        if (path) config_read_file(&l, path);
         load_environment(&l, environment);
         load_flags(&l, &flags);
         config_check(&l, report->errors == errors);
-        if (report->errors > errors)
-            flags.outcome = CONFIG_WRONG;
+        if (report->errors > errors) flags.outcome = CONFIG_WRONG;
     }
     free(flags.items);
     free(l.origins);

@@ -40,8 +40,7 @@ static void listen_as_centrifugo(struct loader *l, struct config_urls *list, con
 {
     char text[CONFIG_URL_MAX];
     bool bare_ipv6 = strchr(address, ':') && address[0] != '[';
-    if (list->count > 0 || (!*address && port == 0))
-        return;
+    if (list->count > 0 || (!*address && port == 0)) return;
     snprintf(text, sizeof text, bare_ipv6 ? "%s://[%s]:%lld" : "%s://%s:%lld",
              l->c->server_tls ? "wss" : "ws", *address ? address : "0.0.0.0",
              (long long)(port ? port : usual_port));
@@ -55,19 +54,15 @@ static void default_listeners(struct loader *l)
                          8000);
     listen_as_centrifugo(l, &c->admin_listen, "http_server.internal_address",
                          c->server_internal_address, c->server_internal_port, 9000);
-    if (c->listen.count > 0)
-        return;
-    if (c->dev)
-        add_listener(l, &c->listen, "listen", "wss://127.0.0.1:8443");
+    if (c->listen.count > 0) return;
+    if (c->dev) add_listener(l, &c->listen, "listen", "wss://127.0.0.1:8443");
     add_listener(l, &c->listen, "listen", "ws://127.0.0.1:8080");
 }
 
 static bool same_place(const struct config_url *a, const struct config_url *b)
 {
-    if ((a->scheme == CONFIG_UNIX) != (b->scheme == CONFIG_UNIX))
-        return false;
-    if (a->scheme == CONFIG_UNIX)
-        return strcmp(a->path, b->path) == 0;
+    if ((a->scheme == CONFIG_UNIX) != (b->scheme == CONFIG_UNIX)) return false;
+    if (a->scheme == CONFIG_UNIX) return strcmp(a->path, b->path) == 0;
     return a->port == b->port && a->port != 0 && strcmp(a->host, b->host) == 0;
 }
 
@@ -78,8 +73,7 @@ static void check_twice(struct loader *l, const struct config_urls *list, const 
     for (size_t i = 0; i < list->count; i++)
         for (size_t k = 0; k < 2; k++)
             for (size_t j = 0; j < lists[k]->count; j++) {
-                if (lists[k] == list ? j >= i : k == 1)
-                    continue;
+                if (lists[k] == list ? j >= i : k == 1) continue;
                 if (same_place(&list->items[i], &lists[k]->items[j]))
                     wrong(l, key, "%s is listened on already",
                           config_url_format(text, &list->items[i]));
@@ -100,16 +94,14 @@ static void check_loopback(struct loader *l, const struct config_urls *list, con
 static bool any_open(const struct config *c)
 {
     for (size_t i = 0; i < c->listen.count; i++)
-        if (!c->listen.items[i].loopback)
-            return true;
+        if (!c->listen.items[i].loopback) return true;
     return false;
 }
 
 static bool any_tls(const struct config_urls *list)
 {
     for (size_t i = 0; i < list->count; i++)
-        if (list->items[i].scheme == CONFIG_WSS)
-            return true;
+        if (list->items[i].scheme == CONFIG_WSS) return true;
     return false;
 }
 
@@ -118,8 +110,7 @@ static void check_listeners(struct loader *l)
     const struct config *c = l->c;
     check_twice(l, &c->listen, "listen");
     check_twice(l, &c->admin_listen, "admin_listen");
-    if (!c->dev)
-        return;
+    if (!c->dev) return;
     check_loopback(l, &c->listen, "listen");
     check_loopback(l, &c->admin_listen, "admin_listen");
 }
@@ -129,8 +120,7 @@ static void check_listeners(struct loader *l)
 static void check_pem(struct loader *l, const char *key, const char *path)
 {
     char shown[VISIBLE_MAX];
-    if (!*path)
-        return;
+    if (!*path) return;
     if (strncmp(path, "-----BEGIN", 10) == 0) {
         wrong(l, key, "%s must be the name of a PEM file, not its text", key);
     } else if (access(path, R_OK) == -1) {
@@ -181,8 +171,7 @@ static void pick_secret(struct loader *l, struct config_secret *s,
 static void check_length(struct loader *l, const struct config_secret *s, const char *place,
                          const char *what)
 {
-    if (s->len == 0 || s->len >= SECRET_MIN || l->c->dev)
-        return;
+    if (s->len == 0 || s->len >= SECRET_MIN || l->c->dev) return;
     loader_note(l, true, place, "%s has %zu bytes and needs %d: make one with openssl rand -hex 32",
                 what, s->len, SECRET_MIN);
 }
@@ -198,8 +187,7 @@ static void check_keys(struct loader *l, const struct config_keys *keys, const c
         const struct config_key *k = &keys->items[i];
         snprintf(what, sizeof what, "%s: the secret of \"%s\"", key,
                  loader_visible(shown, k->kid, strlen(k->kid)));
-        if (k->secret.len == 0)
-            loader_note(l, true, place, "%s is missing", what);
+        if (k->secret.len == 0) loader_note(l, true, place, "%s is missing", what);
         check_length(l, &k->secret, place, what);
         for (size_t j = 0; j < i; j++)
             if (strcmp(k->kid, keys->items[j].kid) == 0)
@@ -301,8 +289,7 @@ static void check_access(struct loader *l, bool clean)
 static bool has_upper_case(const char *text)
 {
     for (; *text; text++)
-        if (*text >= 'A' && *text <= 'Z')
-            return true;
+        if (*text >= 'A' && *text <= 'Z') return true;
     return false;
 }
 
@@ -314,8 +301,7 @@ static void check_origins(struct loader *l)
     for (size_t i = 0; i < list->count; i++) {
         const char *text = list->items[i], *host = strstr(text, "://");
         loader_visible(shown, text, strlen(text));
-        if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0)
-            continue;
+        if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0) continue;
         if (has_upper_case(text))
             warn(l, key, "\"%s\" matches nothing: origins are compared in lower case", shown);
         if (!host && !strchr(text, '*'))
@@ -346,8 +332,7 @@ static void check_times(struct loader *l)
 {
     const struct config *c = l->c;
     char ping[CONFIG_NUMBER_MAX], pong[CONFIG_NUMBER_MAX];
-    if (c->ping_interval_ms == 0 || c->pong_timeout_ms < c->ping_interval_ms)
-        return;
+    if (c->ping_interval_ms == 0 || c->pong_timeout_ms < c->ping_interval_ms) return;
     bool pong_said = origin_of(l, "client.pong_timeout")->layer != LAYER_DEFAULT;
     wrong(l, pong_said ? "client.pong_timeout" : "client.ping_interval",
           "client.pong_timeout (%s) must be less than client.ping_interval (%s)",
@@ -374,8 +359,7 @@ void config_check(struct loader *l, bool clean)
     check_secrets(l);
     check_access(l, clean);
     check_origins(l);
-    if (l->c->dev)
-        allow_local_origins(l->c);
+    if (l->c->dev) allow_local_origins(l->c);
     check_times(l);
     check_path(l);
     config_check_namespaces(l);

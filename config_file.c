@@ -56,8 +56,7 @@ static const char *place_of(const struct source *s, int v, char out[static PLACE
 static void report_duplicates(struct source *s, int object)
 {
     char place[PLACE_MAX];
-    if (json_unique(&s->doc, object))
-        return;
+    if (json_unique(&s->doc, object)) return;
     loader_note(s->l, true, place_at(s, s->doc.at, place), "%s", s->doc.why);
 }
 
@@ -73,18 +72,13 @@ static int64_t scalar_text(const struct source *s, const struct option *o, int v
     int64_t n;
     bool is_number = o->kind == OPTION_INT || o->kind == OPTION_SIZE ||
                      o->kind == OPTION_DURATION || o->kind == OPTION_FRACTION;
-    if (type == JSON_STRING)
-        return json_string(&s->doc, v, out, cap);
-    if (type == JSON_BOOL && o->kind != OPTION_BOOL)
-        return -1;
-    if (type == JSON_NUMBER && !is_number)
-        return -1;
-    if (type != JSON_BOOL && type != JSON_NUMBER)
-        return -1;
+    if (type == JSON_STRING) return json_string(&s->doc, v, out, cap);
+    if (type == JSON_BOOL && o->kind != OPTION_BOOL) return -1;
+    if (type == JSON_NUMBER && !is_number) return -1;
+    if (type != JSON_BOOL && type != JSON_NUMBER) return -1;
     if (type == JSON_NUMBER && o->kind != OPTION_FRACTION && json_int64(&s->doc, v, &n))
         return snprintf(out, cap, "%lld", (long long)n);
-    if (raw.len > cap)
-        return -1;
+    if (raw.len > cap) return -1;
     memcpy(out, raw.p, raw.len);
     return (int64_t)raw.len;
 }
@@ -92,25 +86,18 @@ static int64_t scalar_text(const struct source *s, const struct option *o, int v
 static const char *wanted_type(const struct option *o)
 {
     switch (o->kind) {
-    case OPTION_BOOL:
-        return "true or false";
+    case OPTION_BOOL: return "true or false";
     case OPTION_INT:
-    case OPTION_FRACTION:
-        return "a number";
-    case OPTION_SIZE:
-        return "a number of bytes, or a string like \"128KiB\"";
-    case OPTION_DURATION:
-        return "a string like \"25s\"";
+    case OPTION_FRACTION: return "a number";
+    case OPTION_SIZE: return "a number of bytes, or a string like \"128KiB\"";
+    case OPTION_DURATION: return "a string like \"25s\"";
     case OPTION_CHOICE:
     case OPTION_STRING:
-    case OPTION_SECRET:
-        return "a string";
+    case OPTION_SECRET: return "a string";
     case OPTION_STRINGS:
-    case OPTION_URLS:
-        return "a list of strings";
+    case OPTION_URLS: return "a list of strings";
     case OPTION_KEYS:
-    case OPTION_NAMESPACES:
-        return "a list of objects";
+    case OPTION_NAMESPACES: return "a list of objects";
     }
     return "";
 }
@@ -126,8 +113,7 @@ static void add_scalar(struct source *s, void *base, const struct option *o, int
     } else {
         loader_add(s->l, base, o, place_of(s, v, place), name, text, (size_t)len);
     }
-    if (o->kind == OPTION_SECRET)
-        explicit_bzero(text, sizeof text);
+    if (o->kind == OPTION_SECRET) explicit_bzero(text, sizeof text);
 }
 
 static void add_list(struct source *s, const struct option *o, int list)
@@ -154,8 +140,7 @@ static void member_name(const struct source *s, int v, char out[static OPTION_NA
         memcpy(out, raw.p, (size_t)len);
     }
     out[len] = '\0';
-    if (strlen(out) != (size_t)len)
-        memcpy(out, "?", 2); /* a NUL in a name: no known one */
+    if (strlen(out) != (size_t)len) memcpy(out, "?", 2); /* a NUL in a name: no known one */
 }
 
 /* ---- client.token.keys ---- */
@@ -198,10 +183,8 @@ static void add_key(struct source *s, struct config_keys *list, int object)
     }
     bool both = json_member(&s->doc, object, "secret") != JSON_NONE &&
                 json_member(&s->doc, object, "secret_file") != JSON_NONE;
-    if (!*key->kid)
-        wrong_at(s, object, "client.token.keys: a key needs its kid");
-    if (both)
-        wrong_at(s, object, "client.token.keys: secret or secret_file, not both");
+    if (!*key->kid) wrong_at(s, object, "client.token.keys: a key needs its kid");
+    if (both) wrong_at(s, object, "client.token.keys: secret or secret_file, not both");
 }
 
 /* ---- channel.namespaces ---- */
@@ -374,8 +357,7 @@ void config_read_json(struct loader *l, const struct option *o, enum layer layer
         loader_note(l, true, place, "too long");
         return;
     }
-    if (parse(&s, text, len, &tokens))
-        set_option(&s, o, 0);
+    if (parse(&s, text, len, &tokens)) set_option(&s, o, 0);
     free(tokens);
 }
 
@@ -384,13 +366,11 @@ void config_read_json(struct loader *l, const struct option *o, enum layer layer
 char *config_slurp(const char *path, size_t max, size_t *len)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd == -1)
-        return NULL;
+    if (fd == -1) return NULL;
     char *text = config_grow(NULL, max + 1, 1); /* max bytes, one that is too many, a NUL */
     ssize_t n = 0;
     *len = 0;
-    while (*len <= max && (n = read(fd, text + *len, max + 1 - *len)) > 0)
-        *len += (size_t)n;
+    while (*len <= max && (n = read(fd, text + *len, max + 1 - *len)) > 0) *len += (size_t)n;
     int saved = n == -1 ? errno : EFBIG;
     close(fd);
     if (n == -1 || *len > max) {
@@ -414,12 +394,9 @@ void config_read_secret(struct loader *l, struct config_secret *s, const char *p
         return;
     }
     len = all;
-    if (len > 0 && text[len - 1] == '\n')
-        len--;
-    if (len > 0 && len < all && text[len - 1] == '\r')
-        len--;
-    if (len == 0)
-        loader_note(l, true, place, "the file %s is empty", shown);
+    if (len > 0 && text[len - 1] == '\n') len--;
+    if (len > 0 && len < all && text[len - 1] == '\r') len--;
+    if (len == 0) loader_note(l, true, place, "the file %s is empty", shown);
     config_secret_set(s, text, len);
     explicit_bzero(text, all);
     free(text);

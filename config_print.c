@@ -27,8 +27,7 @@ static void print_wrapped(FILE *to, const char *text, int at)
             fprintf(to, "\n%*s", HELP_COLUMN, "");
             at = HELP_COLUMN;
         }
-        if (at > HELP_COLUMN)
-            at += fprintf(to, " ");
+        if (at > HELP_COLUMN) at += fprintf(to, " ");
         at += fprintf(to, "%.*s", len, text);
         text += len;
         text += strspn(text, " ");
@@ -64,17 +63,18 @@ static void print_option(FILE *to, const struct option *o)
     print_wrapped(to, text, at);
 }
 
-static bool in_short_help(const struct option *o) { return o->flag && o->group != GROUP_PLANNED; }
+static bool in_short_help(const struct option *o)
+{
+    return o->flag && o->group != GROUP_PLANNED;
+}
 
 static void print_group(FILE *to, int group, bool all)
 {
     bool titled = false;
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
-        if ((int)o->group != group || !(all || in_short_help(o)))
-            continue;
-        if (!titled)
-            fprintf(to, "\n%s\n", option_group_titles[group]);
+        if ((int)o->group != group || !(all || in_short_help(o))) continue;
+        if (!titled) fprintf(to, "\n%s\n", option_group_titles[group]);
         titled = true;
         print_option(to, o);
     }
@@ -83,8 +83,7 @@ static void print_group(FILE *to, int group, bool all)
 void config_help(FILE *to, bool all)
 {
     for (int group = 0; group < GROUP_COUNT; group++)
-        if (group != GROUP_PLANNED)
-            print_group(to, group, all);
+        if (group != GROUP_PLANNED) print_group(to, group, all);
     fputs(
         "\nEvery option is also a key of the JSON file (--ping-interval is client.ping_interval)\n"
         "and a variable (ROOST_CLIENT_PING_INTERVAL); flags win over variables, those over the\n"
@@ -110,8 +109,7 @@ static void print_strings(FILE *to, const struct config_strings *list)
 {
     fputc('[', to);
     for (size_t i = 0; i < list->count; i++) {
-        if (i)
-            fputs(", ", to);
+        if (i) fputs(", ", to);
         print_text(to, list->items[i]);
     }
     fputc(']', to);
@@ -122,8 +120,7 @@ static void print_urls(FILE *to, const struct config_urls *list)
     char url[CONFIG_URL_MAX];
     fputc('[', to);
     for (size_t i = 0; i < list->count; i++) {
-        if (i)
-            fputs(", ", to);
+        if (i) fputs(", ", to);
         print_text(to, config_url_format(url, &list->items[i]));
     }
     fputc(']', to);
@@ -155,13 +152,9 @@ static void print_value(FILE *to, const void *base, const struct option *o)
     char duration[CONFIG_NUMBER_MAX];
     int choice;
     switch (o->kind) {
-    case OPTION_BOOL:
-        fputs(*(const bool *)field ? "true" : "false", to);
-        return;
+    case OPTION_BOOL: fputs(*(const bool *)field ? "true" : "false", to); return;
     case OPTION_INT:
-    case OPTION_SIZE:
-        fprintf(to, "%lld", (long long)*(const int64_t *)field);
-        return;
+    case OPTION_SIZE: fprintf(to, "%lld", (long long)*(const int64_t *)field); return;
     case OPTION_DURATION:
         print_text(to, config_format_duration(duration, *(const int64_t *)field));
         return;
@@ -169,26 +162,13 @@ static void print_value(FILE *to, const void *base, const struct option *o)
         memcpy(&choice, field, sizeof choice);
         print_text(to, o->choices[choice]);
         return;
-    case OPTION_STRING:
-        print_text(to, *(char *const *)field ? *(char *const *)field : "");
-        return;
-    case OPTION_SECRET:
-        print_secret(to, field);
-        return;
-    case OPTION_STRINGS:
-        print_strings(to, field);
-        return;
-    case OPTION_URLS:
-        print_urls(to, field);
-        return;
-    case OPTION_KEYS:
-        print_keys(to, field);
-        return;
-    case OPTION_NAMESPACES:
-        print_namespaces(to, field);
-        return;
-    case OPTION_FRACTION:
-        return; /* no field */
+    case OPTION_STRING: print_text(to, *(char *const *)field ? *(char *const *)field : ""); return;
+    case OPTION_SECRET: print_secret(to, field); return;
+    case OPTION_STRINGS: print_strings(to, field); return;
+    case OPTION_URLS: print_urls(to, field); return;
+    case OPTION_KEYS: print_keys(to, field); return;
+    case OPTION_NAMESPACES: print_namespaces(to, field); return;
+    case OPTION_FRACTION: return; /* no field */
     }
 }
 
@@ -256,8 +236,7 @@ static bool is_printed(const struct option *o)
         "http_server.tls.enabled",
     };
     for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
-        if (strcmp(o->key, left_out[i]) == 0)
-            return false;
+        if (strcmp(o->key, left_out[i]) == 0) return false;
     return o->field != OPTION_NO_FIELD;
 }
 
@@ -270,12 +249,14 @@ static void new_line(FILE *to, size_t depth, bool comma)
 static size_t shared_depth(const char *a, const char *b)
 {
     size_t depth = 0;
-    for (; *a && *a == *b; a++, b++)
-        depth += *a == '.';
+    for (; *a && *a == *b; a++, b++) depth += *a == '.';
     return depth;
 }
 
-static size_t depth_of(const char *key) { return shared_depth(key, key); }
+static size_t depth_of(const char *key)
+{
+    return shared_depth(key, key);
+}
 
 /* print_key closes the sections that end before key and opens those that it begins. */
 static void print_key(FILE *to, const char *previous, const char *key)
@@ -288,8 +269,7 @@ static void print_key(FILE *to, const char *previous, const char *key)
     }
     size_t depth = 0;
     for (const char *dot; (dot = strchr(key, '.')); key = dot + 1, depth++) {
-        if (depth < shared)
-            continue;
+        if (depth < shared) continue;
         new_line(to, depth, comma);
         fprintf(to, "\"%.*s\": {", (int)(dot - key), key);
         comma = false;
@@ -303,8 +283,7 @@ void config_print_json(FILE *to, const struct config *c)
     const struct option **rows = config_grow(NULL, option_count, sizeof(struct option *));
     size_t count = 0;
     for (size_t i = 0; i < option_count; i++)
-        if (is_printed(&option_table[i]))
-            rows[count++] = &option_table[i];
+        if (is_printed(&option_table[i])) rows[count++] = &option_table[i];
     qsort(rows, count, sizeof *rows, by_key);
 
     const char *previous = "";
@@ -327,8 +306,7 @@ void config_print_json(FILE *to, const struct config *c)
 /* In a table's cell a bar would end it. */
 static void print_cell(FILE *to, const char *text)
 {
-    for (; *text; text++)
-        fprintf(to, *text == '|' ? "\\%c" : *text == '<' ? "&lt;" : "%c", *text);
+    for (; *text; text++) fprintf(to, *text == '|' ? "\\%c" : *text == '<' ? "&lt;" : "%c", *text);
 }
 
 static void print_table_head(FILE *to)
@@ -342,12 +320,10 @@ static void print_markdown_row(FILE *to, const struct option *o)
     const char *argument = option_argument(o);
     choices_text(o, choices, sizeof choices);
     fprintf(to, "| `%s` | ", o->key);
-    if (o->flag)
-        fprintf(to, "`--%s%s%s`", o->flag, *argument ? " " : "", argument);
+    if (o->flag) fprintf(to, "`--%s%s%s`", o->flag, *argument ? " " : "", argument);
     fprintf(to, " | %s%s%s | ", o->initial ? "`" : "", default_text(o), o->initial ? "`" : "");
     print_cell(to, o->help ? o->help : "");
-    if (*choices)
-        fprintf(to, " One of: %s.", choices);
+    if (*choices) fprintf(to, " One of: %s.", choices);
     fputs(" |\n", to);
 }
 
@@ -359,8 +335,7 @@ static void print_planned(FILE *to)
           to);
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
-        if (o->group != GROUP_PLANNED)
-            continue;
+        if (o->group != GROUP_PLANNED) continue;
         fprintf(to, "- `%s`%s%s\n", o->key, o->help ? ": " : "", o->help ? o->help : "");
     }
 }
@@ -399,8 +374,7 @@ void config_print_markdown(FILE *to)
         }
         print_table_head(to);
         for (size_t i = 0; i < option_count; i++)
-            if ((int)option_table[i].group == group)
-                print_markdown_row(to, &option_table[i]);
+            if ((int)option_table[i].group == group) print_markdown_row(to, &option_table[i]);
     }
     print_planned(to);
 }

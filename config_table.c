@@ -348,7 +348,8 @@ const struct option option_table[] = {
              "answered with 429 before their token is looked at. 0: no limit."},
     {"client.queue_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(queue_max_bytes),
      .initial = "1MiB", .min = KIB, .max = GIB,
-     .help = "What may wait to be sent to one client, 64 bytes more a message; raw.slow_policy, or its namespace's "
+     .help = "What may wait to be sent to one client, 64 bytes more a message; raw.slow_policy, or "
+             "its namespace's "
              "slow_policy, says what happens beyond. An empty queue takes one message of any "
              "allowed size."},
     {"client.unauthenticated_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE,
@@ -356,7 +357,8 @@ const struct option option_table[] = {
      .help = "Kept in all for connections whose token has not been verified yet; beyond it they "
              "are refused with 503."},
     {"websocket.control_frames_per_second", NULL, "N", GROUP_LIMIT, OPTION_INT,
-     FIELD(control_frames_per_second), .initial = "100", .min = 1, .max = 250, /* a byte counts them */
+     FIELD(control_frames_per_second), .initial = "100", .min = 1,
+     .max = 250, /* a byte counts them */
      .help = "Of one client; above it, it is read no further for a while. At most 250."},
     {"channel.max_length", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_max_length),
      .initial = "255", .min = 1, .max = 255, .help = "Bytes of a channel's name."},
@@ -495,8 +497,7 @@ const size_t option_count = sizeof option_table / sizeof option_table[0];
 const struct option *option_find(const char *key)
 {
     for (size_t i = 0; i < option_count; i++)
-        if (strcmp(option_table[i].key, key) == 0)
-            return &option_table[i];
+        if (strcmp(option_table[i].key, key) == 0) return &option_table[i];
     return NULL;
 }
 
@@ -509,8 +510,7 @@ const struct option *option_find_flag(const char *name, size_t len)
 {
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
-        if (is_text(o->flag, name, len) || is_text(o->key, name, len))
-            return o;
+        if (is_text(o->flag, name, len) || is_text(o->key, name, len)) return o;
     }
     return NULL;
 }
@@ -518,8 +518,7 @@ const struct option *option_find_flag(const char *name, size_t len)
 char *option_env(char out[static OPTION_NAME_MAX], const struct option *o)
 {
     size_t n = 0;
-    for (const char *p = "ROOST_"; *p; p++)
-        out[n++] = *p;
+    for (const char *p = "ROOST_"; *p; p++) out[n++] = *p;
     for (const char *p = o->key; *p && n < OPTION_NAME_MAX - 1; p++)
         out[n++] = *p == '.' ? '_' : (char)toupper((unsigned char)*p);
     out[n] = '\0';
@@ -530,8 +529,7 @@ const struct option *option_find_env(const char *name, size_t len)
 {
     char env[OPTION_NAME_MAX];
     for (size_t i = 0; i < option_count; i++)
-        if (is_text(option_env(env, &option_table[i]), name, len))
-            return &option_table[i];
+        if (is_text(option_env(env, &option_table[i]), name, len)) return &option_table[i];
     return NULL;
 }
 
@@ -540,8 +538,7 @@ bool option_is_section(const char *key)
     size_t len = strlen(key);
     for (size_t i = 0; i < option_count; i++) {
         const char *k = option_table[i].key;
-        if (strncmp(k, key, len) == 0 && k[len] == '.')
-            return true;
+        if (strncmp(k, key, len) == 0 && k[len] == '.') return true;
     }
     return false;
 }
@@ -553,31 +550,20 @@ bool option_is_list(const struct option *o)
 
 const char *option_argument(const struct option *o)
 {
-    if (o->argument)
-        return o->argument;
+    if (o->argument) return o->argument;
     switch (o->kind) {
-    case OPTION_BOOL:
-        return "";
-    case OPTION_INT:
-        return "N";
-    case OPTION_SIZE:
-        return "BYTES";
-    case OPTION_DURATION:
-        return "TIME";
-    case OPTION_FRACTION:
-        return "P";
-    case OPTION_CHOICE:
-        return "WORD";
+    case OPTION_BOOL: return "";
+    case OPTION_INT: return "N";
+    case OPTION_SIZE: return "BYTES";
+    case OPTION_DURATION: return "TIME";
+    case OPTION_FRACTION: return "P";
+    case OPTION_CHOICE: return "WORD";
     case OPTION_STRING:
-    case OPTION_STRINGS:
-        return "TEXT";
-    case OPTION_SECRET:
-        return "SECRET";
-    case OPTION_URLS:
-        return "URL";
+    case OPTION_STRINGS: return "TEXT";
+    case OPTION_SECRET: return "SECRET";
+    case OPTION_URLS: return "URL";
     case OPTION_KEYS:
-    case OPTION_NAMESPACES:
-        return "JSON";
+    case OPTION_NAMESPACES: return "JSON";
     }
     return "";
 }
@@ -589,17 +575,14 @@ static size_t distance(const char *a, const char *b)
 {
     size_t row[OPTION_NAME_MAX + 1];
     size_t len = strnlen(b, OPTION_NAME_MAX);
-    for (size_t j = 0; j <= len; j++)
-        row[j] = j;
+    for (size_t j = 0; j <= len; j++) row[j] = j;
     for (size_t i = 0; i < OPTION_NAME_MAX && a[i]; i++) {
         size_t diagonal = row[0];
         row[0] = i + 1;
         for (size_t j = 0; j < len; j++) {
             size_t best = diagonal + (a[i] != b[j]);
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j + 1] + 1 < best)
-                best = row[j + 1] + 1;
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j + 1] + 1 < best) best = row[j + 1] + 1;
             diagonal = row[j + 1];
             row[j + 1] = best;
         }
@@ -620,10 +603,8 @@ static const char *nearest(const struct option *table, size_t count, const char 
     size_t least = SIZE_MAX;
     for (size_t i = 0; i < count; i++) {
         size_t d = 2 * distance(key, table[i].key);
-        if (d > 3 && same_last_word(key, table[i].key))
-            d = 3;
-        if (d >= least)
-            continue;
+        if (d > 3 && same_last_word(key, table[i].key)) d = 3;
+        if (d >= least) continue;
         least = d;
         best = table[i].key;
     }
@@ -657,8 +638,7 @@ static bool is_last_word(const char *key, const char *flag)
 /* take_nearer keeps name in out if it is nearer than what was seen so far. */
 static void take_nearer(char out[static OPTION_NAME_MAX], size_t *least, const char *name, size_t d)
 {
-    if (d >= *least)
-        return;
+    if (d >= *least) return;
     *least = d;
     copy_name(out, name);
 }
@@ -685,8 +665,7 @@ const char *option_nearest_flag(char out[static OPTION_NAME_MAX], const char *fl
     size_t least = SIZE_MAX;
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
-        if (o->flag)
-            take_nearer(out, &least, o->flag, distance(flag, o->flag));
+        if (o->flag) take_nearer(out, &least, o->flag, distance(flag, o->flag));
         size_t d = distance(flag, o->key);
         take_nearer(out, &least, o->key, d > 1 && is_last_word(o->key, flag) ? 1 : d);
     }

@@ -12,8 +12,7 @@
 
 static void *must(void *p)
 {
-    if (p)
-        return p;
+    if (p) return p;
     fputs("roost: out of memory while reading the configuration\n", stderr);
     exit(1);
 }
@@ -43,10 +42,8 @@ void config_string_set(char **s, const char *text)
 void config_secret_set(struct config_secret *s, const void *bytes, size_t len)
 {
     uint8_t *new = NULL;
-    if (bytes && len > 0)
-        new = (uint8_t *)copy_text(bytes, len);
-    if (s->bytes)
-        explicit_bzero(s->bytes, s->len);
+    if (bytes && len > 0) new = (uint8_t *)copy_text(bytes, len);
+    if (s->bytes) explicit_bzero(s->bytes, s->len);
     free(s->bytes);
     s->bytes = new;
     s->len = new ? len : 0;
@@ -83,12 +80,10 @@ static bool take_digits(const char **p, int64_t *n, int *digits)
 /* take_fraction reads .DIGITS as a part of worth, rounded down; nine digits at most count. */
 static int64_t take_fraction(const char **p, int64_t worth)
 {
-    if (**p != '.' || !isdigit((unsigned char)(*p)[1]))
-        return 0;
+    if (**p != '.' || !isdigit((unsigned char)(*p)[1])) return 0;
     int64_t part = 0, scale = 1;
     for ((*p)++; isdigit((unsigned char)**p); (*p)++) {
-        if (scale >= 1000000000)
-            continue;
+        if (scale >= 1000000000) continue;
         part = part * 10 + (**p - '0');
         scale *= 10;
     }
@@ -109,20 +104,16 @@ const char *config_parse_duration(int64_t *ms, const char *text)
     do {
         int64_t n;
         int digits;
-        if (!take_digits(&p, &n, &digits))
-            return too_long;
-        if (digits == 0)
-            return form;
+        if (!take_digits(&p, &n, &digits)) return too_long;
+        if (digits == 0) return form;
         const char *fraction = p;
         take_fraction(&p, 1);
         size_t len = strspn(p, "abcdefghijklmnopqrstuvwxyz"), i = 0;
-        if (len == 0)
-            return *p ? form : unit_missing;
+        if (len == 0) return *p ? form : unit_missing;
         while (i < COUNT(time_units) &&
                !(strlen(time_units[i].name) == len && strncmp(time_units[i].name, p, len) == 0))
             i++;
-        if (i == COUNT(time_units))
-            return form;
+        if (i == COUNT(time_units)) return form;
         int64_t worth = time_units[i].worth;
         if (__builtin_mul_overflow(n, worth, &n) || __builtin_add_overflow(total, n, &total) ||
             __builtin_add_overflow(total, take_fraction(&fraction, worth), &total))
@@ -139,21 +130,16 @@ const char *config_parse_size(int64_t *bytes, const char *text)
     const char *p = text;
     int64_t n;
     int digits;
-    if (!take_digits(&p, &n, &digits))
-        return "too large";
-    if (digits == 0)
-        return form;
-    while (*p == ' ')
-        p++;
+    if (!take_digits(&p, &n, &digits)) return "too large";
+    if (digits == 0) return form;
+    while (*p == ' ') p++;
     if (!*p) {
         *bytes = n;
         return NULL;
     }
     for (size_t i = 0; i < COUNT(size_units); i++) {
-        if (strcasecmp(p, size_units[i].name) != 0)
-            continue;
-        if (__builtin_mul_overflow(n, size_units[i].worth, &n))
-            return "too large";
+        if (strcasecmp(p, size_units[i].name) != 0) continue;
+        if (__builtin_mul_overflow(n, size_units[i].worth, &n)) return "too large";
         *bytes = n;
         return NULL;
     }
@@ -163,10 +149,8 @@ const char *config_parse_size(int64_t *bytes, const char *text)
 char *config_format_duration(char out[static CONFIG_NUMBER_MAX], int64_t ms)
 {
     size_t i = COUNT(time_units) - 2; /* hours, not days: Centrifugo reads those as well */
-    while (i > 0 && (ms < time_units[i].worth || ms % time_units[i].worth != 0))
-        i--;
-    if (ms == 0)
-        i = 1;
+    while (i > 0 && (ms < time_units[i].worth || ms % time_units[i].worth != 0)) i--;
+    if (ms == 0) i = 1;
     snprintf(out, CONFIG_NUMBER_MAX, "%lld%s", (long long)(ms / time_units[i].worth),
              time_units[i].name);
     return out;
@@ -175,8 +159,7 @@ char *config_format_duration(char out[static CONFIG_NUMBER_MAX], int64_t ms)
 char *config_format_size(char out[static CONFIG_NUMBER_MAX], int64_t bytes)
 {
     size_t i = COUNT(size_units) - 1;
-    while (i > 0 && (bytes == 0 || bytes % size_units[i].worth != 0))
-        i--;
+    while (i > 0 && (bytes == 0 || bytes % size_units[i].worth != 0)) i--;
     snprintf(out, CONFIG_NUMBER_MAX, "%lld%s", (long long)(bytes / size_units[i].worth),
              i ? size_units[i].name : "");
     return out;
@@ -189,10 +172,8 @@ static const char *parse_unix(struct config_url *url, const char *path)
     url->scheme = CONFIG_UNIX;
     url->loopback = true;
     size_t len = strlen(path);
-    if (len == 0)
-        return "a Unix socket needs a path: unix:/run/roost.sock";
-    if (len >= CONFIG_PATH_MAX)
-        return "a Unix socket's path has 107 bytes at most";
+    if (len == 0) return "a Unix socket needs a path: unix:/run/roost.sock";
+    if (len >= CONFIG_PATH_MAX) return "a Unix socket's path has 107 bytes at most";
     memcpy(url->path, path, len + 1);
     return NULL;
 }
@@ -208,12 +189,10 @@ static const char *parse_host(struct config_url *url, const char *host, size_t l
         host++;
         len -= 2;
     }
-    if (len >= CONFIG_HOST_MAX)
-        return form;
+    if (len >= CONFIG_HOST_MAX) return form;
     memcpy(url->host, host, len);
     url->host[len] = '\0';
-    if (!brackets && strcasecmp(url->host, "localhost") == 0)
-        memcpy(url->host, "127.0.0.1", 10);
+    if (!brackets && strcasecmp(url->host, "localhost") == 0) memcpy(url->host, "127.0.0.1", 10);
     if (brackets && inet_pton(AF_INET6, url->host, &v6) == 1) {
         url->ipv6 = true;
         url->loopback = IN6_IS_ADDR_LOOPBACK(&v6);
@@ -232,14 +211,10 @@ static const char *parse_port(struct config_url *url, const char *text)
 {
     int64_t port;
     int digits;
-    if (!take_digits(&text, &port, &digits) || port > 65535)
-        return "a port is at most 65535";
-    if (digits == 0)
-        return "the port is missing: write HOST:PORT";
-    if (*text == '/')
-        text++;
-    if (*text)
-        return "a listener's URL ends after the port";
+    if (!take_digits(&text, &port, &digits) || port > 65535) return "a port is at most 65535";
+    if (digits == 0) return "the port is missing: write HOST:PORT";
+    if (*text == '/') text++;
+    if (*text) return "a listener's URL ends after the port";
     url->port = (uint16_t)port;
     return NULL;
 }
@@ -263,11 +238,9 @@ const char *config_parse_url(struct config_url *url, const char *text)
     const char *colon = end ? strchr(end, ':') : NULL;
     size_t host_len = colon ? (size_t)(colon - rest) : strcspn(rest, "/");
     /* ::1 without brackets: the whole is the host, which says what is wrong with it */
-    if (colon && *rest != '[' && strchr(colon + 1, ':'))
-        host_len = strcspn(rest, "/");
+    if (colon && *rest != '[' && strchr(colon + 1, ':')) host_len = strcspn(rest, "/");
     const char *why = parse_host(url, rest, host_len);
-    if (why)
-        return why;
+    if (why) return why;
     return colon ? parse_port(url, colon + 1) : "the port is missing: write HOST:PORT";
 }
 
@@ -304,8 +277,7 @@ static bool parse_bool(bool *out, const char *text)
 {
     static const char *const words[] = {"false", "true", "0", "1", "no", "yes", "off", "on"};
     for (size_t i = 0; i < COUNT(words); i++) {
-        if (strcasecmp(text, words[i]) != 0)
-            continue;
+        if (strcasecmp(text, words[i]) != 0) continue;
         *out = i % 2 == 1;
         return true;
     }
@@ -325,8 +297,7 @@ static void format_bound(char out[static CONFIG_NUMBER_MAX], const struct option
 
 static bool in_bounds(const struct option *o, int64_t n, char why[static OPTION_WHY_MAX])
 {
-    if (n >= o->min && (o->max == 0 || n <= o->max))
-        return true;
+    if (n >= o->min && (o->max == 0 || n <= o->max)) return true;
     char min[CONFIG_NUMBER_MAX], max[CONFIG_NUMBER_MAX];
     format_bound(min, o, o->min);
     format_bound(max, o, o->max);
@@ -373,8 +344,7 @@ static bool parse_fraction(const char *text, char why[static OPTION_WHY_MAX])
 {
     char *end;
     double n = strtod(text, &end);
-    if (end != text && !*end && n >= 0 && n <= 1)
-        return true;
+    if (end != text && !*end && n >= 0 && n <= 1) return true;
     return wrong(why, "must be a number from 0 to 1");
 }
 
@@ -382,10 +352,8 @@ static bool add_url(struct config_urls *list, const char *text, char why[static 
 {
     struct config_url url;
     const char *said = config_parse_url(&url, text);
-    if (said)
-        return wrong(why, said);
-    if (!list)
-        return true;
+    if (said) return wrong(why, said);
+    if (!list) return true;
     list->items = config_grow(list->items, list->count, sizeof *list->items);
     list->items[list->count++] = url;
     return true;
@@ -406,44 +374,32 @@ static bool set_field(void *field, const struct option *o, const char *text, siz
     int choice = 0;
     switch (o->kind) {
     case OPTION_BOOL:
-        if (!parse_bool(&yes, text))
-            return wrong(why, "must be true or false");
-        if (field)
-            *(bool *)field = yes;
+        if (!parse_bool(&yes, text)) return wrong(why, "must be true or false");
+        if (field) *(bool *)field = yes;
         return true;
     case OPTION_INT:
     case OPTION_SIZE:
     case OPTION_DURATION:
-        if (!parse_number(o, &n, text, why))
-            return false;
-        if (field)
-            *(int64_t *)field = n;
+        if (!parse_number(o, &n, text, why)) return false;
+        if (field) *(int64_t *)field = n;
         return true;
-    case OPTION_FRACTION:
-        return parse_fraction(text, why);
+    case OPTION_FRACTION: return parse_fraction(text, why);
     case OPTION_CHOICE:
-        if (!parse_choice(o, &choice, text, why))
-            return false;
-        if (field)
-            memcpy(field, &choice, sizeof choice);
+        if (!parse_choice(o, &choice, text, why)) return false;
+        if (field) memcpy(field, &choice, sizeof choice);
         return true;
     case OPTION_STRING:
-        if (field)
-            config_string_set(field, text);
+        if (field) config_string_set(field, text);
         return true;
     case OPTION_SECRET:
-        if (field)
-            config_secret_set(field, text, len);
+        if (field) config_secret_set(field, text, len);
         return true;
     case OPTION_STRINGS:
-        if (field)
-            add_string(field, text);
+        if (field) add_string(field, text);
         return true;
-    case OPTION_URLS:
-        return add_url(field, text, why);
+    case OPTION_URLS: return add_url(field, text, why);
     case OPTION_KEYS:
-    case OPTION_NAMESPACES:
-        return wrong(why, "must be a list of objects");
+    case OPTION_NAMESPACES: return wrong(why, "must be a list of objects");
     }
     return false;
 }
@@ -451,10 +407,8 @@ static bool set_field(void *field, const struct option *o, const char *text, siz
 bool option_add(void *base, const struct option *o, const char *text, size_t len,
                 char why[static OPTION_WHY_MAX])
 {
-    if (len > OPTION_TEXT_MAX)
-        return wrong(why, "too long");
-    if (memchr(text, '\0', len))
-        return wrong(why, "a NUL character can not be part of it");
+    if (len > OPTION_TEXT_MAX) return wrong(why, "too long");
+    if (memchr(text, '\0', len)) return wrong(why, "a NUL character can not be part of it");
     char copy[OPTION_TEXT_MAX + 1];
     memcpy(copy, text, len);
     copy[len] = '\0';
@@ -476,8 +430,7 @@ static void clear_keys(struct config_keys *list)
 
 static void clear_strings(struct config_strings *list)
 {
-    for (size_t i = 0; i < list->count; i++)
-        free(list->items[i]);
+    for (size_t i = 0; i < list->count; i++) free(list->items[i]);
     free(list->items);
     *list = (struct config_strings){0};
 }
@@ -495,38 +448,23 @@ void option_clear(void *base, const struct option *o)
     void *field = option_field(base, o);
     struct config_urls *urls = field;
     switch (o->kind) {
-    case OPTION_BOOL:
-        *(bool *)field = false;
-        return;
+    case OPTION_BOOL: *(bool *)field = false; return;
     case OPTION_INT:
     case OPTION_SIZE:
-    case OPTION_DURATION:
-        *(int64_t *)field = 0;
-        return;
-    case OPTION_CHOICE:
-        memset(field, 0, sizeof(int));
-        return;
-    case OPTION_FRACTION:
-        return;
+    case OPTION_DURATION: *(int64_t *)field = 0; return;
+    case OPTION_CHOICE: memset(field, 0, sizeof(int)); return;
+    case OPTION_FRACTION: return;
     case OPTION_STRING:
         free(*(char **)field);
         *(char **)field = NULL;
         return;
-    case OPTION_SECRET:
-        config_secret_set(field, NULL, 0);
-        return;
-    case OPTION_STRINGS:
-        clear_strings(field);
-        return;
+    case OPTION_SECRET: config_secret_set(field, NULL, 0); return;
+    case OPTION_STRINGS: clear_strings(field); return;
     case OPTION_URLS:
         free(urls->items);
         *urls = (struct config_urls){0};
         return;
-    case OPTION_KEYS:
-        clear_keys(field);
-        return;
-    case OPTION_NAMESPACES:
-        clear_namespaces(field);
-        return;
+    case OPTION_KEYS: clear_keys(field); return;
+    case OPTION_NAMESPACES: clear_namespaces(field); return;
     }
 }

@@ -12,8 +12,9 @@
 #include "tls.h"
 
 #define IOV_MAX_PIECES 64
-#define SEALED_ROOM (44u * 1024) /* of the worker's tx: sealed records; behind it plain bytes are gathered */
-#define RESTART_HINT_S 8         /* clients of a stopping server come back within so many seconds */
+#define SEALED_ROOM                                                                                \
+    (44u * 1024) /* of the worker's tx: sealed records; behind it plain bytes are gathered */
+#define RESTART_HINT_S 8 /* clients of a stopping server come back within so many seconds */
 
 static const uint8_t may_become[] = {
     [CONN_TLS_HANDSHAKE] = 1 << CONN_HTTP | 1 << CONN_LINGER | 1 << CONN_CLOSED,
@@ -65,8 +66,9 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     uint32_t cap = grown(in->cap, len, max);
     struct server *s = c->worker->server;
     int64_t more = (int64_t)cap - in->cap;
-    if (in->unverified && atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) +
-                                  more > conn_options(c)->unauthenticated_max_bytes) {
+    if (in->unverified &&
+        atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) + more >
+            conn_options(c)->unauthenticated_max_bytes) {
         metric_add(&c->worker->metrics, METRIC_REFUSED_UNAUTHENTICATED, 1);
         return false;
     }
@@ -326,7 +328,8 @@ static void unqueued(struct conn *c, size_t n)
     metric_sub(&c->worker->metrics, METRIC_QUEUED_BYTES, n);
 }
 
-/* make_way drops publications as the policy says, until len more bytes have room if that is possible. */
+/* make_way drops publications as the policy says, until len more bytes have room if that is
+ * possible. */
 static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
 {
     int64_t room = conn_options(c)->queue_max_bytes - len - OUT_ENTRY_COST;
@@ -375,7 +378,8 @@ void conn_pause_if_full(struct conn *c)
     if (full && (c->state == CONN_HTTP || c->state == CONN_OPEN)) c->flags |= CONN_PAUSED;
 }
 
-/* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took all. */
+/* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took
+ * all. */
 static bool socket_took(struct conn *c, ssize_t n, size_t want)
 {
     if (n < 0) {
@@ -404,7 +408,8 @@ static void flush_plain(struct conn *c)
         ssize_t n;
         if (pieces == 1) {
             n = send(c->fd, iov[0].iov_base, want, MSG_NOSIGNAL);
-        } else if (want <= w->tx_size) { /* copying small frames together is cheaper than an iovec each */
+        } else if (want <=
+                   w->tx_size) { /* copying small frames together is cheaper than an iovec each */
             size_t at = 0;
             for (unsigned i = 0; i < pieces; i++) {
                 memcpy(w->tx + at, iov[i].iov_base, iov[i].iov_len);
@@ -454,7 +459,8 @@ static bool flush_cipher(struct conn *c)
     return all;
 }
 
-/* gather gives up to a record's worth of plain bytes of the queue in one piece: in place if the first frame has as many. */
+/* gather gives up to a record's worth of plain bytes of the queue in one piece: in place if the
+ * first frame has as many. */
 static const uint8_t *gather(struct conn *c, size_t *len)
 {
     struct iovec iov[IOV_MAX_PIECES];
@@ -484,7 +490,8 @@ static void flush_tls(struct conn *c)
             size_t len, used = 0, n = 0;
             const uint8_t *plain = gather(c, &len);
             if (tls_seal(c->tls, plain, len, &used, w->tx + sealed, SEALED_ROOM - sealed, &n) ==
-                    IO_CLOSED || used == 0) {
+                    IO_CLOSED ||
+                used == 0) {
                 conn_drop(c, WS_CLOSE_ABNORMAL);
                 return;
             }
@@ -564,7 +571,8 @@ static void end_of_input(struct conn *c)
     if (c->state == CONN_LINGER && outq_empty(c->out))
         conn_drop(c, c->close_code);
     else
-        conn_finish(c, WS_CLOSE_ABNORMAL); /* what is queued may still be read by a peer that only shut its side */
+        conn_finish(c, WS_CLOSE_ABNORMAL); /* what is queued may still be read by a peer that only
+                                              shut its side */
 }
 
 void conn_input(struct conn *c, uint8_t *plain, size_t len)
@@ -598,9 +606,10 @@ static bool begin_tls(struct conn *c, const uint8_t *bytes, size_t len)
         c->tls = tls_accept(w->listeners[c->sub_index].tls);
     if (!c->tls) {
         handshake_over(c);
-        metric_add(&w->metrics, before < conn_options(c)->tls_max_handshakes
-                                    ? METRIC_REFUSED_MEMORY
-                                    : METRIC_REFUSED_TLS_LIMIT, 1);
+        metric_add(&w->metrics,
+                   before < conn_options(c)->tls_max_handshakes ? METRIC_REFUSED_MEMORY
+                                                                : METRIC_REFUSED_TLS_LIMIT,
+                   1);
         conn_drop(c, WS_CLOSE_ABNORMAL);
         return false;
     }
@@ -631,7 +640,8 @@ static int64_t shake_hands(struct conn *c, const uint8_t *bytes, size_t len)
     }
     if (io == IO_DONE) {
         handshake_over(c);
-        metric_add(&w->metrics, tls_resumed(c->tls) ? METRIC_TLS_RESUMED : METRIC_TLS_HANDSHAKES, 1);
+        metric_add(&w->metrics, tls_resumed(c->tls) ? METRIC_TLS_RESUMED : METRIC_TLS_HANDSHAKES,
+                   1);
         conn_set_state(c, CONN_HTTP);
     }
     return (int64_t)at;
@@ -686,8 +696,8 @@ static uint8_t *receive_buffer(struct conn *c)
     return w->cipher;
 }
 
-/* must_wait: not this turn, because its share of TLS handshakes is used up, or because subscribers have to catch up with what
- * publishers sent already. */
+/* must_wait: not this turn, because its share of TLS handshakes is used up, or because subscribers
+ * have to catch up with what publishers sent already. */
 static bool must_wait(const struct conn *c)
 {
     if (c->state == CONN_TLS_HANDSHAKE)
@@ -725,14 +735,16 @@ static void event(struct conn *c, uint32_t events)
 {
     if (c->state == CONN_CLOSED) return;
     if (events & EPOLLOUT && c->flags & CONN_BLOCKED) {
-        /* The peer has taken bytes that lay in front of any ping: as good as a pong, which it can not send before it has read them. */
+        /* The peer has taken bytes that lay in front of any ping: as good as a pong, which it can
+         * not send before it has read them. */
         c->flags &= ~(uint32_t)(CONN_BLOCKED | CONN_PONG_DUE);
         conn_mark_dirty(c);
     }
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) c->flags |= CONN_HUP;
     if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) return;
     c->flags |= CONN_READABLE;
-    if (!(c->flags & CONN_READY)) read_some(c); /* else ready() does, in this turn, behind what is kept */
+    if (!(c->flags & CONN_READY))
+        read_some(c); /* else ready() does, in this turn, behind what is kept */
 }
 
 /* go_on takes what is kept, then what has not been read yet. */

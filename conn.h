@@ -1,11 +1,12 @@
-/* conn.h - a connection: its state, reading, out queue, backpressure and end; HTTP requests and WebSocket messages on it.
+/* conn.h - a connection: its state, reading, out queue, backpressure and end; HTTP requests and
+ * WebSocket messages on it.
  *
- * conn.c moves bytes between socket, TLS and queue; conn_http.c reads requests and writes responses (RFC 9112); conn_ws.c reads and sends
- * messages (RFC 6455). What a request or a message means is said by the layers above, through struct app.
- * An idle connection owns its struct and its TLS session and nothing else: unfinished input and unsent output are made when they are
- * needed and freed when they are done.
- * Threads: a connection belongs to its worker for life; everything here is worker only. A connection stays readable memory until the
- * end of the turn that closed it. */
+ * conn.c moves bytes between socket, TLS and queue; conn_http.c reads requests and writes responses
+ * (RFC 9112); conn_ws.c reads and sends messages (RFC 6455). What a request or a message means is
+ * said by the layers above, through struct app. An idle connection owns its struct and its TLS
+ * session and nothing else: unfinished input and unsent output are made when they are needed and
+ * freed when they are done. Threads: a connection belongs to its worker for life; everything here
+ * is worker only. A connection stays readable memory until the end of the turn that closed it. */
 #ifndef CONN_H
 #define CONN_H
 
@@ -19,60 +20,66 @@ enum conn_state {
     CONN_HTTP,    /* reading requests, the opening handshake among them */
     CONN_OPEN,    /* WebSocket */
     CONN_CLOSING, /* our Close is queued or sent, waiting for the peer's (RFC 6455 section 7.1.2) */
-    CONN_LINGER,  /* everything is said: flush, FIN, wait for the peer's FIN so that no RST eats what we said */
-    CONN_CLOSED,  /* on the closed list until the turn ends */
+    CONN_LINGER, /* everything is said: flush, FIN, wait for the peer's FIN so that no RST eats what
+                    we said */
+    CONN_CLOSED, /* on the closed list until the turn ends */
 };
 
 enum conn_protocol { /* what the messages of an open connection mean */
-    CONN_ECHO,
-    CONN_RAW,
-    CONN_CLIENT, /* Centrifuge protocol, JSON */
-    CONN_PROTOCOLS
+                     CONN_ECHO,
+                     CONN_RAW,
+                     CONN_CLIENT, /* Centrifuge protocol, JSON */
+                     CONN_PROTOCOLS
 };
 
-enum conn_flag {             /* each the answer to one question */
-    CONN_READABLE = 1 << 0,  /* the kernel may have more for us (edge-triggered: it will not say so again) */
-    CONN_DIRTY = 1 << 1,     /* on the worker's dirty list */
-    CONN_READY = 1 << 2,     /* on the worker's ready list */
-    CONN_BLOCKED = 1 << 3,   /* the socket took less than we had; EPOLLOUT will come */
-    CONN_HUP = 1 << 4,       /* RDHUP, HUP or ERR was reported: read until 0 */
-    CONN_PONG_DUE = 1 << 5,  /* a ping was sent and the peer has given no sign of life since */
-    CONN_PAUSED = 1 << 6,    /* not read: its own out queue is too full */
-    CONN_THROTTLED = 1 << 7, /* not read: too many control frames this second */
-    CONN_PEER_DONE = 1 << 8, /* the peer's Close has come */
-    CONN_EOF = 1 << 9,       /* the peer's FIN has come */
-    CONN_SHUT = 1 << 10,     /* our FIN is sent */
-    CONN_KEEP_ALIVE = 1 << 11, /* HTTP: another request may follow */
-    CONN_NO_SELF = 1 << 12,  /* its own publications are not for it (?self=0) */
-    CONN_MAY_PUBLISH = 1 << 13,
-    CONN_LOCAL = 1 << 14,    /* came in by loopback or a Unix socket */
-    CONN_ADMIN = 1 << 15,    /* came in by an admin listener */
-    CONN_CLIENTS = 1 << 16,  /* came in by a listener for clients */
-    CONN_IPV6 = 1 << 17,     /* peer.ip6 is in use */
-    CONN_TLS = 1 << 18,      /* came in by a TLS listener */
-    CONN_COUNTED = 1 << 19,  /* is in the counts of open WebSocket connections */
-    CONN_PING_ODD = 1 << 20, /* heartbeat: the last ping was one of odd number */
+enum conn_flag {                         /* each the answer to one question */
+                 CONN_READABLE = 1 << 0, /* the kernel may have more for us (edge-triggered: it will
+                                            not say so again) */
+                 CONN_DIRTY = 1 << 1,    /* on the worker's dirty list */
+                 CONN_READY = 1 << 2,    /* on the worker's ready list */
+                 CONN_BLOCKED = 1 << 3,  /* the socket took less than we had; EPOLLOUT will come */
+                 CONN_HUP = 1 << 4,      /* RDHUP, HUP or ERR was reported: read until 0 */
+                 CONN_PONG_DUE =
+                     1 << 5, /* a ping was sent and the peer has given no sign of life since */
+                 CONN_PAUSED = 1 << 6,      /* not read: its own out queue is too full */
+                 CONN_THROTTLED = 1 << 7,   /* not read: too many control frames this second */
+                 CONN_PEER_DONE = 1 << 8,   /* the peer's Close has come */
+                 CONN_EOF = 1 << 9,         /* the peer's FIN has come */
+                 CONN_SHUT = 1 << 10,       /* our FIN is sent */
+                 CONN_KEEP_ALIVE = 1 << 11, /* HTTP: another request may follow */
+                 CONN_NO_SELF = 1 << 12,    /* its own publications are not for it (?self=0) */
+                 CONN_MAY_PUBLISH = 1 << 13,
+                 CONN_LOCAL = 1 << 14,    /* came in by loopback or a Unix socket */
+                 CONN_ADMIN = 1 << 15,    /* came in by an admin listener */
+                 CONN_CLIENTS = 1 << 16,  /* came in by a listener for clients */
+                 CONN_IPV6 = 1 << 17,     /* peer.ip6 is in use */
+                 CONN_TLS = 1 << 18,      /* came in by a TLS listener */
+                 CONN_COUNTED = 1 << 19,  /* is in the counts of open WebSocket connections */
+                 CONN_PING_ODD = 1 << 20, /* heartbeat: the last ping was one of odd number */
 };
 
-enum conn_deadline { /* what the connection's one timer is armed for */
-    CONN_DEADLINE_HANDSHAKE, /* TLS and request head, in all */
-    CONN_DEADLINE_REQUEST,   /* a body, or the next request of a keep-alive connection */
-    CONN_DEADLINE_HEARTBEAT, /* the layer above says what is due */
-    CONN_DEADLINE_CLOSE,     /* the peer's Close or FIN */
+enum conn_deadline {                          /* what the connection's one timer is armed for */
+                     CONN_DEADLINE_HANDSHAKE, /* TLS and request head, in all */
+                     CONN_DEADLINE_REQUEST,   /* a body, or the next request of a keep-alive
+                                                 connection */
+                     CONN_DEADLINE_HEARTBEAT, /* the layer above says what is due */
+                     CONN_DEADLINE_CLOSE,     /* the peer's Close or FIN */
 };
 
-struct conn_in { /* unfinished input */
+struct conn_in {  /* unfinished input */
     uint8_t *buf; /* HTTP: the request so far; WebSocket: the message so far */
     uint32_t len, cap;
-    uint8_t opcode;      /* of the message so far */
-    bool in_body;        /* HTTP: the head is complete, buf has body bytes behind it */
-    bool unverified;     /* cap is booked in server.unauthenticated_bytes */
-    uint32_t head_len, body_len, raw_at; /* HTTP: buf = head, decoded body, then bytes not looked at from raw_at on */
+    uint8_t opcode;  /* of the message so far */
+    bool in_body;    /* HTTP: the head is complete, buf has body bytes behind it */
+    bool unverified; /* cap is booked in server.unauthenticated_bytes */
+    uint32_t head_len, body_len,
+        raw_at; /* HTTP: buf = head, decoded body, then bytes not looked at from raw_at on */
     uint32_t body_max;
     size_t end_at; /* how far the end of the head was looked for */
     struct http_chunked chunked;
     struct ws_reader reader;
-    uint8_t *kept; /* WebSocket: input behind the frame at which c was paused or throttled; bytes from kept_at on */
+    uint8_t *kept; /* WebSocket: input behind the frame at which c was paused or throttled; bytes
+                      from kept_at on */
     uint32_t kept_at, kept_len, kept_cap;
 };
 
@@ -85,13 +92,13 @@ struct conn {
     struct conn_in *in;
     struct out_queue *out;
     int fd;
-    uint32_t slot;  /* index in worker->conns */
-    uint32_t id;    /* of this worker's last 2^32 connections */
-    uint32_t flags; /* enum conn_flag */
-    uint8_t state;  /* enum conn_state; written by conn.c alone */
-    uint8_t protocol; /* enum conn_protocol, once open */
+    uint32_t slot;                          /* index in worker->conns */
+    uint32_t id;                            /* of this worker's last 2^32 connections */
+    uint32_t flags;                         /* enum conn_flag */
+    uint8_t state;                          /* enum conn_state; written by conn.c alone */
+    uint8_t protocol;                       /* enum conn_protocol, once open */
     uint8_t control_frames, control_second; /* control frames in that second (mod 256) */
-    uint16_t close_code; /* how it ended, for the log */
+    uint16_t close_code;                    /* how it ended, for the log */
     uint16_t peer_port;
     uint32_t last_seen; /* tick of the last bytes received */
     uint32_t opened;    /* tick of the upgrade; before it, of the accept */
@@ -107,17 +114,19 @@ struct conn {
     uint32_t messages_in, messages_out;
 };
 
-_Static_assert(sizeof(struct conn) <= 144, "paid by every connection; put rare fields behind a pointer");
+_Static_assert(sizeof(struct conn) <= 144,
+               "paid by every connection; put rare fields behind a pointer");
 
 enum slow_policy {
     SLOW_CLOSE,
     SLOW_DROP_OLDEST,
     SLOW_KEEP_LATEST,
-    SLOW_RECOVER, /* nothing is queued: the caller ends the subscription, whose client comes back and recovers */
+    SLOW_RECOVER, /* nothing is queued: the caller ends the subscription, whose client comes back
+                     and recovers */
 };
 
 struct conn_options {
-    int64_t reads_per_turn; /* recv calls for one connection */
+    int64_t reads_per_turn;      /* recv calls for one connection */
     int64_t handshakes_per_turn; /* TLS handshake steps for one worker */
     int64_t handshake_timeout_ms, http_idle_timeout_ms, close_timeout_ms;
     int64_t max_message_bytes;
@@ -129,19 +138,22 @@ struct conn_options {
 
 struct conn_handler { /* what the layer above does with an open connection's messages */
     void (*message)(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len);
-    void (*closed)(struct conn *c); /* it is not open any more: let go of channels and users. Once */
-    void (*ping)(struct conn *c);   /* NULL: a WebSocket ping */
-    uint32_t (*deadline)(const struct conn *c); /* NULL, or: a tick at which heartbeat shall fire as well, 0 = none */
-    uint16_t drain_code, age_code;  /* close codes of a stopping server and of a connection's age */
+    void (*closed)(
+        struct conn *c);          /* it is not open any more: let go of channels and users. Once */
+    void (*ping)(struct conn *c); /* NULL: a WebSocket ping */
+    uint32_t (*deadline)(const struct conn *c); /* NULL, or: a tick at which heartbeat shall fire as
+                                                   well, 0 = none */
+    uint16_t drain_code, age_code; /* close codes of a stopping server and of a connection's age */
 };
 
 struct app { /* the layers above; filled by cmd_serve */
     struct conn_options conn;
-    /* A request head is complete. Either answer it (conn_http_reply, conn_upgrade) and return 0, or return how many bytes of body are
-     * accepted at most (> 0): then request follows with the whole body. */
+    /* A request head is complete. Either answer it (conn_http_reply, conn_upgrade) and return 0, or
+     * return how many bytes of body are accepted at most (> 0): then request follows with the whole
+     * body. */
     int64_t (*head)(struct conn *c, const struct http_request *r);
     void (*request)(struct conn *c, const struct http_request *r, const char *body, size_t len);
-    void (*heartbeat)(struct conn *c);          /* the heartbeat deadline has passed: act and arm again */
+    void (*heartbeat)(struct conn *c); /* the heartbeat deadline has passed: act and arm again */
     void (*ended)(struct conn *c); /* is about to be freed: the summary line, the last references */
     struct conn_handler handlers[CONN_PROTOCOLS];
 };
@@ -153,7 +165,8 @@ static inline const struct conn_options *conn_options(const struct conn *c)
     return &c->worker->server->app->conn;
 }
 
-/* conn_may_read: paused and throttled connections are neither read nor are the bytes looked at that have been read already. */
+/* conn_may_read: paused and throttled connections are neither read nor are the bytes looked at that
+ * have been read already. */
 static inline bool conn_may_read(const struct conn *c)
 {
     return c->state != CONN_CLOSED && !(c->flags & (CONN_PAUSED | CONN_THROTTLED));
@@ -161,22 +174,27 @@ static inline bool conn_may_read(const struct conn *c)
 
 /* ---- all connections ---- */
 
-/* conn_queue appends a frame (one reference is taken over) from byte from on; it is sent at the end of the turn. Replies have no cap of
- * their own: whoever causes them is not read while its queue is above half of queue_max_bytes. */
+/* conn_queue appends a frame (one reference is taken over) from byte from on; it is sent at the end
+ * of the turn. Replies have no cap of their own: whoever causes them is not read while its queue is
+ * above half of queue_max_bytes. */
 void conn_queue(struct conn *c, struct out_entry e);
 
-/* conn_deliver appends a publication to an open connection, with the slow-consumer policy at the cap: close 3008, or make room by dropping
- * older publications. An empty queue admits one of any size. Takes over the reference. */
-bool conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy); /* false: SLOW_RECOVER, and there was no room */
+/* conn_deliver appends a publication to an open connection, with the slow-consumer policy at the
+ * cap: close 3008, or make room by dropping older publications. An empty queue admits one of any
+ * size. Takes over the reference. */
+bool conn_deliver(struct conn *c, struct out_entry e,
+                  enum slow_policy policy); /* false: SLOW_RECOVER, and there was no room */
 
-/* conn_drop ends the connection at once; conn_finish when what is queued has been sent. code is for the log. */
+/* conn_drop ends the connection at once; conn_finish when what is queued has been sent. code is for
+ * the log. */
 void conn_drop(struct conn *c, unsigned code);
 void conn_finish(struct conn *c, unsigned code);
 
 /* conn_arm sets the connection's one timer. */
 void conn_arm(struct conn *c, enum conn_deadline what, int64_t in_ms);
 
-/* conn_pause_if_full stops reading while the connection's own out queue is above its mark; the flush reads on. */
+/* conn_pause_if_full stops reading while the connection's own out queue is above its mark; the
+ * flush reads on. */
 void conn_pause_if_full(struct conn *c);
 
 /* conn_throttle reads the connection no further for a second. */
@@ -205,15 +223,17 @@ struct http_reply {
     size_t len;
     bool close; /* the connection can not be used for another request */
 };
-/* conn_http_reply queues a response; r may be NULL (a head that could not be read). A HEAD request gets no body. */
+/* conn_http_reply queues a response; r may be NULL (a head that could not be read). A HEAD request
+ * gets no body. */
 void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply);
 
 /* conn_http_error answers status with one line that says what is wrong. */
 void conn_http_error(struct conn *c, const struct http_request *r, int status, const char *line);
 
-/* conn_upgrade answers 101 (RFC 6455 section 4.2.2), with subprotocol unless it is NULL, and makes c an open connection of protocol. The caller then
- * arms its heartbeat. */
-void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protocol protocol, const char *subprotocol);
+/* conn_upgrade answers 101 (RFC 6455 section 4.2.2), with subprotocol unless it is NULL, and makes
+ * c an open connection of protocol. The caller then arms its heartbeat. */
+void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protocol protocol,
+                  const char *subprotocol);
 
 /* ---- WebSocket ---- */
 
@@ -221,12 +241,15 @@ void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protoc
 void conn_send(struct conn *c, enum ws_opcode opcode, const void *payload, size_t len);
 void conn_ping(struct conn *c);
 
-/* conn_close begins the closing handshake of an open connection (any other state: finishes it). May be called from
- * anywhere on the worker, twice, in any state. reason: plain text, not empty, at most 123 bytes. */
+/* conn_close begins the closing handshake of an open connection (any other state: finishes it). May
+ * be called from anywhere on the worker, twice, in any state. reason: plain text, not empty, at
+ * most 123 bytes. */
 void conn_close(struct conn *c, unsigned code, const char *reason);
 
-/* conn_message_frame builds the frame of an unmasked message with room for len payload bytes, copied from payload. NULL: out of memory. */
-struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, const void *payload, size_t len);
+/* conn_message_frame builds the frame of an unmasked message with room for len payload bytes,
+ * copied from payload. NULL: out of memory. */
+struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, const void *payload,
+                                 size_t len);
 
 /* ---- between conn.c, conn_http.c and conn_ws.c ---- */
 void conn_set_state(struct conn *c, enum conn_state to);
@@ -234,7 +257,8 @@ void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */
 void conn_input(struct conn *c, uint8_t *plain, size_t len);
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len);
-void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len); /* both: without bytes, go on with what was kept */
+void conn_ws_input(struct conn *c, uint8_t *bytes,
+                   size_t len);               /* both: without bytes, go on with what was kept */
 struct conn_in *conn_in_need(struct conn *c); /* makes it; NULL: out of memory, c is dropped */
 bool conn_in_reserve(struct conn *c, size_t len, size_t max); /* room for len bytes in all in buf */
 void conn_in_free(struct worker *w, struct conn_in **in);

@@ -39,13 +39,15 @@ static const char *date_line(struct worker *w)
 void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply)
 {
     bool draining = atomic_load_explicit(&c->worker->server->draining, memory_order_relaxed);
-    bool close = !r || !(c->flags & CONN_KEEP_ALIVE) || draining || reply->close || has_unread_body(c, r);
+    bool close =
+        !r || !(c->flags & CONN_KEEP_ALIVE) || draining || reply->close || has_unread_body(c, r);
     char head[REPLY_HEAD_MAX];
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %d %s\r\n%sServer: roost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
-                     reply->status, http_reason(reply->status), date_line(c->worker),
-                     reply->content_type ? reply->content_type : "text/plain; charset=utf-8", reply->len,
-                     connection_line(reply->status, close), reply->headers ? reply->headers : "");
+    int n = snprintf(
+        head, sizeof head,
+        "HTTP/1.1 %d %s\r\n%sServer: roost\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s\r\n",
+        reply->status, http_reason(reply->status), date_line(c->worker),
+        reply->content_type ? reply->content_type : "text/plain; charset=utf-8", reply->len,
+        connection_line(reply->status, close), reply->headers ? reply->headers : "");
     size_t head_len = n > 0 && (size_t)n < sizeof head ? (size_t)n : 0;
     size_t body_len = r && r->method == HTTP_HEAD ? 0 : reply->len;
     struct frame *f = head_len ? frame_new(c->worker->pool, (uint32_t)(head_len + body_len)) : NULL;
@@ -62,7 +64,8 @@ void conn_http_error(struct conn *c, const struct http_request *r, int status, c
 {
     char body[512], headers[128] = "";
     int n = snprintf(body, sizeof body, "%d %s: %s\n", status, http_reason(status), line);
-    if (status == 426) snprintf(headers, sizeof headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
+    if (status == 426)
+        snprintf(headers, sizeof headers, "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n");
     if (status == 405) snprintf(headers, sizeof headers, "Allow: GET, HEAD\r\n");
     if (status == 401) snprintf(headers, sizeof headers, "WWW-Authenticate: Bearer\r\n");
     if (status == 429 || status == 503) /* spread, so that they do not all come back at once */
@@ -78,11 +81,12 @@ void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protoc
 {
     char head[REPLY_HEAD_MAX], accept[29];
     ws_accept_key(accept, r->ws_key.p, r->ws_key.len);
-    int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                     "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
-                     accept, subprotocol ? "Sec-WebSocket-Protocol: " : "",
-                     subprotocol ? subprotocol : "", subprotocol ? "\r\n" : "");
+    int n =
+        snprintf(head, sizeof head,
+                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                 "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+                 accept, subprotocol ? "Sec-WebSocket-Protocol: " : "",
+                 subprotocol ? subprotocol : "", subprotocol ? "\r\n" : "");
     struct frame *f = frame_new(c->worker->pool, (uint32_t)n);
     if (f) memcpy(f->bytes, head, (size_t)n);
     conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
@@ -129,8 +133,8 @@ static void next_request(struct conn *c)
     conn_pause_if_full(c);
 }
 
-/* body_complete decodes what has come of the body. 1: all there; 0: more; negative: status. in->buf is head, decoded
- * body, and from raw_at on bytes not looked at. */
+/* body_complete decodes what has come of the body. 1: all there; 0: more; negative: status. in->buf
+ * is head, decoded body, and from raw_at on bytes not looked at. */
 static int body_complete(struct conn_in *in, const struct http_request *r)
 {
     if (!r->chunked) {
@@ -153,20 +157,22 @@ static int body_complete(struct conn_in *in, const struct http_request *r)
     return done;
 }
 
-/* continue_body goes on with the request whose head is at the front of in->buf. Returns whether it is answered
- * and another may follow. */
+/* continue_body goes on with the request whose head is at the front of in->buf. Returns whether it
+ * is answered and another may follow. */
 static bool continue_body(struct conn *c)
 {
     struct conn_in *in = c->in;
     struct http_request r;
     const char *why;
     size_t at = 0;
-    (void)http_request_parse(&r, (const char *)in->buf, in->head_len, &at, &why); /* parsed once already */
+    (void)http_request_parse(&r, (const char *)in->buf, in->head_len, &at,
+                             &why); /* parsed once already */
     int done = body_complete(in, &r);
     if (done == 0) return false;
     if (done < 0) {
-        refuse_head(c, -done, done == -413 ? "the body is larger than this path accepts"
-                                           : "the chunked body is malformed");
+        refuse_head(c, -done,
+                    done == -413 ? "the body is larger than this path accepts"
+                                 : "the chunked body is malformed");
         return false;
     }
     c->worker->server->app->request(c, &r, (const char *)in->buf + in->head_len, in->body_len);
@@ -175,7 +181,8 @@ static bool continue_body(struct conn *c)
     return c->state == CONN_HTTP;
 }
 
-/* verified: the head of what is kept had a good key, so its body is not of the budget for strangers. */
+/* verified: the head of what is kept had a good key, so its body is not of the budget for
+ * strangers. */
 static void verified(struct conn *c)
 {
     struct conn_in *in = c->in;
@@ -208,8 +215,8 @@ static bool begin_body(struct conn *c, const struct http_request *r, uint32_t he
     return c->state == CONN_HTTP;
 }
 
-/* one_head looks for a request head in bytes. Returns how many bytes it used, 0 if the head is not complete (or a body follows that is
- * in c->in now), -1 if c is not reading requests any more. */
+/* one_head looks for a request head in bytes. Returns how many bytes it used, 0 if the head is not
+ * complete (or a body follows that is in c->in now), -1 if c is not reading requests any more. */
 static int64_t one_head(struct conn *c, uint8_t *bytes, size_t len)
 {
     struct http_request r;
@@ -233,7 +240,8 @@ static int64_t one_head(struct conn *c, uint8_t *bytes, size_t len)
     return n;
 }
 
-/* kept_request goes on with the request at the front of c->in. Returns whether it has been answered; then what lies behind it begins at raw_at. */
+/* kept_request goes on with the request at the front of c->in. Returns whether it has been
+ * answered; then what lies behind it begins at raw_at. */
 static bool kept_request(struct conn *c)
 {
     struct conn_in *in = c->in;
@@ -244,14 +252,16 @@ static bool kept_request(struct conn *c)
             in->raw_at = (uint32_t)n;
             return true;
         }
-        /* the deadline of a later request begins with its first bytes; the first one's at the accept */
+        /* the deadline of a later request begins with its first bytes; the first one's at the
+         * accept */
         if (!in->in_body && c->timer.kind == CONN_DEADLINE_REQUEST)
             conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
     }
     return in->in_body && continue_body(c);
 }
 
-/* next_kept answers the request at the front of c->in, if it is complete, and takes what lies behind it out into *held. */
+/* next_kept answers the request at the front of c->in, if it is complete, and takes what lies
+ * behind it out into *held. */
 static bool next_kept(struct conn *c, struct conn_in **held, uint8_t **bytes, size_t *len)
 {
     if (!kept_request(c)) return false;

@@ -30,7 +30,8 @@ void conn_ping(struct conn *c)
     conn_send(c, WS_PING, NULL, 0);
 }
 
-/* Every ping is answered. While an earlier pong could not be written, it answers the latest ping instead (RFC 6455 section 5.5.3). */
+/* Every ping is answered. While an earlier pong could not be written, it answers the latest ping
+ * instead (RFC 6455 section 5.5.3). */
 static void pong(struct conn *c, const uint8_t *payload, size_t len)
 {
     struct frame *f = conn_message_frame(c->worker->pool, WS_PONG, payload, len);
@@ -67,13 +68,14 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
     conn_read_again(c); /* for the peer's Close */
 }
 
-/* fail: the peer broke the protocol (section 7.1.7). Say why, and look at nothing that comes after. */
+/* fail: the peer broke the protocol (section 7.1.7). Say why, and look at nothing that comes after.
+ */
 static void fail(struct conn *c, unsigned code)
 {
-    const char *reason = code == WS_CLOSE_TOO_LARGE   ? "message too large"
-                         : code == WS_CLOSE_BAD_DATA  ? "text is not UTF-8"
-                         : code == WS_CLOSE_PROTOCOL  ? "protocol error"
-                                                      : "closed";
+    const char *reason = code == WS_CLOSE_TOO_LARGE  ? "message too large"
+                         : code == WS_CLOSE_BAD_DATA ? "text is not UTF-8"
+                         : code == WS_CLOSE_PROTOCOL ? "protocol error"
+                                                     : "closed";
     if (c->state == CONN_OPEN) {
         c->close_code = (uint16_t)code;
         queue_close(c, code, reason);
@@ -166,7 +168,8 @@ static bool is_read(const struct conn *c)
     return c->state == CONN_OPEN || c->state == CONN_CLOSING;
 }
 
-/* keep puts input behind what is kept already, until c is read again. At most what one read gives, since none follows before. */
+/* keep puts input behind what is kept already, until c is read again. At most what one read gives,
+ * since none follows before. */
 static void keep(struct conn *c, const uint8_t *bytes, size_t len)
 {
     struct conn_in *in = conn_in_need(c);
@@ -227,7 +230,8 @@ static size_t frames(struct conn *c, struct ws_reader *reader, uint8_t *bytes, s
         case WS_EVENT_NONE: break;
         case WS_EVENT_CONTROL: control(c, &e); break;
         case WS_EVENT_DATA:
-            if (c->state == CONN_OPEN) data(c, &e); /* section 5.5.1: nothing counts behind our Close */
+            if (c->state == CONN_OPEN)
+                data(c, &e); /* section 5.5.1: nothing counts behind our Close */
             break;
         }
     }
@@ -241,7 +245,8 @@ void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
     if (in) reader = in->reader;
     if (in && in->kept) {
         if (len) keep(c, bytes, len); /* of the same read, by TLS */
-        in->kept_at += (uint32_t)frames(c, &reader, in->kept + in->kept_at, in->kept_len - in->kept_at);
+        in->kept_at +=
+            (uint32_t)frames(c, &reader, in->kept + in->kept_at, in->kept_len - in->kept_at);
         if (in->kept_at == in->kept_len) forget_kept(c);
     } else {
         size_t used = frames(c, &reader, bytes, len);

@@ -1,4 +1,5 @@
-/* cpus.h - how many CPUs this process may use: the affinity mask and the cgroup's quota. Any thread; reads files. */
+/* cpus.h - how many CPUs this process may use: the affinity mask and the cgroup's quota. Any
+ * thread; reads files. */
 #ifndef CPUS_H
 #define CPUS_H
 

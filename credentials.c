@@ -22,14 +22,10 @@
 
 static int base64url_digit(char c)
 {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    if (c == '-')
-        return 62;
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    if (c == '-') return 62;
     return c == '_' ? 63 : -1;
 }
 
@@ -40,12 +36,10 @@ static int64_t base64url_decode(char *out, const char *text, size_t len)
     int64_t n = 0;
     for (size_t i = 0; i < len; i++) {
         int digit = base64url_digit(text[i]);
-        if (digit < 0)
-            return -1;
+        if (digit < 0) return -1;
         bits = bits << 6 | (uint32_t)digit;
         held += 6;
-        if (held < 8)
-            continue;
+        if (held < 8) continue;
         held -= 8;
         out[n++] = (char)(bits >> held & 0xff);
     }
@@ -59,27 +53,21 @@ int64_t credentials_exp(const char *token)
     struct json doc;
     int64_t exp = -1;
     const char *payload = strchr(token, '.');
-    if (!payload)
-        return -1;
+    if (!payload) return -1;
     size_t len = strcspn(++payload, ".");
-    if (len >= sizeof text)
-        return -1;
+    if (len >= sizeof text) return -1;
     int64_t n = base64url_decode(text, payload, len);
-    if (n < 0 || json_parse(&doc, text, (size_t)n, tokens, CLAIM_TOKENS, 1, 0) == -1)
-        return -1;
-    if (!json_floor(&doc, json_member(&doc, 0, "exp"), &exp, NULL))
-        return -1;
+    if (n < 0 || json_parse(&doc, text, (size_t)n, tokens, CLAIM_TOKENS, 1, 0) == -1) return -1;
+    if (!json_floor(&doc, json_member(&doc, 0, "exp"), &exp, NULL)) return -1;
     return exp;
 }
 
 int64_t credentials_renew_at(int64_t now_s, int64_t exp_s)
 {
     int64_t left = exp_s - now_s;
-    if (left <= 1)
-        return now_s + 1;
+    if (left <= 1) return now_s + 1;
     int64_t margin = left / 10;
-    if (margin > 600)
-        margin = 600; /* for a token of days ten minutes are enough */
+    if (margin > 600) margin = 600; /* for a token of days ten minutes are enough */
     return exp_s - (margin ? margin : 1);
 }
 
@@ -88,11 +76,9 @@ int64_t credentials_renew_at(int64_t now_s, int64_t exp_s)
 static void trim(char *text)
 {
     size_t len = strlen(text);
-    while (len && strchr(" \t\r\n", text[len - 1]))
-        text[--len] = 0;
+    while (len && strchr(" \t\r\n", text[len - 1])) text[--len] = 0;
     size_t start = strspn(text, " \t\r\n");
-    if (start)
-        memmove(text, text + start, len - start + 1);
+    if (start) memmove(text, text + start, len - start + 1);
 }
 
 static int read_file(const char *path, char *out, size_t cap, char *err, size_t err_len)
@@ -100,8 +86,7 @@ static int read_file(const char *path, char *out, size_t cap, char *err, size_t 
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd == -1 ? -1 : read(fd, out, cap);
     int error = errno;
-    if (fd != -1)
-        close(fd);
+    if (fd != -1) close(fd);
     if (n < 0) {
         snprintf(err, err_len, "%s: %s", path, strerror(error));
         return -1;
@@ -127,8 +112,7 @@ static int64_t clock_ms(void)
 static pid_t start_command(const char *cmd, int *out_fd)
 {
     int fds[2];
-    if (pipe2(fds, O_CLOEXEC) == -1)
-        return -1;
+    if (pipe2(fds, O_CLOEXEC) == -1) return -1;
     pid_t pid = fork();
     if (pid == 0) {
         sigset_t none;
@@ -136,14 +120,12 @@ static pid_t start_command(const char *cmd, int *out_fd)
         sigprocmask(SIG_SETMASK, &none, NULL);
         signal(SIGPIPE, SIG_DFL);
         setpgid(0, 0);
-        if (dup2(fds[1], STDOUT_FILENO) == -1)
-            _exit(126);
+        if (dup2(fds[1], STDOUT_FILENO) == -1) _exit(126);
         execl("/bin/sh", "sh", "-c", cmd, (char *)NULL);
         _exit(127);
     }
     close(fds[1]);
-    if (pid == -1)
-        close(fds[0]);
+    if (pid == -1) close(fds[0]);
     *out_fd = fds[0];
     return pid;
 }
@@ -155,18 +137,13 @@ static ssize_t read_until(int fd, char *out, size_t cap, int64_t deadline_ms)
     while (len < cap) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
         int64_t left = deadline_ms - clock_ms();
-        if (left <= 0)
-            return -1;
+        if (left <= 0) return -1;
         int ready = poll(&p, 1, (int)left);
-        if (ready <= 0)
-            continue;
+        if (ready <= 0) continue;
         ssize_t n = read(fd, out + len, cap - len);
-        if (n == 0)
-            return (ssize_t)len;
-        if (n < 0 && errno != EINTR)
-            return -1;
-        if (n > 0)
-            len += (size_t)n;
+        if (n == 0) return (ssize_t)len;
+        if (n < 0 && errno != EINTR) return -1;
+        if (n > 0) len += (size_t)n;
     }
     return -1;
 }
@@ -181,18 +158,15 @@ static int run_command(const char *cmd, char *out, size_t cap, char *err, size_t
     }
     ssize_t n = read_until(fd, out, cap, clock_ms() + CREDENTIALS_CMD_TIMEOUT_MS);
     close(fd);
-    if (n < 0)
-        kill(-pid, SIGKILL);
-    while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
-        continue;
+    if (n < 0) kill(-pid, SIGKILL);
+    while (waitpid(pid, &status, 0) == -1 && errno == EINTR) continue;
     if (n < 0)
         snprintf(err, err_len, "--token-cmd did not finish within %d s, or printed too much",
                  CREDENTIALS_CMD_TIMEOUT_MS / 1000);
     else if (!WIFEXITED(status) || WEXITSTATUS(status))
         snprintf(err, err_len, "--token-cmd failed (exit status %d)",
                  WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-    if (n < 0 || !WIFEXITED(status) || WEXITSTATUS(status))
-        return -1;
+    if (n < 0 || !WIFEXITED(status) || WEXITSTATUS(status)) return -1;
     out[n] = 0;
     trim(out);
     return 0;
@@ -214,8 +188,7 @@ bool credentials_dev_dir(char *dir, size_t cap)
         n = snprintf(dir, cap, "%s/.local/state/roost", home);
     else
         n = snprintf(dir, cap, "./roost-dev-state");
-    if (n < 0 || (size_t)n >= cap)
-        return false;
+    if (n < 0 || (size_t)n >= cap) return false;
     n = snprintf(file, sizeof file, "%s/hmac_secret", dir);
     return n > 0 && (size_t)n < sizeof file && access(file, R_OK) == 0;
 }
@@ -224,8 +197,7 @@ static void put_channels(struct json_out *o, const struct credentials *c)
 {
     json_puts(o, "[");
     for (size_t i = 0; i < c->channel_count; i++) {
-        if (i)
-            json_puts(o, ",");
+        if (i) json_puts(o, ",");
         json_put_string(o, c->channels[i], strlen(c->channels[i]));
     }
     json_puts(o, "]");
@@ -237,8 +209,7 @@ static int make_dev_token(struct credentials *c, int64_t now_s, char *out, size_
     char file[1100], secret[DEV_SECRET_MAX + 1], claims[8192];
     struct json_out o = {.p = claims, .cap = sizeof claims};
     snprintf(file, sizeof file, "%s/hmac_secret", c->dev_dir);
-    if (read_file(file, secret, sizeof secret, err, err_len) == -1)
-        return -1;
+    if (read_file(file, secret, sizeof secret, err, err_len) == -1) return -1;
     json_puts(&o, "{\"sub\":\"cli\",\"iat\":");
     json_put_int(&o, now_s);
     json_puts(&o, ",\"exp\":");
@@ -251,8 +222,7 @@ static int make_dev_token(struct credentials *c, int64_t now_s, char *out, size_
     const struct jwt_key key = {.secret = (const uint8_t *)secret, .secret_len = strlen(secret)};
     int64_t n = o.full ? -1 : jwt_make(out, cap, &key, claims, o.len);
     explicit_bzero(secret, sizeof secret);
-    if (n > 0)
-        return 0;
+    if (n > 0) return 0;
     snprintf(err, err_len, "too many channels for one token");
     return -1;
 }
@@ -275,27 +245,22 @@ static int ask_source(struct credentials *c, int64_t now_s, char *out, size_t ca
         trim(out);
         return 0;
     }
-    if (c->file)
-        return read_file(c->file, out, cap, err, err_len);
-    if (c->cmd)
-        return run_command(c->cmd, out, cap - 1, err, err_len);
-    if (*c->dev_dir)
-        return make_dev_token(c, now_s, out, cap, err, err_len);
+    if (c->file) return read_file(c->file, out, cap, err, err_len);
+    if (c->cmd) return run_command(c->cmd, out, cap - 1, err, err_len);
+    if (*c->dev_dir) return make_dev_token(c, now_s, out, cap, err, err_len);
     return 0;
 }
 
 /* People paste what they find: "Bearer TOKEN" as well. */
 static void drop_scheme(char *token)
 {
-    if (strncasecmp(token, "Bearer ", 7) == 0)
-        memmove(token, token + 7, strlen(token + 7) + 1);
+    if (strncasecmp(token, "Bearer ", 7) == 0) memmove(token, token + 7, strlen(token + 7) + 1);
 }
 
 int credentials_load(struct credentials *c, int64_t now_s, char *err, size_t err_len)
 {
     char token[JWT_TOKEN_MAX + 1];
-    if (ask_source(c, now_s, token, sizeof token, err, err_len) == -1)
-        return -1;
+    if (ask_source(c, now_s, token, sizeof token, err, err_len) == -1) return -1;
     drop_scheme(token);
     if ((c->file || c->cmd) && !*token) {
         snprintf(err, err_len, "%s gave no token", c->file ? c->file : "--token-cmd");
@@ -306,9 +271,11 @@ int credentials_load(struct credentials *c, int64_t now_s, char *err, size_t err
     memcpy(c->token, token, strlen(token) + 1);
     explicit_bzero(token, sizeof token);
     c->renew_at_s = c->renewable && exp > 0 ? credentials_renew_at(now_s, exp) : 0;
-    if (other)
-        c->generation++;
+    if (other) c->generation++;
     return other;
 }
 
-void credentials_wipe(struct credentials *c) { explicit_bzero(c->token, sizeof c->token); }
+void credentials_wipe(struct credentials *c)
+{
+    explicit_bzero(c->token, sizeof c->token);
+}

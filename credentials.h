@@ -13,8 +13,9 @@
 
 #include "jwt.h"
 
-#define CREDENTIALS_CMD_TIMEOUT_MS 6000 /* shorter than the time in which a server wants its pong  \
-                                         */
+#define CREDENTIALS_CMD_TIMEOUT_MS                                                                 \
+    6000 /* shorter than the time in which a server wants its pong                                 \
+          */
 
 struct credentials {                     /* zero is "no token" */
     const char *token_flag, *file, *cmd; /* as given; NULL = not */

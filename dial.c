@@ -83,8 +83,7 @@ static void add_printable(char *text, size_t cap, const char *p, size_t len)
     size_t n = strlen(text);
     for (size_t i = 0; i < len && n + 1 < cap; i++) {
         unsigned char c = (unsigned char)p[i];
-        if (c == '\r' || c == '\n')
-            break;
+        if (c == '\r' || c == '\n') break;
         text[n++] = c < ' ' || c >= 0x7f ? '?' : (char)c;
     }
     text[n] = 0;
@@ -95,8 +94,7 @@ __attribute__((format(printf, 4, 5))) static void say(struct dial *d, enum dial_
                                                       int code, const char *format, ...)
 {
     va_list ap;
-    if (d->end.kind != DIAL_END_NONE)
-        return;
+    if (d->end.kind != DIAL_END_NONE) return;
     d->end.kind = kind;
     d->end.code = code;
     va_start(ap, format);
@@ -106,10 +104,8 @@ __attribute__((format(printf, 4, 5))) static void say(struct dial *d, enum dial_
 
 static void over(struct dial *d)
 {
-    if (d->state == DIAL_CLOSED)
-        return;
-    if (d->fd != -1)
-        close(d->fd);
+    if (d->state == DIAL_CLOSED) return;
+    if (d->fd != -1) close(d->fd);
     d->fd = -1;
     set_state(d, DIAL_CLOSED);
     queue_drop(&d->out);
@@ -148,23 +144,20 @@ static size_t send_some(struct dial *d, const uint8_t *p, size_t len)
 static void flush_wire(struct dial *d)
 {
     size_t len = queue_len(&d->wire);
-    if (len)
-        queue_took(&d->wire, send_some(d, d->wire.p + d->wire.at, len));
+    if (len) queue_took(&d->wire, send_some(d, d->wire.p + d->wire.at, len));
 }
 
 /* A record that was begun must be sent to its end: what the socket does not take waits in wire. */
 static void send_sealed(struct dial *d, size_t len)
 {
     size_t n = queue_len(&d->wire) ? 0 : send_some(d, d->loop->sealed, len);
-    if (!queue_add(&d->wire, d->loop->sealed + n, len - n))
-        out_of_memory(d);
+    if (!queue_add(&d->wire, d->loop->sealed + n, len - n)) out_of_memory(d);
 }
 
 static void flush_tls(struct dial *d)
 {
     flush_wire(d);
-    if (queue_len(&d->wire) == 0)
-        d->taken_at = d->sealed_at;
+    if (queue_len(&d->wire) == 0) d->taken_at = d->sealed_at;
     while (d->state >= DIAL_HTTP_HEAD && d->state < DIAL_CLOSED && queue_len(&d->out) &&
            queue_len(&d->wire) == 0 && !d->send_broken) {
         size_t used = 0, len = 0;
@@ -178,29 +171,32 @@ static void flush_tls(struct dial *d)
         queue_took(&d->out, used);
         d->sealed_at += (int64_t)used;
         send_sealed(d, len);
-        if (queue_len(&d->wire) == 0)
-            d->taken_at = d->sealed_at;
+        if (queue_len(&d->wire) == 0) d->taken_at = d->sealed_at;
     }
 }
 
 void dial_flush(struct dial *d)
 {
-    if (d->state == DIAL_CONNECTING || d->state == DIAL_CLOSED)
-        return;
+    if (d->state == DIAL_CONNECTING || d->state == DIAL_CLOSED) return;
     if (d->tls) {
         flush_tls(d);
     } else if (d->state >= DIAL_HTTP_HEAD) {
         size_t len = queue_len(&d->out);
-        if (len == 0)
-            return;
+        if (len == 0) return;
         queue_took(&d->out, send_some(d, d->out.p + d->out.at, len));
         d->taken_at = d->sent_at - (int64_t)queue_len(&d->out);
     }
 }
 
-size_t dial_queued(const struct dial *d) { return queue_len(&d->out) + queue_len(&d->wire); }
+size_t dial_queued(const struct dial *d)
+{
+    return queue_len(&d->out) + queue_len(&d->wire);
+}
 
-int64_t dial_taken(const struct dial *d) { return d->taken_at; }
+int64_t dial_taken(const struct dial *d)
+{
+    return d->taken_at;
+}
 
 static void next_key(struct dial_loop *loop, uint8_t key[static 4])
 {
@@ -215,12 +211,10 @@ static int64_t add_frame(struct dial *d, enum ws_opcode opcode, const void *payl
 {
     struct ws_head h = {.opcode = (uint8_t)opcode, .fin = true, .masked = true, .payload_len = len};
     uint8_t *to = queue_room(&d->out, WS_HEAD_MAX + len);
-    if (!to)
-        return -1;
+    if (!to) return -1;
     next_key(d->loop, h.masking_key);
     size_t head = ws_head_write(to, &h);
-    if (len)
-        memcpy(to + head, payload, len);
+    if (len) memcpy(to + head, payload, len);
     ws_unmask(to + head, len, h.masking_key, 0); /* masking is the same operation */
     d->out.len += head + len;
     d->sent_at += (int64_t)(head + len);
@@ -229,8 +223,7 @@ static int64_t add_frame(struct dial *d, enum ws_opcode opcode, const void *payl
 
 int64_t dial_send(struct dial *d, enum ws_opcode opcode, const void *payload, size_t len)
 {
-    if (d->state != DIAL_OPEN || d->send_broken)
-        return -1;
+    if (d->state != DIAL_OPEN || d->send_broken) return -1;
     return add_frame(d, opcode, payload, len);
 }
 
@@ -245,8 +238,7 @@ static void add_close(struct dial *d, unsigned code, const char *reason)
 
 void dial_close(struct dial *d, unsigned code, const char *reason)
 {
-    if (d->state >= DIAL_CLOSING)
-        return;
+    if (d->state >= DIAL_CLOSING) return;
     if (d->state == DIAL_OPEN) {
         add_close(d, code, reason);
         dial_flush(d);
@@ -284,34 +276,27 @@ static void close_arrived(struct dial *d, const struct ws_event *ev)
     say(d, DIAL_END_CLOSE, code, "%s %d%s", ours_first ? "closed," : "closed by the server,", code,
         reason_len ? " " : "");
     add_printable(d->end.text, sizeof d->end.text, reason, reason_len);
-    if (!ours_first)
-        add_close(d, (unsigned)code, "");
+    if (!ours_first) add_close(d, (unsigned)code, "");
 }
 
 static void control_frame(struct dial *d, struct ws_event *ev)
 {
     switch ((enum ws_opcode)ev->opcode) {
     case WS_PING:
-        if (d->state == DIAL_OPEN)
-            add_frame(d, WS_PONG, ev->payload, ev->len);
+        if (d->state == DIAL_OPEN) add_frame(d, WS_PONG, ev->payload, ev->len);
         break;
-    case WS_CLOSE:
-        close_arrived(d, ev);
-        break;
+    case WS_CLOSE: close_arrived(d, ev); break;
     case WS_PONG:
     case WS_CONTINUATION:
     case WS_TEXT:
-    case WS_BINARY:
-        break;
+    case WS_BINARY: break;
     }
 }
 
 static const char *frame_error(unsigned code)
 {
-    if (code == WS_CLOSE_TOO_LARGE)
-        return "the server sent a message that is too large";
-    if (code == WS_CLOSE_BAD_DATA)
-        return "the server sent text that is not UTF-8";
+    if (code == WS_CLOSE_TOO_LARGE) return "the server sent a message that is too large";
+    if (code == WS_CLOSE_BAD_DATA) return "the server sent text that is not UTF-8";
     return "the server sent a frame that breaks RFC 6455";
 }
 
@@ -327,10 +312,8 @@ static void read_frames(struct dial *d, uint8_t *buf, size_t len)
             protocol_error(d, (unsigned)-n, frame_error((unsigned)-n));
             return;
         }
-        if (ev.kind == WS_EVENT_CONTROL)
-            control_frame(d, &ev);
-        if (ev.kind != WS_EVENT_NONE && d->state != DIAL_CLOSED)
-            d->handler->event(d, &ev, d->user);
+        if (ev.kind == WS_EVENT_CONTROL) control_frame(d, &ev);
+        if (ev.kind != WS_EVENT_NONE && d->state != DIAL_CLOSED) d->handler->event(d, &ev, d->user);
         buf += n;
         len -= (size_t)n;
     }
@@ -348,12 +331,9 @@ static bool header_has(const struct http_response *r, const char *name, const ch
 static const char *handshake_fault(const struct dial *d, const struct http_response *r)
 {
     const struct http_str *accept = http_response_header(r, "Sec-WebSocket-Accept");
-    if (!header_has(r, "Upgrade", "websocket"))
-        return "the answer has no Upgrade: websocket";
-    if (!header_has(r, "Connection", "upgrade"))
-        return "the answer has no Connection: Upgrade";
-    if (!accept || !http_str_is(*accept, d->accept))
-        return "Sec-WebSocket-Accept is wrong";
+    if (!header_has(r, "Upgrade", "websocket")) return "the answer has no Upgrade: websocket";
+    if (!header_has(r, "Connection", "upgrade")) return "the answer has no Connection: Upgrade";
+    if (!accept || !http_str_is(*accept, d->accept)) return "Sec-WebSocket-Accept is wrong";
     if (http_response_header(r, "Sec-WebSocket-Extensions"))
         return "the server chose an extension that was not offered";
     if (http_response_header(r, "Sec-WebSocket-Protocol"))
@@ -368,19 +348,16 @@ static void opened(struct dial *d)
         0; /* stream positions count from here: the request has gone */
     free(d->head);
     d->head = NULL;
-    if (d->handler->opened)
-        d->handler->opened(d, d->user);
+    if (d->handler->opened) d->handler->opened(d, d->user);
 }
 
 static int64_t retry_after(const struct http_response *r)
 {
     const struct http_str *value = http_response_header(r, "Retry-After");
     int64_t s = 0;
-    if (!value || value->len == 0 || value->len > 6)
-        return -1; /* a date is not worth a parser */
+    if (!value || value->len == 0 || value->len > 6) return -1; /* a date is not worth a parser */
     for (size_t i = 0; i < value->len; i++) {
-        if (!isdigit((unsigned char)value->p[i]))
-            return -1;
+        if (!isdigit((unsigned char)value->p[i])) return -1;
         s = s * 10 + (value->p[i] - '0');
     }
     return s;
@@ -391,10 +368,8 @@ static void refused(struct dial *d, const struct http_response *r, size_t head, 
 {
     const char *body = (const char *)d->head + head;
     size_t len = d->head_len - head, want = REFUSAL_BYTES;
-    if (r->has_content_length && r->content_length < want)
-        want = (size_t)r->content_length;
-    if (len < want && !eof && !memchr(body, '\n', len))
-        return;
+    if (r->has_content_length && r->content_length < want) want = (size_t)r->content_length;
+    if (len < want && !eof && !memchr(body, '\n', len)) return;
     bool plain = len && !r->chunked && isprint((unsigned char)*body) && *body != '<';
     char status[16];
     int status_len = snprintf(status, sizeof status, "%d ", r->status);
@@ -413,14 +388,12 @@ static size_t read_head(struct dial *d, const uint8_t *buf, size_t len, bool eof
 {
     struct http_response r;
     size_t before = d->head_len, take = HTTP_HEAD_MAX + REFUSAL_BYTES - before;
-    if (take > len)
-        take = len;
+    if (take > len) take = len;
     if (!d->head && !(d->head = malloc(HTTP_HEAD_MAX + REFUSAL_BYTES))) {
         out_of_memory(d);
         return len;
     }
-    if (take)
-        memcpy(d->head + before, buf, take);
+    if (take) memcpy(d->head + before, buf, take);
     d->head_len += take;
     int n = http_response_parse(&r, (const char *)d->head, d->head_len);
     if (n < 0 || (n == 0 && d->head_len >= HTTP_HEAD_MAX)) {
@@ -446,13 +419,15 @@ static void plain_arrived(struct dial *d, uint8_t *buf, size_t len)
         buf += used;
         len -= used;
     }
-    if (d->state == DIAL_OPEN || d->state == DIAL_CLOSING)
-        read_frames(d, buf, len);
+    if (d->state == DIAL_OPEN || d->state == DIAL_CLOSING) read_frames(d, buf, len);
 }
 
 /* ---- TLS ---- */
 
-static void transport_ready(struct dial *d) { set_state(d, d->hold ? DIAL_READY : DIAL_HTTP_HEAD); }
+static void transport_ready(struct dial *d)
+{
+    set_state(d, d->hold ? DIAL_READY : DIAL_HTTP_HEAD);
+}
 
 static void tls_failed(struct dial *d)
 {
@@ -474,10 +449,8 @@ static size_t shake_hands(struct dial *d, const uint8_t *buf, size_t len)
         enum io io = tls_handshake(d->tls, buf + at, len - at, &used, d->loop->sealed,
                                    sizeof d->loop->sealed, &out);
         at += used;
-        if (out)
-            send_sealed(d, out);
-        if (d->state == DIAL_CLOSED)
-            return len;
+        if (out) send_sealed(d, out);
+        if (d->state == DIAL_CLOSED) return len;
         if (io == IO_CLOSED) {
             tls_failed(d);
             return len;
@@ -486,8 +459,7 @@ static size_t shake_hands(struct dial *d, const uint8_t *buf, size_t len)
             transport_ready(d);
             return at;
         }
-        if (io == IO_WANT_READ && (at == len || used == 0))
-            return len;
+        if (io == IO_WANT_READ && (at == len || used == 0)) return len;
     }
 }
 
@@ -500,13 +472,10 @@ static void open_records(struct dial *d, const uint8_t *buf, size_t len)
                       d->loop->sealed, sizeof d->loop->sealed, &out);
         buf += used;
         len -= used;
-        if (out)
-            send_sealed(d, out);
-        if (n && d->state != DIAL_CLOSED)
-            plain_arrived(d, d->loop->plain, n);
+        if (out) send_sealed(d, out);
+        if (n && d->state != DIAL_CLOSED) plain_arrived(d, d->loop->plain, n);
     }
-    if (io != IO_CLOSED || d->state == DIAL_CLOSED)
-        return;
+    if (io != IO_CLOSED || d->state == DIAL_CLOSED) return;
     if (!tls_closed_cleanly(d->tls)) {
         tls_failed(d);
         return;
@@ -526,8 +495,7 @@ static void received(struct dial *d, uint8_t *buf, size_t len)
         buf += used;
         len -= used;
     }
-    if (len && d->state > DIAL_TLS_HANDSHAKE && d->state < DIAL_CLOSED)
-        open_records(d, buf, len);
+    if (len && d->state > DIAL_TLS_HANDSHAKE && d->state < DIAL_CLOSED) open_records(d, buf, len);
 }
 
 /* ---- connecting ---- */
@@ -538,17 +506,13 @@ static int open_socket(struct dial *d)
     const struct sockaddr *to = (const struct sockaddr *)&p->addresses[d->address_at];
     int one = 1;
     d->fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (d->fd == -1)
-        return -1;
-    if (to->sa_family != AF_UNIX)
-        setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (d->fd == -1) return -1;
+    if (to->sa_family != AF_UNIX) setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (p->source_len) {
         setsockopt(d->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-        if (bind(d->fd, (const struct sockaddr *)&p->source, p->source_len) == -1)
-            return -1;
+        if (bind(d->fd, (const struct sockaddr *)&p->source, p->source_len) == -1) return -1;
     }
-    if (connect(d->fd, to, p->address_len[d->address_at]) == 0)
-        return 0;
+    if (connect(d->fd, to, p->address_len[d->address_at]) == 0) return 0;
     return errno == EINPROGRESS ? 0 : -1;
 }
 
@@ -556,11 +520,9 @@ static int open_socket(struct dial *d)
 static void connect_on(struct dial *d, int error)
 {
     for (; d->address_at < d->peer->address_count; d->address_at++) {
-        if (open_socket(d) == 0)
-            return;
+        if (open_socket(d) == 0) return;
         error = errno;
-        if (d->fd != -1)
-            close(d->fd);
+        if (d->fd != -1) close(d->fd);
         d->fd = -1;
     }
     if (d->peer->url.scheme == URL_UNIX)
@@ -599,10 +561,8 @@ static void connected(struct dial *d)
 
 static void hung_up(struct dial *d, int error)
 {
-    if (d->state == DIAL_HTTP_HEAD && d->head_len)
-        read_head(d, NULL, 0, true);
-    if (d->state == DIAL_CLOSED)
-        return;
+    if (d->state == DIAL_HTTP_HEAD && d->head_len) read_head(d, NULL, 0, true);
+    if (d->state == DIAL_CLOSED) return;
     say(d, DIAL_END_NETWORK, 0, "%s",
         error                  ? strerror(error)
         : d->state < DIAL_OPEN ? "the server hung up during the handshake"
@@ -614,14 +574,10 @@ static void read_socket(struct dial *d)
 {
     for (int i = 0; i < READS_PER_STEP && d->state != DIAL_CLOSED; i++) {
         ssize_t n = recv(d->fd, d->loop->rx, RX_BYTES, 0);
-        if (n > 0)
-            received(d, d->loop->rx, (size_t)n);
-        if (n == 0)
-            hung_up(d, 0);
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-            hung_up(d, errno);
-        if (n < (ssize_t)RX_BYTES)
-            return;
+        if (n > 0) received(d, d->loop->rx, (size_t)n);
+        if (n == 0) hung_up(d, 0);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) hung_up(d, errno);
+        if (n < (ssize_t)RX_BYTES) return;
     }
 }
 
@@ -631,26 +587,22 @@ enum dial_state dial_step(struct dial *d, short events)
         connected(d);
     else if (d->state > DIAL_CONNECTING && events & (POLLIN | POLLERR | POLLHUP))
         read_socket(d);
-    if (d->state != DIAL_CLOSED)
-        dial_flush(d);
+    if (d->state != DIAL_CLOSED) dial_flush(d);
     return (enum dial_state)d->state;
 }
 
 short dial_wants(const struct dial *d)
 {
     bool held = d->state < DIAL_HTTP_HEAD;
-    if (d->state == DIAL_CLOSED)
-        return 0;
-    if (d->state == DIAL_CONNECTING)
-        return POLLOUT;
+    if (d->state == DIAL_CLOSED) return 0;
+    if (d->state == DIAL_CONNECTING) return POLLOUT;
     size_t waiting = queue_len(&d->wire) + (held ? 0 : queue_len(&d->out));
     return waiting && !d->send_broken ? POLLIN | POLLOUT : POLLIN;
 }
 
 void dial_upgrade(struct dial *d)
 {
-    if (d->state != DIAL_READY)
-        return;
+    if (d->state != DIAL_READY) return;
     set_state(d, DIAL_HTTP_HEAD);
     dial_flush(d);
 }
@@ -662,8 +614,7 @@ void dial_upgrade(struct dial *d)
 static bool token_ok(const char *token)
 {
     for (; *token; token++)
-        if (*token <= ' ' || *token >= 0x7f)
-            return false;
+        if (*token <= ' ' || *token >= 0x7f) return false;
     return true;
 }
 
@@ -682,8 +633,7 @@ static bool add_request(struct dial *d, const struct dial_request *q)
                      *q->target ? q->target : "/", url_host_header(&d->peer->url, host),
                      (int)key_len, key, q->token ? "Authorization: Bearer " : "",
                      q->token ? q->token : "", q->token ? "\r\n" : "");
-    if (n == -1)
-        return false;
+    if (n == -1) return false;
     bool ok = queue_add(&d->out, text, (size_t)n);
     free(text);
     return ok;
@@ -693,8 +643,7 @@ struct dial *dial_new(struct dial_loop *loop, const struct dial_peer *peer,
                       const struct dial_request *request)
 {
     struct dial *d = calloc(1, sizeof *d);
-    if (!d)
-        return NULL;
+    if (!d) return NULL;
     *d = (struct dial){.loop = loop,
                        .peer = peer,
                        .handler = request->handler,
@@ -717,26 +666,52 @@ struct dial *dial_new(struct dial_loop *loop, const struct dial_peer *peer,
 
 void dial_free(struct dial *d)
 {
-    if (!d)
-        return;
+    if (!d) return;
     over(d);
     free(d);
 }
 
-int dial_fd(const struct dial *d) { return d->fd; }
+int dial_fd(const struct dial *d)
+{
+    return d->fd;
+}
 
-enum dial_state dial_state(const struct dial *d) { return (enum dial_state)d->state; }
+enum dial_state dial_state(const struct dial *d)
+{
+    return (enum dial_state)d->state;
+}
 
-bool dial_close_received(const struct dial *d) { return d->close_received; }
+bool dial_close_received(const struct dial *d)
+{
+    return d->close_received;
+}
 
-bool dial_close_confirmed(const struct dial *d) { return d->close_confirmed; }
+bool dial_close_confirmed(const struct dial *d)
+{
+    return d->close_confirmed;
+}
 
-const struct dial_end *dial_end(const struct dial *d) { return &d->end; }
+const struct dial_end *dial_end(const struct dial *d)
+{
+    return &d->end;
+}
 
-const char *dial_tls_version(const struct dial *d) { return d->tls ? tls_version(d->tls) : ""; }
+const char *dial_tls_version(const struct dial *d)
+{
+    return d->tls ? tls_version(d->tls) : "";
+}
 
-bool dial_tls_resumed(const struct dial *d) { return d->tls && tls_resumed(d->tls); }
+bool dial_tls_resumed(const struct dial *d)
+{
+    return d->tls && tls_resumed(d->tls);
+}
 
-struct dial_loop *dial_loop_new(void) { return calloc(1, sizeof(struct dial_loop)); }
+struct dial_loop *dial_loop_new(void)
+{
+    return calloc(1, sizeof(struct dial_loop));
+}
 
-void dial_loop_delete(struct dial_loop *loop) { free(loop); }
+void dial_loop_delete(struct dial_loop *loop)
+{
+    free(loop);
+}

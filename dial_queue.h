@@ -17,8 +17,7 @@ struct queue { /* bytes [at, len) of p are waiting */
 
 static inline uint8_t *queue_room(struct queue *q, size_t len)
 {
-    if (q->at == q->len)
-        q->at = q->len = 0;
+    if (q->at == q->len) q->at = q->len = 0;
     if (q->cap - q->len < len && q->at) {
         memmove(q->p, q->p + q->at, q->len - q->at);
         q->len -= q->at;
@@ -26,11 +25,9 @@ static inline uint8_t *queue_room(struct queue *q, size_t len)
     }
     if (q->cap - q->len < len) {
         size_t cap = q->cap ? q->cap : 256;
-        while (cap - q->len < len)
-            cap *= 2;
+        while (cap - q->len < len) cap *= 2;
         uint8_t *p = realloc(q->p, cap);
-        if (!p)
-            return NULL;
+        if (!p) return NULL;
         q->p = p;
         q->cap = cap;
     }
@@ -39,11 +36,9 @@ static inline uint8_t *queue_room(struct queue *q, size_t len)
 
 static inline bool queue_add(struct queue *q, const void *bytes, size_t len)
 {
-    if (len == 0)
-        return true;
+    if (len == 0) return true;
     uint8_t *to = queue_room(q, len);
-    if (!to)
-        return false;
+    if (!to) return false;
     memcpy(to, bytes, len);
     q->len += len;
     return true;
@@ -52,8 +47,7 @@ static inline bool queue_add(struct queue *q, const void *bytes, size_t len)
 static inline void queue_took(struct queue *q, size_t n)
 {
     q->at += n;
-    if (q->at < q->len)
-        return;
+    if (q->at < q->len) return;
     q->at = q->len = 0;
     if (q->cap > QUEUE_KEEP_BYTES) {
         free(q->p);
@@ -67,6 +61,9 @@ static inline void queue_drop(struct queue *q)
     memset(q, 0, sizeof *q);
 }
 
-static inline size_t queue_len(const struct queue *q) { return q->len - q->at; }
+static inline size_t queue_len(const struct queue *q)
+{
+    return q->len - q->at;
+}
 
 #endif

@@ -1,5 +1,5 @@
-/* hash.h - SipHash-1-3 of byte strings, keyed, for tables whose keys peers choose: without the key nobody can
- * aim many names at one bucket. Pure functions, any thread. */
+/* hash.h - SipHash-1-3 of byte strings, keyed, for tables whose keys peers choose: without the key
+ * nobody can aim many names at one bucket. Pure functions, any thread. */
 #ifndef HASH_H
 #define HASH_H
 

@@ -4,7 +4,8 @@ static struct { /* ticks */
     uint32_t interval, pong, age, grace_ms;
 } options;
 
-/* Of conn.expires: its 32 bits reach 17 years from the start of the clock; those of a tick only 99 days from now. */
+/* Of conn.expires: its 32 bits reach 17 years from the start of the clock; those of a tick only 99
+ * days from now. */
 #define EXPIRY_MS 128
 #define BUSY_TICKS (1000 / WORKER_TICK_MS) /* heard from within a second: not idle */
 
@@ -83,7 +84,8 @@ static void arm(struct conn *c)
         sooner(&left, now, ping_tick(c, number + 1));
     }
     if (options.age) sooner(&left, now, c->opened + age_limit(c));
-    if (c->expires) sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
+    if (c->expires)
+        sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
     uint32_t also = handler(c)->deadline ? handler(c)->deadline(c) : 0;
     if (also) sooner(&left, now, also);
     if (left == 0) left = BUSY_TICKS; /* spared for being busy or paused: look again */
@@ -95,7 +97,8 @@ void heartbeat_start(struct conn *c, int64_t left_ms)
     if (c->state != CONN_OPEN) return;
     c->expires = 0;
     if (left_ms >= 0) {
-        int64_t end = (c->worker->now_ms + left_ms + options.grace_ms) / EXPIRY_MS + 1; /* never early */
+        int64_t end =
+            (c->worker->now_ms + left_ms + options.grace_ms) / EXPIRY_MS + 1; /* never early */
         c->expires = end <= UINT32_MAX ? (uint32_t)end : 0;
     }
     arm(c);
@@ -127,7 +130,8 @@ static bool too_old(const struct conn *c, uint32_t now)
 static bool is_dead(const struct conn *c, uint32_t now, uint32_t number)
 {
     if (!(c->flags & CONN_PONG_DUE) || !number) return false;
-    if (c->flags & (CONN_PAUSED | CONN_THROTTLED)) return false; /* its pong is not read: TCP_USER_TIMEOUT watches */
+    if (c->flags & (CONN_PAUSED | CONN_THROTTLED))
+        return false; /* its pong is not read: TCP_USER_TIMEOUT watches */
     return (int32_t)(now - ping_tick(c, number) - options.pong) >= 0;
 }
 
@@ -160,7 +164,8 @@ void heartbeat_fired(struct conn *c)
             else
                 conn_ping(c);
             if (c->state != CONN_OPEN) return;
-            /* The pong's deadline counts from the schedule: a ping that we send late ourselves has none. */
+            /* The pong's deadline counts from the schedule: a ping that we send late ourselves has
+             * none. */
             if (now - ping_tick(c, number) > BUSY_TICKS) c->flags &= ~(uint32_t)CONN_PONG_DUE;
         }
     }

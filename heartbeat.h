@@ -1,10 +1,11 @@
-/* heartbeat.h - what time does to an open raw or echo connection: pings and pong deadlines (RFC 6455 section 5.5.2), the end of
- * its token, its age.
+/* heartbeat.h - what time does to an open raw or echo connection: pings and pong deadlines (RFC
+ * 6455 section 5.5.2), the end of its token, its age.
  *
- * One timer a connection, armed for the earliest of these. The schedule of pings follows from when the connection was opened and from its
- * id, so nothing is stored for it: the first ping comes at a random time in the second half of an interval, the others each an interval later,
- * also on a busy connection. Jitter only ever shortens a period. Activity touches no timer: it clears CONN_PONG_DUE, and the timer looks.
- * Worker only. */
+ * One timer a connection, armed for the earliest of these. The schedule of pings follows from when
+ * the connection was opened and from its id, so nothing is stored for it: the first ping comes at a
+ * random time in the second half of an interval, the others each an interval later, also on a busy
+ * connection. Jitter only ever shortens a period. Activity touches no timer: it clears
+ * CONN_PONG_DUE, and the timer looks. Worker only. */
 #ifndef HEARTBEAT_H
 #define HEARTBEAT_H
 
@@ -20,12 +21,12 @@ struct heartbeat_options {
 /* heartbeat_init keeps o for all workers. Main thread, before workers start. */
 void heartbeat_init(const struct heartbeat_options *o);
 
-/* heartbeat_start arms the timer of a connection that has just been opened, or whose token is a new one. left_ms: how long its token is still good, or
- * negative for no end. */
+/* heartbeat_start arms the timer of a connection that has just been opened, or whose token is a new
+ * one. left_ms: how long its token is still good, or negative for no end. */
 void heartbeat_start(struct conn *c, int64_t left_ms);
 
-/* heartbeat_arm looks again at what is due next: a deadline of the layer above has changed. heartbeat_ping_s: the interval in whole
- * seconds, 0 = no pings. */
+/* heartbeat_arm looks again at what is due next: a deadline of the layer above has changed.
+ * heartbeat_ping_s: the interval in whole seconds, 0 = no pings. */
 void heartbeat_arm(struct conn *c);
 uint32_t heartbeat_ping_s(void);
 

@@ -47,8 +47,10 @@ static int utf8_get(const char *text, const char *end, uint32_t *code)
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *p = (const unsigned char *)text;
     int len = 0;
-    if (p[0] < 0x80) len = 1;
-    else if (p[0] >= 0xc2 && p[0] < 0xf5) len = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
+    if (p[0] < 0x80)
+        len = 1;
+    else if (p[0] >= 0xc2 && p[0] < 0xf5)
+        len = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
     if (len == 0 || end - text < len) return 0;
     uint32_t c = len == 1 ? p[0] : p[0] & (0x7fu >> len);
     for (int i = 1; i < len; i++) {
@@ -80,9 +82,12 @@ static int64_t hex4(const char *p, const char *end)
     for (int i = 0; i < 4; i++) {
         char c = p[i];
         char lower = (char)(c | 0x20);
-        if (c >= '0' && c <= '9') n = n << 4 | (uint32_t)(c - '0');
-        else if (lower >= 'a' && lower <= 'f') n = n << 4 | (uint32_t)(lower - 'a' + 10);
-        else return -1;
+        if (c >= '0' && c <= '9')
+            n = n << 4 | (uint32_t)(c - '0');
+        else if (lower >= 'a' && lower <= 'f')
+            n = n << 4 | (uint32_t)(lower - 'a' + 10);
+        else
+            return -1;
     }
     return n;
 }

@@ -56,8 +56,10 @@ static bool read_number(const struct json *doc, int v, struct number *n)
     left += read_exponent(mantissa_end, end);
     for (; p < mantissa_end; p++) {
         if (*p == '.') continue;
-        if (left-- > 0) add_digit(n, (unsigned)(*p - '0'));
-        else if (*p != '0') n->fraction = true;
+        if (left-- > 0)
+            add_digit(n, (unsigned)(*p - '0'));
+        else if (*p != '0')
+            n->fraction = true;
         if (n->huge) return true;
     }
     while (left-- > 0 && n->whole && !n->huge) add_digit(n, 0);

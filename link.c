@@ -51,8 +51,7 @@ __attribute__((format(printf, 2, 3))) static void note(const struct link *l, con
                                                        ...)
 {
     va_list ap;
-    if (l->hub->quiet && !l->failed)
-        return;
+    if (l->hub->quiet && !l->failed) return;
     fprintf(stderr, "roost: %s: ", l->channel);
     va_start(ap, format);
     vfprintf(stderr, format, ap);
@@ -62,8 +61,7 @@ __attribute__((format(printf, 2, 3))) static void note(const struct link *l, con
 
 static void drop_dial(struct link *l)
 {
-    if (l->dial && l->handler->lost)
-        l->handler->lost(l, l->dial);
+    if (l->dial && l->handler->lost) l->handler->lost(l, l->dial);
     dial_free(l->dial);
     l->dial = NULL;
     l->message_len = 0;
@@ -90,10 +88,8 @@ enum verdict { TRY_AGAIN, NEW_TOKEN, GIVE_UP };
 
 static enum verdict judge_status(int status)
 {
-    if (status == 401 || status == 403)
-        return NEW_TOKEN;
-    if (status == 408 || status == 429 || status >= 500)
-        return TRY_AGAIN;
+    if (status == 401 || status == 403) return NEW_TOKEN;
+    if (status == 408 || status == 429 || status >= 500) return TRY_AGAIN;
     return GIVE_UP; /* 404: no such namespace; 3xx: redirects are not followed; 400, 426: not a
                        server for us */
 }
@@ -102,31 +98,24 @@ static enum verdict judge_status(int status)
  * do not; 4401 is a refused token, 4403 one without permission. */
 static enum verdict judge_code(int code)
 {
-    if (code == 4401 || code == 4403 || code == 3005 || code == 3500)
-        return NEW_TOKEN;
+    if (code == 4401 || code == 4403 || code == 3005 || code == 3500) return NEW_TOKEN;
     if (code == WS_CLOSE_POLICY || code == WS_CLOSE_TOO_LARGE || code == WS_CLOSE_PROTOCOL ||
         code == WS_CLOSE_UNSUPPORTED || code == WS_CLOSE_BAD_DATA)
         return GIVE_UP;
-    if ((code > 3500 && code < 4000) || (code >= 4500 && code < 5000))
-        return GIVE_UP;
+    if ((code > 3500 && code < 4000) || (code >= 4500 && code < 5000)) return GIVE_UP;
     return TRY_AGAIN;
 }
 
 static enum verdict judge(const struct link *l, const struct dial_end *end)
 {
     switch (end->kind) {
-    case DIAL_END_HTTP:
-        return judge_status(end->code);
-    case DIAL_END_CLOSE:
-        return judge_code(end->code);
+    case DIAL_END_HTTP: return judge_status(end->code);
+    case DIAL_END_CLOSE: return judge_code(end->code);
     case DIAL_END_TLS:
-    case DIAL_END_PROTOCOL:
-        return l->opened_once ? TRY_AGAIN : GIVE_UP;
-    case DIAL_END_LOCAL:
-        return GIVE_UP;
+    case DIAL_END_PROTOCOL: return l->opened_once ? TRY_AGAIN : GIVE_UP;
+    case DIAL_END_LOCAL: return GIVE_UP;
     case DIAL_END_NONE:
-    case DIAL_END_NETWORK:
-        return TRY_AGAIN;
+    case DIAL_END_NETWORK: return TRY_AGAIN;
     }
     return GIVE_UP;
 }
@@ -138,17 +127,12 @@ static enum verdict judge(const struct link *l, const struct dial_end *end)
 static const char *new_token(struct link *l, char *err, size_t err_len)
 {
     struct credentials *c = &l->hub->credentials;
-    if (c->generation != l->generation)
-        return NULL; /* another link fetched it meanwhile */
-    if (!c->renewable && *c->token)
-        return "";
-    if (!c->renewable)
-        return "give a token: --token, --token-file, --token-cmd or ROOST_TOKEN";
-    if (l->refusals >= REFUSALS_MAX)
-        return "new tokens are refused as well";
+    if (c->generation != l->generation) return NULL; /* another link fetched it meanwhile */
+    if (!c->renewable && *c->token) return "";
+    if (!c->renewable) return "give a token: --token, --token-file, --token-cmd or ROOST_TOKEN";
+    if (l->refusals >= REFUSALS_MAX) return "new tokens are refused as well";
     int rc = credentials_load(c, time(NULL), err, err_len);
-    if (rc == -1)
-        return err;
+    if (rc == -1) return err;
     return rc == 0 ? "and the token is still the same one" : NULL;
 }
 
@@ -159,8 +143,7 @@ static void renew_early(struct link *l)
     struct credentials *c = &l->hub->credentials;
     char err[300];
     int64_t now_s = time(NULL);
-    if (c->renew_at_s == 0 || now_s < c->renew_at_s)
-        return;
+    if (c->renew_at_s == 0 || now_s < c->renew_at_s) return;
     if (credentials_load(c, now_s, err, sizeof err) == -1) {
         int64_t left = credentials_exp(c->token) - now_s;
         c->renew_at_s = now_s + (left > 100 ? left / 10 : 10);
@@ -176,8 +159,7 @@ static void wait_for_retry(struct link *l, int64_t now_ms, int64_t least_s)
     random_bytes(&random, sizeof random);
     int64_t ms = dial_retry_ms(l->failures, random);
     /* The server's own wish counts, within reason; the jitter comes on top. */
-    if (least_s > 0)
-        ms += (least_s < 120 ? least_s : 120) * 1000;
+    if (least_s > 0) ms += (least_s < 120 ? least_s : 120) * 1000;
     l->failures++;
     l->state = LINK_WAITING;
     l->due_ms = now_ms + ms;
@@ -189,8 +171,7 @@ static int64_t hint_s(const struct dial_end *end)
 {
     const char *at = strstr(end->text, "come back in ");
     long s = at ? strtol(at + strlen("come back in "), NULL, 10) : 0;
-    if (end->retry_after_s > 0)
-        return end->retry_after_s;
+    if (end->retry_after_s > 0) return end->retry_after_s;
     return s > 0 && s < 3600 ? s : 0;
 }
 
@@ -200,14 +181,12 @@ static bool decide(struct link *l, const struct dial_end *end, const char **why,
 {
     *why = NULL;
     switch (judge(l, end)) {
-    case TRY_AGAIN:
-        return true;
+    case TRY_AGAIN: return true;
     case NEW_TOKEN:
         *why = new_token(l, err, err_len);
         l->refusals++;
         return *why == NULL;
-    case GIVE_UP:
-        return false;
+    case GIVE_UP: return false;
     }
     return false;
 }
@@ -217,13 +196,11 @@ static void ended(struct link *l, int64_t now_ms)
     struct dial_end end = *dial_end(l->dial);
     char err[300];
     const char *why, *lost = l->state == LINK_OPEN ? "lost: " : "";
-    if (l->state == LINK_OPEN && now_ms - l->opened_ms > STABLE_MS)
-        l->failures = 0;
+    if (l->state == LINK_OPEN && now_ms - l->opened_ms > STABLE_MS) l->failures = 0;
     drop_dial(l);
     l->failed = !decide(l, &end, &why, err, sizeof err);
     note(l, "%s%s", lost, end.text);
-    if (why && *why)
-        note(l, "%s", why);
+    if (why && *why) note(l, "%s", why);
     if (l->failed)
         finish(l);
     else
@@ -236,8 +213,7 @@ static void message_piece(struct link *l, const struct ws_event *ev)
         l->handler->message(l, (enum ws_opcode)ev->opcode, ev->payload, ev->len);
         return;
     }
-    if (ev->first)
-        l->message_len = 0;
+    if (ev->first) l->message_len = 0;
     size_t need = l->message_len + ev->len; /* bounded by the dial_peer's max_message_bytes */
     if (need > l->message_cap) {
         size_t cap = need + need / 2 + 1024;
@@ -249,11 +225,9 @@ static void message_piece(struct link *l, const struct ws_event *ev)
         l->message = p;
         l->message_cap = cap;
     }
-    if (ev->len)
-        memcpy(l->message + l->message_len, ev->payload, ev->len);
+    if (ev->len) memcpy(l->message + l->message_len, ev->payload, ev->len);
     l->message_len = need;
-    if (!ev->last)
-        return;
+    if (!ev->last) return;
     l->handler->message(l, (enum ws_opcode)ev->opcode, l->message, l->message_len);
     l->message_len = 0;
 }
@@ -263,16 +237,14 @@ static void ping_seen(struct link *l)
 {
     int64_t now_ms = link_now_ms();
     int64_t gap = l->ping_ms ? now_ms - l->ping_ms : 0;
-    if (gap > l->ping_interval_ms)
-        l->ping_interval_ms = gap;
+    if (gap > l->ping_interval_ms) l->ping_interval_ms = gap;
     l->ping_ms = now_ms;
 }
 
 static void on_event(struct dial *d, const struct ws_event *ev, void *user)
 {
     struct link *l = user;
-    if (d != l->dial || l->state == LINK_CLOSING)
-        return;
+    if (d != l->dial || l->state == LINK_CLOSING) return;
     if (ev->kind == WS_EVENT_DATA)
         message_piece(l, ev);
     else if (ev->opcode == WS_PING)
@@ -314,8 +286,7 @@ static void begin(struct link *l, int64_t now_ms)
     }
     l->state = LINK_CONNECTING;
     l->due_ms = now_ms + HANDSHAKE_TIMEOUT_MS;
-    if (dial_state(l->dial) == DIAL_CLOSED)
-        ended(l, now_ms);
+    if (dial_state(l->dial) == DIAL_CLOSED) ended(l, now_ms);
 }
 
 static void link_opened(struct link *l, int64_t now_ms)
@@ -380,18 +351,15 @@ static void take_next(struct link *l, int64_t now_ms)
 
 static void check_next(struct link *l, int64_t now_ms)
 {
-    if (!l->next)
-        return;
+    if (!l->next) return;
     if (dial_state(l->next) == DIAL_CONNECTING || dial_state(l->next) == DIAL_TLS_HANDSHAKE) {
-        if (now_ms >= l->next_due_ms)
-            dial_close(l->next, 0, "no answer");
+        if (now_ms >= l->next_due_ms) dial_close(l->next, 0, "no answer");
     }
     if (dial_state(l->next) == DIAL_CLOSED) {
         next_failed(l, now_ms);
         return;
     }
-    if (dial_state(l->next) == DIAL_READY && l->state == LINK_OPEN)
-        leave_old(l, now_ms);
+    if (dial_state(l->next) == DIAL_READY && l->state == LINK_OPEN) leave_old(l, now_ms);
 }
 
 /* ---- events and time ---- */
@@ -409,8 +377,7 @@ size_t link_poll(const struct link *l, struct pollfd p[static LINK_FDS])
 void link_ready(struct link *l, const struct pollfd *p, size_t count, int64_t now_ms)
 {
     for (size_t i = 0; i < count; i++) {
-        if (p[i].revents == 0)
-            continue;
+        if (p[i].revents == 0) continue;
         if (l->dial && p[i].fd == dial_fd(l->dial)) {
             if (p[i].revents & POLLIN) {
                 l->heard_ms = now_ms;
@@ -428,8 +395,7 @@ void link_ready(struct link *l, const struct pollfd *p, size_t count, int64_t no
 static void check_silence(struct link *l, int64_t now_ms)
 {
     int64_t quiet_ms = l->hub->ping_timeout_ms ? l->hub->ping_timeout_ms : PING_TIMEOUT_MS;
-    if (l->ping_interval_ms > quiet_ms)
-        quiet_ms = l->ping_interval_ms;
+    if (l->ping_interval_ms > quiet_ms) quiet_ms = l->ping_interval_ms;
     int64_t ask_at = l->heard_ms + quiet_ms + PING_SLACK_MS;
     if (now_ms >= ask_at && !l->ping_sent) {
         l->ping_sent = true;
@@ -437,8 +403,7 @@ static void check_silence(struct link *l, int64_t now_ms)
         dial_flush(l->dial);
     }
     l->due_ms = l->ping_sent ? ask_at + PONG_TIMEOUT_MS : ask_at;
-    if (now_ms < ask_at + PONG_TIMEOUT_MS)
-        return;
+    if (now_ms < ask_at + PONG_TIMEOUT_MS) return;
     note(l, "lost: the server is silent since %" PRId64 " s", (now_ms - l->heard_ms) / 1000);
     drop_dial(l);
     wait_for_retry(l, now_ms, 0);
@@ -451,10 +416,8 @@ static void tick_connecting(struct link *l, int64_t now_ms)
         link_opened(l, now_ms);
         return;
     }
-    if (state != DIAL_CLOSED && now_ms >= l->due_ms)
-        dial_close(l->dial, 0, "no answer in time");
-    if (dial_state(l->dial) != DIAL_CLOSED)
-        return;
+    if (state != DIAL_CLOSED && now_ms >= l->due_ms) dial_close(l->dial, 0, "no answer in time");
+    if (dial_state(l->dial) != DIAL_CLOSED) return;
     if (dial_end(l->dial)->kind != DIAL_END_LOCAL || now_ms < l->due_ms) {
         ended(l, now_ms);
         return;
@@ -475,16 +438,14 @@ static void tick_open(struct link *l, int64_t now_ms)
     renew_early(l);
     prepare_next(l, now_ms);
     check_next(l, now_ms);
-    if (l->state == LINK_OPEN)
-        check_silence(l, now_ms);
+    if (l->state == LINK_OPEN) check_silence(l, now_ms);
 }
 
 static void tick_changing(struct link *l, int64_t now_ms)
 {
     check_next(l, now_ms);
     bool old_gone = dial_state(l->dial) == DIAL_CLOSED || dial_close_received(l->dial);
-    if (!old_gone && now_ms < l->due_ms)
-        return;
+    if (!old_gone && now_ms < l->due_ms) return;
     if (l->next) {
         take_next(l, now_ms);
         return;
@@ -505,38 +466,26 @@ int64_t link_tick(struct link *l, int64_t now_ms)
 {
     switch (l->state) {
     case LINK_WAITING:
-        if (now_ms >= l->due_ms)
-            begin(l, now_ms);
+        if (now_ms >= l->due_ms) begin(l, now_ms);
         break;
-    case LINK_CONNECTING:
-        tick_connecting(l, now_ms);
-        break;
-    case LINK_OPEN:
-        tick_open(l, now_ms);
-        break;
-    case LINK_CHANGING:
-        tick_changing(l, now_ms);
-        break;
-    case LINK_CLOSING:
-        tick_closing(l, now_ms);
-        break;
-    case LINK_FINISHED:
-        return INT64_MAX;
+    case LINK_CONNECTING: tick_connecting(l, now_ms); break;
+    case LINK_OPEN: tick_open(l, now_ms); break;
+    case LINK_CHANGING: tick_changing(l, now_ms); break;
+    case LINK_CLOSING: tick_closing(l, now_ms); break;
+    case LINK_FINISHED: return INT64_MAX;
     }
     int64_t due = l->due_ms;
     const struct credentials *c = &l->hub->credentials;
     if (l->state == LINK_OPEN && (c->renew_at_s || l->next_due_ms > now_ms)) {
         /* The token's end is wall-clock time, which may jump: look again every second. */
-        if (due > now_ms + 1000)
-            due = now_ms + 1000;
+        if (due > now_ms + 1000) due = now_ms + 1000;
     }
     return l->state == LINK_FINISHED ? INT64_MAX : due;
 }
 
 void link_close(struct link *l, int64_t now_ms)
 {
-    if (l->state == LINK_CLOSING || l->state == LINK_FINISHED)
-        return;
+    if (l->state == LINK_CLOSING || l->state == LINK_FINISHED) return;
     if (!l->dial || dial_state(l->dial) < DIAL_OPEN || dial_state(l->dial) == DIAL_CLOSED) {
         finish(l);
         return;
@@ -567,16 +516,14 @@ struct link *link_new(struct link_hub *hub, const char *channel, const char *que
     if (asprintf(&l->target, "%s/raw/%s%s%s%s", u->path, segment, query, *u->query ? "&" : "",
                  u->query) == -1)
         l->target = NULL;
-    if (l->channel && l->target)
-        return l;
+    if (l->channel && l->target) return l;
     link_free(l);
     return NULL;
 }
 
 void link_free(struct link *l)
 {
-    if (!l)
-        return;
+    if (!l) return;
     dial_free(l->next);
     dial_free(l->dial);
     free(l->channel);
@@ -585,14 +532,32 @@ void link_free(struct link *l)
     free(l);
 }
 
-enum link_state link_state(const struct link *l) { return l->state; }
+enum link_state link_state(const struct link *l)
+{
+    return l->state;
+}
 
-bool link_failed(const struct link *l) { return l->failed; }
+bool link_failed(const struct link *l)
+{
+    return l->failed;
+}
 
-void *link_user(const struct link *l) { return l->user; }
+void *link_user(const struct link *l)
+{
+    return l->user;
+}
 
-const char *link_channel(const struct link *l) { return l->channel; }
+const char *link_channel(const struct link *l)
+{
+    return l->channel;
+}
 
-struct dial *link_dial(struct link *l) { return l->state == LINK_OPEN ? l->dial : NULL; }
+struct dial *link_dial(struct link *l)
+{
+    return l->state == LINK_OPEN ? l->dial : NULL;
+}
 
-bool link_closed_cleanly(const struct link *l) { return l->closed_cleanly; }
+bool link_closed_cleanly(const struct link *l)
+{
+    return l->closed_cleanly;
+}

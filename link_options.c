@@ -25,42 +25,26 @@ int64_t link_parse_seconds(const char *text)
 {
     char *end;
     double s = strtod(text, &end);
-    if (*end == 's')
-        end++;
-    if (end == text || *end || !(s > 0) || s > 1e9)
-        return -1;
+    if (*end == 's') end++;
+    if (end == text || *end || !(s > 0) || s > 1e9) return -1;
     return (int64_t)(s * 1000 + 0.5);
 }
 
 bool link_option(struct link_hub *hub, int value, const char *arg)
 {
     switch ((enum link_option_value)value) {
-    case LINK_OPT_TOKEN:
-        hub->credentials.token_flag = arg;
-        return true;
-    case LINK_OPT_TOKEN_FILE:
-        hub->credentials.file = arg;
-        return true;
-    case LINK_OPT_TOKEN_CMD:
-        hub->credentials.cmd = arg;
-        return true;
-    case LINK_OPT_CACERT:
-        hub->cacert = arg;
-        return true;
-    case LINK_OPT_INSECURE:
-        hub->insecure = true;
-        return true;
+    case LINK_OPT_TOKEN: hub->credentials.token_flag = arg; return true;
+    case LINK_OPT_TOKEN_FILE: hub->credentials.file = arg; return true;
+    case LINK_OPT_TOKEN_CMD: hub->credentials.cmd = arg; return true;
+    case LINK_OPT_CACERT: hub->cacert = arg; return true;
+    case LINK_OPT_INSECURE: hub->insecure = true; return true;
     case LINK_OPT_PING_TIMEOUT:
         hub->ping_timeout_ms = link_parse_seconds(arg);
-        if (hub->ping_timeout_ms > 0)
-            return true;
+        if (hub->ping_timeout_ms > 0) return true;
         fprintf(stderr, "roost: --ping-timeout: %s is not a number of seconds\n", arg);
         return false;
-    case LINK_OPT_QUIET:
-        hub->quiet = true;
-        return true;
-    case LINK_OPT_END:
-        break;
+    case LINK_OPT_QUIET: hub->quiet = true; return true;
+    case LINK_OPT_END: break;
     }
     return false; /* getopt has said what is wrong */
 }
@@ -71,12 +55,10 @@ static void use_dev_state(struct link_hub *hub)
 {
     char dir[1024];
     const struct credentials *c = &hub->credentials;
-    if (!url_loopback(&hub->peer.url) || !credentials_dev_dir(dir, sizeof dir))
-        return;
+    if (!url_loopback(&hub->peer.url) || !credentials_dev_dir(dir, sizeof dir)) return;
     if (!hub->cacert && !hub->insecure && hub->peer.url.scheme == URL_WSS) {
         snprintf(hub->ca_file, sizeof hub->ca_file, "%s/cert.pem", dir);
-        if (access(hub->ca_file, R_OK) == 0)
-            hub->cacert = hub->ca_file;
+        if (access(hub->ca_file, R_OK) == 0) hub->cacert = hub->ca_file;
     }
     if (!c->token_flag && !c->file && !c->cmd && !getenv("ROOST_TOKEN"))
         memcpy(hub->credentials.dev_dir, dir, sizeof dir);
@@ -98,20 +80,17 @@ int link_hub_open(struct link_hub *hub, const char *const *channels, size_t chan
     char err[400];
     struct credentials *c = &hub->credentials;
     const char *why = url_parse(&hub->peer.url, hub->url_text);
-    if (why)
-        return fail_with(hub->url_text, why, 2);
+    if (why) return fail_with(hub->url_text, why, 2);
     if (!!c->token_flag + !!c->file + !!c->cmd > 1)
         return fail_with("token", "give one of --token, --token-file and --token-cmd", 2);
     c->channels = channels;
     c->channel_count = channel_count;
     hub->peer.max_message_bytes = hub->max_message_bytes;
     use_dev_state(hub);
-    if (credentials_load(c, time(NULL), err, sizeof err) == -1)
-        return fail_with("token", err, 1);
+    if (credentials_load(c, time(NULL), err, sizeof err) == -1) return fail_with("token", err, 1);
     if (hub->peer.url.scheme == URL_WSS) {
         hub->peer.tls = tls_client_new(hub->cacert, hub->insecure, err, sizeof err);
-        if (!hub->peer.tls)
-            return fail_with("TLS", err, 1);
+        if (!hub->peer.tls) return fail_with("TLS", err, 1);
         if (hub->insecure && !hub->quiet)
             fprintf(stderr,
                     "roost: --insecure: anybody on the way can read and change everything\n");
@@ -134,8 +113,7 @@ int link_signals(void)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
     signal(SIGPIPE, SIG_IGN);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) == -1)
-        return -1;
+    if (sigprocmask(SIG_BLOCK, &set, NULL) == -1) return -1;
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 

@@ -10,7 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define NOTSENT_LOWAT (32 * 1024) /* unsent bytes that the kernel may hold: a slow reader is noticed early */
+#define NOTSENT_LOWAT                                                                              \
+    (32 * 1024) /* unsent bytes that the kernel may hold: a slow reader is noticed early */
 
 static int fail(int fd)
 {
@@ -22,7 +23,8 @@ static int fail(int fd)
 
 static void set(int fd, int level, int name, int value)
 {
-    (void)setsockopt(fd, level, name, &value, sizeof value); /* what an old kernel lacks, it lacks */
+    (void)setsockopt(fd, level, name, &value,
+                     sizeof value); /* what an old kernel lacks, it lacks */
 }
 
 static socklen_t fill_address(struct sockaddr_storage *sa, const char *host, bool ipv6,
@@ -50,12 +52,12 @@ static uint16_t bound_port(int fd)
                                           : ((struct sockaddr_in *)(void *)&sa)->sin_port);
 }
 
-/* is_taken: does anybody listen there? With SO_REUSEPORT alone another server of ours would share the port
- * with us, and each would get some of the other's clients. */
+/* is_taken: does anybody listen there? With SO_REUSEPORT alone another server of ours would share
+ * the port with us, and each would get some of the other's clients. */
 static bool is_taken(const struct sockaddr_storage *sa, socklen_t len)
 {
     int fd = socket(sa->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd == -1) return false; /* the real attempt will say why */
+    if (fd == -1) return false;           /* the real attempt will say why */
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1); /* connections that are ending do not count */
     if (sa->ss_family == AF_INET6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     bool taken = bind(fd, (const struct sockaddr *)sa, len) == -1 && errno == EADDRINUSE;

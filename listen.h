@@ -1,4 +1,5 @@
-/* listen.h - opens listening sockets: TCP by SO_REUSEPORT, one a worker; Unix sockets, one shared by all.
+/* listen.h - opens listening sockets: TCP by SO_REUSEPORT, one a worker; Unix sockets, one shared
+ * by all.
  *
  * Main thread, before workers start. */
 #ifndef LISTEN_H
@@ -9,15 +10,18 @@
 
 struct listen_options {
     int backlog;             /* the kernel takes the lesser of this and net.core.somaxconn */
-    int64_t user_timeout_ms; /* TCP_USER_TIMEOUT: a peer that acknowledges nothing for so long is gone */
-    bool first;              /* of this address in this process: fail if another process listens there */
+    int64_t user_timeout_ms; /* TCP_USER_TIMEOUT: a peer that acknowledges nothing for so long is
+                                gone */
+    bool first; /* of this address in this process: fail if another process listens there */
 };
 
-/* listen_tcp opens a socket on a literal address; *port 0 lets the kernel choose and is filled in, so that the next
- * worker's socket can share it. IPv6 sockets take IPv6 only. Returns the descriptor or -1 with errno. */
+/* listen_tcp opens a socket on a literal address; *port 0 lets the kernel choose and is filled in,
+ * so that the next worker's socket can share it. IPv6 sockets take IPv6 only. Returns the
+ * descriptor or -1 with errno. */
 int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_options *o);
 
-/* listen_unix opens a Unix socket at path; one left behind by a process that is gone is replaced. */
+/* listen_unix opens a Unix socket at path; one left behind by a process that is gone is replaced.
+ */
 int listen_unix(const char *path, const struct listen_options *o);
 
 #endif

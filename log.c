@@ -52,7 +52,10 @@ static void put(struct line *l, const char *bytes, size_t len)
     l->len += len;
 }
 
-static void puts_line(struct line *l, const char *text) { put(l, text, strlen(text)); }
+static void puts_line(struct line *l, const char *text)
+{
+    put(l, text, strlen(text));
+}
 
 static void put_u64(struct line *l, uint64_t n)
 {
@@ -67,8 +70,7 @@ static void put_u64(struct line *l, uint64_t n)
 
 static void put_i64(struct line *l, int64_t n)
 {
-    if (n < 0)
-        put(l, "-", 1);
+    if (n < 0) put(l, "-", 1);
     put_u64(l, n < 0 ? 0 - (uint64_t)n : (uint64_t)n);
 }
 
@@ -78,16 +80,13 @@ static size_t utf8_char(uint32_t *c, const uint8_t *p, size_t len)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc0 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (n == 0 || n > len || p[0] > 0xf4)
-        return 0;
+    if (n == 0 || n > len || p[0] > 0xf4) return 0;
     *c = n == 1 ? p[0] : p[0] & (0x7fu >> n);
     for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
+        if ((p[i] & 0xc0) != 0x80) return 0;
         *c = *c << 6 | (p[i] & 0x3fu);
     }
-    if (*c < least[n] || *c > 0x10ffff || (*c >= 0xd800 && *c < 0xe000))
-        return 0;
+    if (*c < least[n] || *c > 0x10ffff || (*c >= 0xd800 && *c < 0xe000)) return 0;
     return n;
 }
 
@@ -103,17 +102,10 @@ static void put_escape(struct line *l, uint32_t c)
 {
     static const char hex[] = "0123456789abcdef";
     switch (c) {
-    case '\n':
-        put(l, "\\n", 2);
-        return;
-    case '\r':
-        put(l, "\\r", 2);
-        return;
-    case '\t':
-        put(l, "\\t", 2);
-        return;
-    default:
-        break;
+    case '\n': put(l, "\\n", 2); return;
+    case '\r': put(l, "\\r", 2); return;
+    case '\t': put(l, "\\t", 2); return;
+    default: break;
     }
     char text[] = {'\\', 'u', hex[c >> 12 & 15], hex[c >> 8 & 15], hex[c >> 4 & 15], hex[c & 15]};
     put(l, text, sizeof text);
@@ -136,16 +128,14 @@ static void put_quoted(struct line *l, const char *text, size_t len)
             put(l, text + i, n);
         }
     }
-    if (!l->full)
-        put(l, "\"", 1);
+    if (!l->full) put(l, "\"", 1);
 }
 
 /* Only plain ASCII words go without quotes; so a space or '=' of a peer's can not start a field. */
 static bool is_plain(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        if (text[i] <= ' ' || text[i] > '~' || strchr("\"=\\", text[i]))
-            return false;
+        if (text[i] <= ' ' || text[i] > '~' || strchr("\"=\\", text[i])) return false;
     return len > 0;
 }
 
@@ -155,13 +145,11 @@ static void put_value(struct line *l, const char *text, size_t len)
         text = "";
         len = 0;
     }
-    if (len == SIZE_MAX)
-        len = strlen(text);
+    if (len == SIZE_MAX) len = strlen(text);
     size_t start = l->len;
     if (is_plain(text, len)) {
         put(l, text, len);
-        if (!l->full)
-            return;
+        if (!l->full) return;
         l->full = false; /* a long word: cut it as the quoted text it then is */
         l->len = start;
     }
@@ -176,8 +164,7 @@ static void put_errno(struct line *l, int err)
 
 static void put_name(struct line *l, const char *name)
 {
-    if (l->len > 0)
-        put(l, " ", 1);
+    if (l->len > 0) put(l, " ", 1);
     puts_line(l, name);
     put(l, "=", 1);
 }
@@ -185,20 +172,11 @@ static void put_name(struct line *l, const char *name)
 static void put_field(struct line *l, const struct log_field *f)
 {
     switch (f->kind) {
-    case LOG_KIND_STR:
-        put_value(l, f->str.p, f->str.len);
-        return;
-    case LOG_KIND_U64:
-        put_u64(l, f->u64);
-        return;
-    case LOG_KIND_I64:
-        put_i64(l, f->i64);
-        return;
-    case LOG_KIND_ERRNO:
-        put_errno(l, (int)f->i64);
-        return;
-    case LOG_KIND_END:
-        return;
+    case LOG_KIND_STR: put_value(l, f->str.p, f->str.len); return;
+    case LOG_KIND_U64: put_u64(l, f->u64); return;
+    case LOG_KIND_I64: put_i64(l, f->i64); return;
+    case LOG_KIND_ERRNO: put_errno(l, (int)f->i64); return;
+    case LOG_KIND_END: return;
     }
 }
 
@@ -207,8 +185,7 @@ static void put_time(struct line *l, int64_t ts_ms)
     time_t seconds = (time_t)(ts_ms / 1000);
     struct tm tm;
     char text[40];
-    if (!gmtime_r(&seconds, &tm))
-        memset(&tm, 0, sizeof tm);
+    if (!gmtime_r(&seconds, &tm)) memset(&tm, 0, sizeof tm);
     size_t n = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S.", &tm);
     unsigned ms = (unsigned)(ts_ms % 1000);
     text[n++] = (char)('0' + ms / 100);
@@ -220,11 +197,9 @@ static void put_time(struct line *l, int64_t ts_ms)
 
 static void put_level(struct line *l, enum log_level level, bool color)
 {
-    if (color)
-        puts_line(l, level_colors[level]);
+    if (color) puts_line(l, level_colors[level]);
     puts_line(l, level_names[level]);
-    if (color)
-        puts_line(l, "\033[0m");
+    if (color) puts_line(l, "\033[0m");
 }
 
 /* put_fields stops before the first field that does not fit; a string may be cut within. */
@@ -234,10 +209,8 @@ static void put_fields(struct line *l, const struct log_field *f)
         struct line before = *l;
         put_name(l, f->name);
         size_t value = l->len;
-        if (!l->full)
-            put_field(l, f);
-        if (!l->full)
-            continue;
+        if (!l->full) put_field(l, f);
+        if (!l->full) continue;
         /* Half a number would be a wrong one; without any of its value a name says nothing. */
         if (f->kind == LOG_KIND_U64 || f->kind == LOG_KIND_I64 || l->len <= value) {
             *l = before;
@@ -270,13 +243,10 @@ size_t log_format(char out[static LOG_LINE_MAX], const struct log_line *line)
     put_name(&l, "msg");
     put_value(&l, line->msg, SIZE_MAX);
     const struct log_field extra[] = {LOG_U64("suppressed", line->suppressed), LOG_END};
-    if (line->suppressed > 0)
-        put_fields(&l, extra);
+    if (line->suppressed > 0) put_fields(&l, extra);
     const struct log_field worker[] = {LOG_I64("worker", line->worker), LOG_END};
-    if (line->worker >= 0)
-        put_fields(&l, worker);
-    if (!l.full)
-        put_fields(&l, line->fields);
+    if (line->worker >= 0) put_fields(&l, worker);
+    if (!l.full) put_fields(&l, line->fields);
 
     if (!l.full) {
         out[l.len++] = '\n';
@@ -308,8 +278,7 @@ static int switch_to(int fd)
     }
     int result = dup3(fd, old, O_CLOEXEC) == -1 ? -1 : 0;
     int saved = errno;
-    if (fd != STDERR_FILENO)
-        close(fd);
+    if (fd != STDERR_FILENO) close(fd);
     errno = saved;
     return result;
 }
@@ -319,11 +288,9 @@ int log_open(const struct log_options *o)
     int fd = STDERR_FILENO;
     if (o->file && *o->file) {
         fd = open(o->file, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-        if (fd == -1)
-            return -1;
+        if (fd == -1) return -1;
     }
-    if (switch_to(fd) == -1)
-        return -1;
+    if (switch_to(fd) == -1) return -1;
     atomic_store(&log_color, fd == STDERR_FILENO && wants_color(fd));
     atomic_store(&log_level_now, (int)o->level);
     return 0;
@@ -332,19 +299,23 @@ int log_open(const struct log_options *o)
 void log_close(void)
 {
     int old = atomic_exchange(&log_fd, STDERR_FILENO);
-    if (old != STDERR_FILENO)
-        close(old);
+    if (old != STDERR_FILENO) close(old);
 }
 
-void log_thread(int worker) { log_worker = worker; }
+void log_thread(int worker)
+{
+    log_worker = worker;
+}
 
-const char *log_level_name(enum log_level level) { return level_names[level]; }
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
+}
 
 bool log_level_parse(const char *text, enum log_level *level)
 {
     for (int i = LOG_ERROR; i <= LOG_DEBUG; i++) {
-        if (strcmp(text, level_names[i]) != 0)
-            continue;
+        if (strcmp(text, level_names[i]) != 0) continue;
         *level = (enum log_level)i;
         return true;
     }

@@ -85,8 +85,7 @@ bool log_level_parse(const char *text, enum log_level *level);
 
 #define log_event_(level_, msg_, ...)                                                              \
     do {                                                                                           \
-        if (log_on(level_))                                                                        \
-            log_write(level_, msg_, (const struct log_field[]){__VA_ARGS__}, 0);                   \
+        if (log_on(level_)) log_write(level_, msg_, (const struct log_field[]){__VA_ARGS__}, 0);   \
     } while (0)
 
 #define log_limited_(per_second_, level_, msg_, ...)                                               \

@@ -32,7 +32,8 @@
 #define CLASSES (SMALL_CLASSES + 10 * 8 + 1) /* 10 doublings from SMALL_MAX, and MEM_SLAB_MAX */
 #define CHUNK_MIN (64u * 1024)
 #define CHUNK_MAX (1u << 20)
-#define CHUNK_OBJECTS 16u /* a chunk has room for about so many, if CHUNK_MAX has: 3 of the largest */
+#define CHUNK_OBJECTS                                                                              \
+    16u /* a chunk has room for about so many, if CHUNK_MAX has: 3 of the largest */
 #define SPARES_MAX_BYTES (16u << 20) /* a slab; one chunk is always allowed */
 #define SIZE_MAX_BYTES ((64u << 20) + 64)
 
@@ -103,7 +104,8 @@ static bool count_down(void)
 {
     uint64_t k = atomic_load_explicit(&fail_in, memory_order_relaxed);
     while (k && !atomic_compare_exchange_weak_explicit(&fail_in, &k, k - 1, memory_order_relaxed,
-                                                       memory_order_relaxed));
+                                                       memory_order_relaxed))
+        ;
     return k == 1;
 }
 
@@ -345,8 +347,10 @@ static COLD void *alloc_slowly(struct mem_pool *p, size_t size)
 {
     void *ptr = NULL;
     if (!must_fail()) {
-        if (size <= MEM_SLAB_MAX) ptr = slab_alloc(p, &p->slabs[class_of(size)]);
-        else ptr = large_alloc(p, size);
+        if (size <= MEM_SLAB_MAX)
+            ptr = slab_alloc(p, &p->slabs[class_of(size)]);
+        else
+            ptr = large_alloc(p, size);
     }
     if (!ptr) add(&p->failed, 1);
     return ptr;
@@ -409,7 +413,8 @@ void mem_free(struct mem_pool *p, void *ptr, size_t size)
     if (!ptr) return;
     if (atomic_load_explicit(&p->owner, memory_order_relaxed) == &thread_identity)
         own_free(p, ptr, size);
-    else remote_free(p, ptr, size);
+    else
+        remote_free(p, ptr, size);
 }
 
 void mem_pool_reclaim(struct mem_pool *p)

@@ -22,8 +22,9 @@ static const struct {
 } histograms[HISTOGRAM_COUNT] = {
     [HISTOGRAM_TURN] = {"loop_lag_seconds",
                         "Time from a wake-up of a worker to its next look at the sockets"},
-    [HISTOGRAM_FANOUT] = {"fanout_seconds",
-                          "Time from a publication to its hand-over to all subscribers of a worker"},
+    [HISTOGRAM_FANOUT] =
+        {"fanout_seconds",
+         "Time from a publication to its hand-over to all subscribers of a worker"},
 };
 
 void metric_observe(struct metrics *m, enum histogram id, uint64_t us)
@@ -109,8 +110,8 @@ static void add_histogram(struct text *t, const struct metrics *const *workers, 
     unsigned long long total = 0, sum_us = 0;
     for (unsigned b = 0; b <= METRIC_BUCKETS; b++) {
         for (size_t w = 0; w < count; w++)
-            total += atomic_load_explicit(&workers[w]->histogram[id].bucket[b],
-                                          memory_order_relaxed);
+            total +=
+                atomic_load_explicit(&workers[w]->histogram[id].bucket[b], memory_order_relaxed);
         if (b < METRIC_BUCKETS)
             add(t, "roost_%s_bucket{le=\"%g\"} %llu\n", name, (double)(1ull << b) / 1e6, total);
     }

@@ -1,7 +1,7 @@
 /* metrics.h - a worker's counters and histograms, and their sum as Prometheus text (format 0.0.4).
  *
- * One worker writes its own struct metrics, anyone reads: every cell is relaxed, a reader may be a turn behind. No lock,
- * no atomic read-modify-write on the message path. */
+ * One worker writes its own struct metrics, anyone reads: every cell is relaxed, a reader may be a
+ * turn behind. No lock, no atomic read-modify-write on the message path. */
 #ifndef METRICS_H
 #define METRICS_H
 
@@ -24,26 +24,31 @@
     X(DELIVERIES, "deliveries_total", COUNTER, "", "Publications queued to subscribers")           \
     X(SUBSCRIPTIONS, "subscriptions", GAUGE, "", "Subscriptions held")                             \
     X(PINGS, "pings_sent_total", COUNTER, "", "Heartbeat pings sent")                              \
-    X(HTTP_REQUESTS, "http_requests_total", COUNTER, "", "Requests answered other than by upgrade") \
+    X(HTTP_REQUESTS, "http_requests_total", COUNTER, "",                                           \
+      "Requests answered other than by upgrade")                                                   \
     X(API_REQUESTS, "api_requests_total", COUNTER, "", "HTTP API calls with a good key")           \
-    X(REFUSED_BAD_REQUEST, "refused_total", COUNTER, "reason=\"bad_request\"", "Refusals by reason") \
+    X(REFUSED_BAD_REQUEST, "refused_total", COUNTER, "reason=\"bad_request\"",                     \
+      "Refusals by reason")                                                                        \
     X(REFUSED_TOKEN, "refused_total", COUNTER, "reason=\"token\"", "")                             \
     X(REFUSED_TOKEN_EXPIRED, "refused_total", COUNTER, "reason=\"token_expired\"", "")             \
     X(REFUSED_PERMISSION, "refused_total", COUNTER, "reason=\"permission\"", "")                   \
     X(REFUSED_ORIGIN, "refused_total", COUNTER, "reason=\"origin\"", "")                           \
     X(REFUSED_LIMIT, "refused_total", COUNTER, "reason=\"connection_limit\"", "")                  \
-    X(REFUSED_RATE, "refused_total", COUNTER, "reason=\"connection_rate\"", "")                   \
+    X(REFUSED_RATE, "refused_total", COUNTER, "reason=\"connection_rate\"", "")                    \
     X(REFUSED_MEMORY, "refused_total", COUNTER, "reason=\"memory\"", "")                           \
     X(REFUSED_DESCRIPTORS, "refused_total", COUNTER, "reason=\"descriptors\"", "")                 \
     X(REFUSED_TLS_LIMIT, "refused_total", COUNTER, "reason=\"tls_handshakes\"", "")                \
     X(REFUSED_UNAUTHENTICATED, "refused_total", COUNTER, "reason=\"unauthenticated_bytes\"", "")   \
     X(REFUSED_CHANNELS, "refused_total", COUNTER, "reason=\"channels\"", "")                       \
-    X(ACCEPT_RESTS, "accept_rests_total", COUNTER, "", "Times a worker stopped accepting for want of a descriptor") \
-    X(TLS_HANDSHAKES, "tls_handshakes_total", COUNTER, "result=\"full\"", "TLS handshakes by result") \
+    X(ACCEPT_RESTS, "accept_rests_total", COUNTER, "",                                             \
+      "Times a worker stopped accepting for want of a descriptor")                                 \
+    X(TLS_HANDSHAKES, "tls_handshakes_total", COUNTER, "result=\"full\"",                          \
+      "TLS handshakes by result")                                                                  \
     X(TLS_RESUMED, "tls_handshakes_total", COUNTER, "result=\"resumed\"", "")                      \
     X(TLS_FAILED, "tls_handshakes_total", COUNTER, "result=\"failed\"", "")                        \
     X(TLS_IN_FLIGHT, "tls_handshakes_in_flight", GAUGE, "", "TLS handshakes begun and not ended")  \
-    X(TIMED_OUT_HANDSHAKE, "timeouts_total", COUNTER, "what=\"handshake\"", "Deadlines that passed") \
+    X(TIMED_OUT_HANDSHAKE, "timeouts_total", COUNTER, "what=\"handshake\"",                        \
+      "Deadlines that passed")                                                                     \
     X(TIMED_OUT_IDLE, "timeouts_total", COUNTER, "what=\"http_idle\"", "")                         \
     X(TIMED_OUT_PONG, "timeouts_total", COUNTER, "what=\"pong\"", "")                              \
     X(TIMED_OUT_CLOSE, "timeouts_total", COUNTER, "what=\"close\"", "")                            \
@@ -52,7 +57,8 @@
     X(SLOW_CLOSED, "slow_total", COUNTER, "action=\"close\"", "Slow consumers by what was done")   \
     X(SLOW_DROPPED, "slow_total", COUNTER, "action=\"drop\"", "")                                  \
     X(LOST, "posts_lost_total", COUNTER, "", "Publications a worker's full mailbox did not take")  \
-    X(CONTROL_THROTTLED, "control_floods_total", COUNTER, "", "Times a connection was paused for its control frames") \
+    X(CONTROL_THROTTLED, "control_floods_total", COUNTER, "",                                      \
+      "Times a connection was paused for its control frames")                                      \
     X(QUEUED_BYTES, "queued_bytes", GAUGE, "", "Bytes in out queues")                              \
     X(TURNS, "turns_total", COUNTER, "", "Turns of the event loop")
 
@@ -65,7 +71,8 @@ enum metric {
         METRIC_COUNT
 };
 
-/* Histograms in seconds: bucket i counts values up to 2^i microseconds, i = 0 .. METRIC_BUCKETS - 1; beyond: +Inf only. */
+/* Histograms in seconds: bucket i counts values up to 2^i microseconds, i = 0 .. METRIC_BUCKETS -
+ * 1; beyond: +Inf only. */
 #define METRIC_BUCKETS 24
 enum histogram {
     HISTOGRAM_TURN,   /* how long a turn took, i.e. how late the next event was looked at */
@@ -74,7 +81,8 @@ enum histogram {
 };
 
 struct metrics {
-    _Atomic uint64_t value[METRIC_COUNT]; /* gauges may wrap below zero in one worker; the sum is right */
+    _Atomic uint64_t
+        value[METRIC_COUNT]; /* gauges may wrap below zero in one worker; the sum is right */
     struct {
         _Atomic uint64_t bucket[METRIC_BUCKETS + 1];
         _Atomic uint64_t sum_us;
@@ -100,8 +108,8 @@ static inline uint64_t metric_get(const struct metrics *m, enum metric id)
 
 void metric_observe(struct metrics *m, enum histogram id, uint64_t us);
 
-/* metrics_render writes the sum of count workers' metrics as text, at most cap bytes, and returns its length or -1 when it
- * does not fit. Any thread. METRICS_TEXT_MAX is enough for 64 workers. */
+/* metrics_render writes the sum of count workers' metrics as text, at most cap bytes, and returns
+ * its length or -1 when it does not fit. Any thread. METRICS_TEXT_MAX is enough for 64 workers. */
 #define METRICS_TEXT_MAX (64u * 1024)
 struct metrics_process { /* what belongs to no worker */
     const char *version;

@@ -7,7 +7,8 @@
 #include "tls.h"
 #include "users.h"
 
-#define HEAD_ROOM 10 /* the longest header of an unmasked frame: written in front once the length is known */
+#define HEAD_ROOM                                                                                  \
+    10 /* the longest header of an unmasked frame: written in front once the length is known */
 
 static struct text text_of(const char *p, size_t len)
 {
@@ -16,8 +17,8 @@ static struct text text_of(const char *p, size_t len)
 
 /* ---- encodings ---- */
 
-/* finish completes a JSON push now that the offset is known: the end, and the frame header before it. Under the channel's lock: some
- * stores. */
+/* finish completes a JSON push now that the offset is known: the end, and the frame header before
+ * it. Under the channel's lock: some stores. */
 static void finish(struct publication *p)
 {
     struct encoded *e = &p->as[ENCODING_JSON];
@@ -34,8 +35,9 @@ static void finish(struct publication *p)
     f->len = (uint32_t)o.len;
 }
 
-/* json_data gives what SDK clients get as data of a raw message (design.md 3.2): a text that is one JSON value as it is, any other as a JSON
- * string, a binary one as base64. *scratch is what was allocated for it. */
+/* json_data gives what SDK clients get as data of a raw message (design.md 3.2): a text that is one
+ * JSON value as it is, any other as a JSON string, a binary one as base64. *scratch is what was
+ * allocated for it. */
 struct json_data {
     struct text data, tags;
     char *scratch;
@@ -86,7 +88,8 @@ static bool encode_json(struct worker *w, const struct channel *ch, const struct
     size_t name_len;
     const char *name = pubsub_name(ch, &name_len);
     bool ok = json_data_of(w, m, &d);
-    size_t cap = HEAD_ROOM + 64 + name_len * 6 + d.data.len + d.tags.len + info_size(m->info) + PUSH_PUB_END;
+    size_t cap =
+        HEAD_ROOM + 64 + name_len * 6 + d.data.len + d.tags.len + info_size(m->info) + PUSH_PUB_END;
     struct frame *f = ok ? frame_new(w->pool, (uint32_t)cap) : NULL;
     if (f) {
         struct json_out o = {.p = (char *)f->bytes, .cap = cap - PUSH_PUB_END, .len = HEAD_ROOM};
@@ -140,7 +143,8 @@ int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
 
 /* ---- joins and leaves ---- */
 
-void ops_membership(struct worker *w, struct channel *ch, bool joined, const struct client_info *info)
+void ops_membership(struct worker *w, struct channel *ch, bool joined,
+                    const struct client_info *info)
 {
     if (!(pubsub_wanted(ch) & 1u << ENCODING_JSON)) return;
     struct publication *p = pubsub_publication(w, PUBLICATION_MEMBERSHIP, PUBSUB_NOBODY);
@@ -161,7 +165,7 @@ void ops_membership(struct worker *w, struct channel *ch, bool joined, const str
 
 /* ---- presence ---- */
 
-struct names { /* of users, copied while the channel's lock is held */
+struct names {   /* of users, copied while the channel's lock is held */
     char *bytes; /* a length and so many bytes each */
     size_t len, cap;
     uint32_t count;
@@ -194,7 +198,8 @@ static uint32_t distinct(struct worker *w, const struct names *n)
     const char **sorted = mem_alloc(w->pool, size);
     uint32_t users = 0, i = 0;
     if (!sorted) return n->count;
-    for (size_t at = 0; at < n->len; at += (size_t)(uint8_t)n->bytes[at] + 1) sorted[i++] = n->bytes + at;
+    for (size_t at = 0; at < n->len; at += (size_t)(uint8_t)n->bytes[at] + 1)
+        sorted[i++] = n->bytes + at;
     qsort(sorted, n->count, sizeof *sorted, by_name);
     for (i = 0; i < n->count; i++) users += i == 0 || by_name(&sorted[i - 1], &sorted[i]) != 0;
     mem_free(w->pool, sorted, size);

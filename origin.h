@@ -9,8 +9,9 @@
 
 #include "http.h"
 
-/* origin_allowed: no Origin header (p NULL) is always allowed: it is not a browser. Else the lower-cased value must match one
- * of the glob patterns (* and ? and [...]; "*" alone allows all). Without patterns every origin is refused. */
+/* origin_allowed: no Origin header (p NULL) is always allowed: it is not a browser. Else the
+ * lower-cased value must match one of the glob patterns (* and ? and [...]; "*" alone allows all).
+ * Without patterns every origin is refused. */
 bool origin_allowed(const char *const *patterns, size_t count, struct http_str origin);
 
 #endif

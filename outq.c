@@ -31,7 +31,8 @@ static void moved_to_front(struct out_queue *q)
     q->head = 0;
 }
 
-/* make_room answers a queue with a free place behind its last entry, grown or moved to the front. */
+/* make_room answers a queue with a free place behind its last entry, grown or moved to the front.
+ */
 static struct out_queue *make_room(struct mem_pool *pool, struct out_queue *q)
 {
     if (!q) return make(pool);
@@ -98,8 +99,9 @@ void outq_sent(struct out_queue *q, size_t n)
     if (q->count == 0) q->head = 0;
 }
 
-/* drop takes out droppable entries from the oldest on while the queue costs more than max_cost. Those that stay are moved up to
- * the ones behind, so that nothing behind the last one dropped is looked at. */
+/* drop takes out droppable entries from the oldest on while the queue costs more than max_cost.
+ * Those that stay are moved up to the ones behind, so that nothing behind the last one dropped is
+ * looked at. */
 static uint32_t drop(struct out_queue *q, uint64_t max_cost, bool pongs)
 {
     struct out_entry *first = q->entries + q->head;

@@ -1,6 +1,8 @@
-/* publication.h - one publication as it travels: a frame for each encoding somebody wants, counted, and the posts that carry it to the workers.
+/* publication.h - one publication as it travels: a frame for each encoding somebody wants, counted,
+ * and the posts that carry it to the workers.
  *
- * Made by the publishing worker; once published nothing but the count changes. The last holder, on whatever thread, frees. */
+ * Made by the publishing worker; once published nothing but the count changes. The last holder, on
+ * whatever thread, frees. */
 #ifndef PUBLICATION_H
 #define PUBLICATION_H
 
@@ -11,10 +13,10 @@
 #include "frame.h"
 #include "mailbox.h"
 
-enum encoding { /* how a subscriber hears */
-    ENCODING_RAW,  /* the message itself */
-    ENCODING_JSON, /* a push of the Centrifuge protocol */
-    ENCODINGS
+enum encoding {                /* how a subscriber hears */
+                ENCODING_RAW,  /* the message itself */
+                ENCODING_JSON, /* a push of the Centrifuge protocol */
+                ENCODINGS
 };
 
 enum publication_kind {
@@ -38,8 +40,10 @@ struct publication {
     uint32_t size; /* as asked of pool */
     struct mem_pool *pool;
     struct encoded as[ENCODINGS];
-    void (*finish)(struct publication *p); /* or NULL: called under the channel's lock once offset is known */
-    uint32_t object_at, object_len;        /* the Publication object inside as[ENCODING_JSON], for history and recovery */
+    void (*finish)(
+        struct publication *p); /* or NULL: called under the channel's lock once offset is known */
+    uint32_t object_at,
+        object_len; /* the Publication object inside as[ENCODING_JSON], for history and recovery */
     enum publication_kind kind;
     struct channel *channel; /* counted */
     uint64_t seq, offset;    /* offset 0: not in a history */

@@ -8,10 +8,13 @@
 #include "pubsub_shared.h"
 
 #define POST_COST 128         /* what a post costs beside its bytes, for the mailbox's bound */
-#define RUN_MAX (256u * 1024) /* publications of a turn are gathered into one run up to this size */
-#define PASS_MAX 1024         /* publications of a pass: what is handed out one by one is bounded as well */
-#define HOLD_FIRST_MS 10      /* after a burst that left subscribers behind, their channel waits so long, ... */
-#define HOLD_MAX_MS 160       /* ... twice as long each time up to this, before the next pass */
+#define RUN_MAX (256u * 1024) /* publications of a turn are gathered into one run up to this size  \
+                               */
+#define PASS_MAX 1024 /* publications of a pass: what is handed out one by one is bounded as well  \
+                       */
+#define HOLD_FIRST_MS                                                                              \
+    10 /* after a burst that left subscribers behind, their channel waits so long, ... */
+#define HOLD_MAX_MS 160 /* ... twice as long each time up to this, before the next pass */
 #define NOT_SUBSCRIBED UINT32_MAX
 
 /* Who hears: a raw connection, or, with the low bit set, a client's subscription. */
@@ -22,7 +25,7 @@ struct subscriber {
 
 enum run_kind { RUN_RAW, RUN_JSON, RUN_JSON_ALL, RUNS }; /* ALL: joins and leaves as well */
 
-struct run { /* what one kind of subscriber is sent by a pass, in one piece */
+struct run {             /* what one kind of subscriber is sent by a pass, in one piece */
     struct frame *frame; /* NULL: not made, or memory is out: one by one */
     bool tried;
     uint32_t messages;
@@ -49,8 +52,8 @@ struct local {
     uint32_t pending_count, pending_cap;
     struct run runs[RUNS];
     uint32_t pass_bytes;
-    bool left_behind;  /* in this pass: somebody had much left of earlier ones */
-    uint16_t hold_ms;  /* the last wait of a burst, 0 = none */
+    bool left_behind; /* in this pass: somebody had much left of earlier ones */
+    uint16_t hold_ms; /* the last wait of a burst, 0 = none */
     int64_t hold_until_ms;
     struct list active; /* in worker's list while anything is pending */
     /* under the shard's lock */
@@ -65,7 +68,8 @@ struct pubsub_worker {
 
 static struct subscription *subscription_of(const struct subscriber *s)
 {
-    return s->who & 1 ? (struct subscription *)(s->who - 1) : NULL; /* NOLINT(performance-no-int-to-ptr) */
+    return s->who & 1 ? (struct subscription *)(s->who - 1)
+                      : NULL; /* NOLINT(performance-no-int-to-ptr) */
 }
 
 static struct conn *conn_of(const struct subscriber *s)
@@ -147,7 +151,8 @@ static void drop_runs(struct local *l)
     }
 }
 
-/* end_local takes an unattached half out of its channel, and the channel out of the table if nothing else needs it. */
+/* end_local takes an unattached half out of its channel, and the channel out of the table if
+ * nothing else needs it. */
 static void end_local(struct local *l)
 {
     struct channel *ch = l->channel;
@@ -243,7 +248,8 @@ int pubsub_subscribe_client(struct subscription *s, struct local *l, struct pubs
     return 0;
 }
 
-/* put moves the subscriber at from to to. from is a hole then, and what it still holds must not be touched again. */
+/* put moves the subscriber at from to to. from is a hole then, and what it still holds must not be
+ * touched again. */
 static void put(struct local *l, uint32_t to, uint32_t from)
 {
     if (to == from) return;
@@ -258,7 +264,8 @@ static void put(struct local *l, uint32_t to, uint32_t from)
 
 static void take_out(struct local *l, uint32_t i)
 {
-    if (i < l->cursor) { /* served: keep the served ones together, so that nobody is skipped or served twice */
+    if (i < l->cursor) { /* served: keep the served ones together, so that nobody is skipped or
+                            served twice */
         put(l, i, --l->cursor);
         i = l->cursor;
     }
@@ -364,14 +371,15 @@ static uint64_t bytes_of(const struct publication *p) /* of its longest encoding
     return bytes;
 }
 
-/* cost_of is the same from the push to the end of the pass: what a mailbox is charged and given back. */
+/* cost_of is the same from the push to the end of the pass: what a mailbox is charged and given
+ * back. */
 static uint64_t cost_of(const struct publication *p)
 {
     return bytes_of(p) + POST_COST;
 }
 
-/* push_lost tells worker i that a publication did not fit into its mailbox: by the post that its local half keeps for
- * that, once until it is read. Under the shard's lock. */
+/* push_lost tells worker i that a publication did not fit into its mailbox: by the post that its
+ * local half keeps for that, once until it is read. Under the shard's lock. */
 static bool push_lost(struct channel *ch, struct mailbox *box, unsigned i)
 {
     struct local *l = ch->local[i];
@@ -381,7 +389,8 @@ static bool push_lost(struct channel *ch, struct mailbox *box, unsigned i)
     return mailbox_push(box, &l->lost.post, &l->lost.post);
 }
 
-/* post pushes p to each interested worker. Pushing under the shard's lock makes every worker see one order. */
+/* post pushes p to each interested worker. Pushing under the shard's lock makes every worker see
+ * one order. */
 static void post(struct worker *w, struct channel *ch, struct publication *p)
 {
     uint32_t unused = 1 + bus.worker_count;
@@ -466,7 +475,8 @@ static bool room_for_pending(struct local *l)
     return true;
 }
 
-/* miss tells one subscriber that publications were lost for it: it was promised every one or to be told. */
+/* miss tells one subscriber that publications were lost for it: it was promised every one or to be
+ * told. */
 static void miss(const struct subscriber *s)
 {
     struct subscription *sub = subscription_of(s);
@@ -480,7 +490,8 @@ static void miss(const struct subscriber *s)
 static void lose(struct local *l, uint64_t seq)
 {
     l->busy = true;
-    for (uint32_t i = l->count; i-- > 0;) { /* downwards: a removal moves one from behind, which has been looked at */
+    for (uint32_t i = l->count;
+         i-- > 0;) { /* downwards: a removal moves one from behind, which has been looked at */
         if (i >= l->count) continue;
         struct subscriber s = l->subscribers[i];
         if (s.after < seq) miss(&s);
@@ -527,7 +538,8 @@ static const struct encoded *in_run(const struct publication *p, enum run_kind k
     return e->frame ? e : NULL;
 }
 
-/* gather makes the run of one kind: a pass's publications in one piece, each where run_from says. */
+/* gather makes the run of one kind: a pass's publications in one piece, each where run_from says.
+ */
 static void gather(struct local *l, enum run_kind kind)
 {
     struct run *run = &l->runs[kind];
@@ -566,8 +578,10 @@ static enum slow_policy policy_of(const struct local *l, enum run_kind kind)
                            : (enum slow_policy)l->channel->options->slow_policy;
 }
 
-/* deliver returns false when the subscriber is out of it: closed, or unsubscribed because it missed something. */
-static bool deliver(struct local *l, const struct subscriber *s, enum run_kind kind, struct out_entry e)
+/* deliver returns false when the subscriber is out of it: closed, or unsubscribed because it missed
+ * something. */
+static bool deliver(struct local *l, const struct subscriber *s, enum run_kind kind,
+                    struct out_entry e)
 {
     struct conn *c = conn_of(s);
     metric_add(&l->worker->metrics, METRIC_DELIVERIES, e.messages);
@@ -593,7 +607,8 @@ static uint32_t hand_over_singly(struct local *l, const struct subscriber *s, en
         if (!e || (not_its_own && p->publisher == key)) continue;
         frame_ref(e->frame, 1);
         n++;
-        if (!deliver(l, s, kind, (struct out_entry){.frame = e->frame, .from = e->from, .messages = 1}))
+        if (!deliver(l, s, kind,
+                     (struct out_entry){.frame = e->frame, .from = e->from, .messages = 1}))
             break;
     }
     return n;
@@ -610,8 +625,8 @@ static int64_t queue_max(const struct local *l)
     return l->worker->server->app->conn.queue_max_bytes;
 }
 
-/* hand_over queues the pass's publications to one subscriber; returns how many steps of work that was. most: subscribers that this slice
- * may still serve. */
+/* hand_over queues the pass's publications to one subscriber; returns how many steps of work that
+ * was. most: subscribers that this slice may still serve. */
 static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t most)
 {
     const struct conn *c = conn_of(s);
@@ -624,7 +639,8 @@ static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t 
     uint32_t messages = run->messages - l->pending[first].run_index[kind];
     if (!messages) return 1; /* nothing of its kind */
     if (outq_bytes(c->out) > queue_max(l) / 4) l->left_behind = true;
-    /* One by one where boundaries matter: to leave out its own, or so that a policy can drop single messages. */
+    /* One by one where boundaries matter: to leave out its own, or so that a policy can drop single
+     * messages. */
     if (!run->frame || c->flags & CONN_NO_SELF || (c->out && policy_of(l, kind) != SLOW_CLOSE))
         return 1 + hand_over_singly(l, s, kind, first);
     if (!run->lent) { /* for everybody of this slice in one step */
@@ -639,11 +655,13 @@ static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t 
     return 1;
 }
 
-/* begin_pass takes the oldest pending publications, at least one, as far as an empty queue has room for them: nobody is slow
- * only because much was published in one turn. The rest waits for the next pass. */
+/* begin_pass takes the oldest pending publications, at least one, as far as an empty queue has room
+ * for them: nobody is slow only because much was published in one turn. The rest waits for the next
+ * pass. */
 static void begin_pass(struct local *l)
 {
-    uint64_t max = (uint64_t)queue_max(l) / 2 < RUN_MAX ? (uint64_t)queue_max(l) / 2 : RUN_MAX, total = 0;
+    uint64_t max = (uint64_t)queue_max(l) / 2 < RUN_MAX ? (uint64_t)queue_max(l) / 2 : RUN_MAX,
+             total = 0;
     for (l->pass = 0; l->pass < l->pending_count && l->pass < PASS_MAX; l->pass++) {
         uint64_t bytes = bytes_of(l->pending[l->pass].publication);
         if (l->pass && total + bytes > max) break;
@@ -654,12 +672,13 @@ static void begin_pass(struct local *l)
     l->left_behind = false;
 }
 
-/* hold_burst: passes follow each other faster than anybody can read. After a large one that found subscribers with much left of earlier
- * ones, they get some time before they are closed for being slow; what is published meanwhile waits with the rest. */
+/* hold_burst: passes follow each other faster than anybody can read. After a large one that found
+ * subscribers with much left of earlier ones, they get some time before they are closed for being
+ * slow; what is published meanwhile waits with the rest. */
 static void hold_burst(struct local *l)
 {
-    if (!l->left_behind || l->pass_bytes < queue_max(l) / 8 || policy_of(l, RUN_RAW) != SLOW_CLOSE ||
-        policy_of(l, RUN_JSON) != SLOW_CLOSE) {
+    if (!l->left_behind || l->pass_bytes < queue_max(l) / 8 ||
+        policy_of(l, RUN_RAW) != SLOW_CLOSE || policy_of(l, RUN_JSON) != SLOW_CLOSE) {
         l->hold_ms = 0;
         return;
     }
@@ -683,7 +702,8 @@ static void end_pass(struct local *l)
     l->pending_cap = 0;
 }
 
-/* slice serves some subscribers of l; what is left is gone on with in the next turn, at the cursor. */
+/* slice serves some subscribers of l; what is left is gone on with in the next turn, at the cursor.
+ */
 static void slice(struct local *l)
 {
     if (!l->pass) {
@@ -692,7 +712,8 @@ static void slice(struct local *l)
     }
     l->busy = true;
     for (uint32_t steps = 0; steps < bus.options.slice && l->cursor < l->count;) {
-        struct subscriber s = l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */
+        struct subscriber s =
+            l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */
         steps += hand_over(l, &s, bus.options.slice - steps);
     }
     l->busy = false;

@@ -1,4 +1,5 @@
-/* Histories of channels: kept under the shard's lock, ended by time, and by the budget for all (least recently used first). */
+/* Histories of channels: kept under the shard's lock, ended by time, and by the budget for all
+ * (least recently used first). */
 #include <string.h>
 
 #include "pubsub_shared.h"
@@ -21,7 +22,8 @@ void history_clear(struct channel *ch)
     for (struct publication *p; (p = stream_pop(&ch->stream));) forget_item(p);
 }
 
-/* end_stream forgets epoch and top: the next use of the name begins anew, and says so by another epoch. */
+/* end_stream forgets epoch and top: the next use of the name begins anew, and says so by another
+ * epoch. */
 static void end_stream(struct channel *ch)
 {
     struct shard *s = shard_of(ch);
@@ -42,7 +44,8 @@ void history_touch(struct channel *ch, int64_t now_ms)
         history_clear(ch);
 }
 
-/* make_room keeps all histories within their budget, by ending those of this shard that were used least recently. */
+/* make_room keeps all histories within their budget, by ending those of this shard that were used
+ * least recently. */
 static void make_room(struct channel *ch)
 {
     struct shard *s = shard_of(ch);
@@ -90,7 +93,8 @@ static void take(struct channel *ch, uint64_t offset, struct publication **out)
     atomic_fetch_add_explicit(&(*out)->refs, 1, memory_order_relaxed);
 }
 
-/* protocol.md section 6.3: recovered iff everything behind the offset is still kept, and not more than was asked for. */
+/* protocol.md section 6.3: recovered iff everything behind the offset is still kept, and not more
+ * than was asked for. */
 void history_recover(struct channel *ch, struct pubsub_recovery *r)
 {
     const struct stream *s = &ch->stream;

@@ -1,4 +1,5 @@
-/* pubsub_shared.h - the inside of pubsub: the shared halves of channels and their table. Only pubsub*.c include it. */
+/* pubsub_shared.h - the inside of pubsub: the shared halves of channels and their table. Only
+ * pubsub*.c include it. */
 #ifndef PUBSUB_SHARED_H
 #define PUBSUB_SHARED_H
 
@@ -17,8 +18,8 @@ struct channel {
     struct mem_pool *pool; /* of the worker that made it */
     uint32_t size;         /* as asked of pool */
     uint8_t len;
-    bool listed;           /* is in the table */
-    char *name;            /* behind local[] */
+    bool listed; /* is in the table */
+    char *name;  /* behind local[] */
     const struct channel_options *options;
     _Atomic uint32_t refs;              /* memory: holders and publications; the table has none */
     _Atomic uint32_t wanted[ENCODINGS]; /* subscribers by encoding; written under the lock */
@@ -31,8 +32,10 @@ struct channel {
     char epoch[8];
     struct stream stream;
     int64_t list_until_ms, meta_until_ms; /* when the history's list, and its epoch and top, end */
-    struct list recent;                   /* in the shard's list of channels with a stream, least recently used first */
-    struct local *local[]; /* local[w] is read and written by worker w; under the lock by others while interested has its bit */
+    struct list
+        recent; /* in the shard's list of channels with a stream, least recently used first */
+    struct local *local[]; /* local[w] is read and written by worker w; under the lock by others
+                              while interested has its bit */
 };
 
 struct shard {
@@ -57,20 +60,23 @@ static inline struct shard *shard_of(const struct channel *ch)
     return &bus.shards[ch->hash >> 58];
 }
 
-/* channel_lock finds, or with make creates, the channel of that name and returns it with its shard locked; NULL with errno, and
- * the shard unlocked. channel_unlist takes it out of the table, if nothing needs it any more; under the lock. */
+/* channel_lock finds, or with make creates, the channel of that name and returns it with its shard
+ * locked; NULL with errno, and the shard unlocked. channel_unlist takes it out of the table, if
+ * nothing needs it any more; under the lock. */
 struct channel *channel_lock(struct worker *w, const char *name, size_t len, bool make);
 void channel_unlock(struct channel *ch);
 void channel_make_epoch(struct channel *ch); /* by its name and what its shard has forgotten */
 void channel_unlist_if_idle(struct channel *ch);
 void channel_ref(struct channel *ch); /* memory alone */
 void channel_unref(struct channel *ch);
-void channel_hold(struct channel *ch); /* a holder more, and a reference; under the lock */
-void channel_let_go(struct channel *ch); /* a holder less; under the lock; the reference is left for channel_unref */
+void channel_hold(struct channel *ch);   /* a holder more, and a reference; under the lock */
+void channel_let_go(struct channel *ch); /* a holder less; under the lock; the reference is left for
+                                            channel_unref */
 
 /* under the lock */
-void history_touch(struct channel *ch, int64_t now_ms);  /* ends what has outlived its time */
-bool history_append(struct channel *ch, struct publication *p, int64_t now_ms); /* false: memory is out */
+void history_touch(struct channel *ch, int64_t now_ms); /* ends what has outlived its time */
+bool history_append(struct channel *ch, struct publication *p,
+                    int64_t now_ms); /* false: memory is out */
 void history_clear(struct channel *ch);
 void history_position(const struct channel *ch, struct pubsub_position *at);
 void history_recover(struct channel *ch, struct pubsub_recovery *r);

@@ -89,8 +89,9 @@ static void widen(struct shard *s)
     free(old);
 }
 
-/* An epoch follows from the name as long as nothing in its shard was forgotten: so a channel that was only read or subscribed to
- * needs no memory to have the same epoch the next time. Eight letters. */
+/* An epoch follows from the name as long as nothing in its shard was forgotten: so a channel that
+ * was only read or subscribed to needs no memory to have the same epoch the next time. Eight
+ * letters. */
 void channel_make_epoch(struct channel *ch)
 {
     const struct shard *s = shard_of(ch);

@@ -23,7 +23,8 @@ static int64_t left_ms(const struct auth *a)
     return left_s <= 0 ? 0 : left_s > INT32_MAX ? INT32_MAX * 1000ll : left_s * 1000;
 }
 
-/* opened upgrades and gives the connection its user. Returns false if it did not become an open connection. */
+/* opened upgrades and gives the connection its user. Returns false if it did not become an open
+ * connection. */
 static bool opened(struct conn *c, const struct http_request *r, const struct auth *a,
                    enum conn_protocol protocol)
 {
@@ -68,7 +69,8 @@ static bool switched_off(struct http_str query, const char *name)
 static void refuse_channel(struct conn *c, const struct http_request *r, int status,
                            const char *line)
 {
-    metric_add(&c->worker->metrics, status == 403 ? METRIC_REFUSED_PERMISSION : METRIC_REFUSED_BAD_REQUEST, 1);
+    metric_add(&c->worker->metrics,
+               status == 403 ? METRIC_REFUSED_PERMISSION : METRIC_REFUSED_BAD_REQUEST, 1);
     conn_http_error(c, r, status, line);
 }
 
@@ -78,7 +80,9 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
     char name[HTTP_HEAD_MAX];
     int64_t len = http_percent_decode(name, sizeof name, encoded);
     if (len <= 0) {
-        refuse_channel(c, r, len ? 400 : 404, len ? "the channel in the path is not well percent-encoded" : "the path is /raw/CHANNEL");
+        refuse_channel(c, r, len ? 400 : 404,
+                       len ? "the channel in the path is not well percent-encoded"
+                           : "the path is /raw/CHANNEL");
         return false;
     }
     uint32_t utf8 = 0;
@@ -97,10 +101,12 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
         return false;
     }
     const struct jwt_claims *claims = &a->claims;
-    wish->publish = !switched_off(r->query, "pub") &&
-                    (a->everything || jwt_may(claims->pub, claims->pub_count, wish->name, wish->len));
-    wish->subscribe = !switched_off(r->query, "sub") &&
-                      (a->everything || jwt_may(claims->sub_to, claims->sub_to_count, wish->name, wish->len));
+    wish->publish =
+        !switched_off(r->query, "pub") &&
+        (a->everything || jwt_may(claims->pub, claims->pub_count, wish->name, wish->len));
+    wish->subscribe =
+        !switched_off(r->query, "sub") &&
+        (a->everything || jwt_may(claims->sub_to, claims->sub_to_count, wish->name, wish->len));
     if (wish->publish || wish->subscribe) return true;
     if (a->by_subprotocol) { /* a browser sees no status, and would come back for ever */
         metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
@@ -108,7 +114,8 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
         conn_close(c, 4403, "the token permits neither publishing nor subscribing here");
         return false;
     }
-    refuse_channel(c, r, 403, "the token's claim roost permits neither publishing nor subscribing here");
+    refuse_channel(c, r, 403,
+                   "the token's claim roost permits neither publishing nor subscribing here");
     return false;
 }
 
@@ -183,7 +190,8 @@ const struct conn_handler echo_handler = {.message = echo_message,
 void raw_refuse(struct conn *c, const struct http_request *r, const struct auth *a)
 {
     struct metrics *m = &c->worker->metrics;
-    metric_add(m, a->verdict == AUTH_EXPIRED ? METRIC_REFUSED_TOKEN_EXPIRED : METRIC_REFUSED_TOKEN, 1);
+    metric_add(m, a->verdict == AUTH_EXPIRED ? METRIC_REFUSED_TOKEN_EXPIRED : METRIC_REFUSED_TOKEN,
+               1);
     const char *line = a->verdict == AUTH_EXPIRED ? "token expired" : a->why;
     if (!a->by_subprotocol) {
         conn_http_error(c, r, 401, line);

@@ -1,8 +1,8 @@
 /* raw.h - WebSocket without an envelope: /raw/CHANNEL, where a message is a publication, and /echo.
  *
- * Text and binary messages are published to the channel as they are; what anybody publishes arrives as it is. Raw connections have no
- * offsets: what is published while one is away is not sent to it. What may be published and heard is said by the token's claim roost
- * alone. Worker only. */
+ * Text and binary messages are published to the channel as they are; what anybody publishes arrives
+ * as it is. Raw connections have no offsets: what is published while one is away is not sent to it.
+ * What may be published and heard is said by the token's claim roost alone. Worker only. */
 #ifndef RAW_H
 #define RAW_H
 
@@ -11,11 +11,14 @@
 
 void raw_init(size_t channel_max_length); /* before workers start */
 
-/* raw_open goes on with a handshake whose token is good: upgrades and subscribes, or refuses. encoded: the path behind /raw/. */
-void raw_open(struct conn *c, const struct http_request *r, const struct auth *a, struct http_str encoded);
+/* raw_open goes on with a handshake whose token is good: upgrades and subscribes, or refuses.
+ * encoded: the path behind /raw/. */
+void raw_open(struct conn *c, const struct http_request *r, const struct auth *a,
+              struct http_str encoded);
 void echo_open(struct conn *c, const struct http_request *r, const struct auth *a);
 
-/* raw_refuse answers a bad token: 401 before the upgrade, or, to a browser that sent roost.bearer, 4401 behind it. */
+/* raw_refuse answers a bad token: 401 before the upgrade, or, to a browser that sent roost.bearer,
+ * 4401 behind it. */
 void raw_refuse(struct conn *c, const struct http_request *r, const struct auth *a);
 
 extern const struct conn_handler raw_handler, echo_handler;

@@ -50,7 +50,9 @@ static bool is_handshake(struct conn *c, const struct http_request *r)
         return false;
     }
     if (!r->upgrade_websocket) {
-        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 426, "this path speaks WebSocket: Upgrade: websocket and Connection: Upgrade are missing");
+        refuse(
+            c, r, METRIC_REFUSED_BAD_REQUEST, 426,
+            "this path speaks WebSocket: Upgrade: websocket and Connection: Upgrade are missing");
         return false;
     }
     if (!r->ws_version.p || !http_str_is(r->ws_version, "13")) {
@@ -58,7 +60,8 @@ static bool is_handshake(struct conn *c, const struct http_request *r)
         return false;
     }
     if (!r->ws_key.p || !ws_key_ok(r->ws_key.p, r->ws_key.len)) {
-        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 400, "Sec-WebSocket-Key must be 16 bytes in base64");
+        refuse(c, r, METRIC_REFUSED_BAD_REQUEST, 400,
+               "Sec-WebSocket-Key must be 16 bytes in base64");
         return false;
     }
     return true;
@@ -79,8 +82,9 @@ static bool is_full(const struct server *s)
     return options.connection_limit > 0 && open >= options.connection_limit;
 }
 
-/* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a second's worth, and one handshake at
- * least. A handshake is 1000 x workers units, a millisecond's gain then rate units: nothing is rounded away. */
+/* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a
+ * second's worth, and one handshake at least. A handshake is 1000 x workers units, a millisecond's
+ * gain then rate units: nothing is rounded away. */
 static bool over_rate(struct worker *w)
 {
     if (options.rate_limit <= 0) return false;
@@ -88,7 +92,8 @@ static bool over_rate(struct worker *w)
     int64_t one = 1000 * (int64_t)w->server->worker_count;
     int64_t full = rate * 1000 > one ? rate * 1000 : one;
     int64_t past_ms = w->now_ms - w->credit_at_ms;
-    w->handshake_credit += (past_ms < one ? past_ms : one) * rate; /* so long fills it at any rate */
+    w->handshake_credit +=
+        (past_ms < one ? past_ms : one) * rate; /* so long fills it at any rate */
     w->credit_at_ms = w->now_ms;
     if (w->handshake_credit > full) w->handshake_credit = full;
     if (w->handshake_credit < one) return true;
@@ -117,9 +122,11 @@ static bool has_room(struct conn *c, const struct http_request *r)
 static bool origin_is_allowed(struct conn *c, const struct http_request *r)
 {
     if (origin_allowed(options.origins, options.origin_count, r->origin)) return true;
-    log_limited(5, LOG_WARN, "origin refused: allow it with --allowed-origin or client.allowed_origins",
+    log_limited(5, LOG_WARN,
+                "origin refused: allow it with --allowed-origin or client.allowed_origins",
                 LOG_STRN("origin", r->origin.p, r->origin.len));
-    refuse(c, r, METRIC_REFUSED_ORIGIN, 403, "this origin is not allowed: see client.allowed_origins");
+    refuse(c, r, METRIC_REFUSED_ORIGIN, 403,
+           "this origin is not allowed: see client.allowed_origins");
     return false;
 }
 
@@ -137,8 +144,9 @@ static bool is_client_path(struct http_str path)
     return options.client_path && http_str_is(path, options.client_path);
 }
 
-/* A client of the Centrifuge protocol brings its token in its first command; one in the request's header counts too. A bad one there is
- * not refused here: SDKs would come back for ever (protocol.md 1.1). */
+/* A client of the Centrifuge protocol brings its token in its first command; one in the request's
+ * header counts too. A bad one there is not refused here: SDKs would come back for ever
+ * (protocol.md 1.1). */
 static void open_client(struct conn *c, const struct http_request *r)
 {
     struct auth a = {.verdict = AUTH_MISSING};
@@ -196,9 +204,8 @@ static void metrics(struct conn *c, const struct http_request *r)
 {
     const struct server *s = c->worker->server;
     const struct metrics *all[WORKERS_MAX];
-    struct metrics_process p = {.version = ROOST_VERSION,
-                                .channels = pubsub_channel_count(),
-                                .start_time_s = s->started_s};
+    struct metrics_process p = {
+        .version = ROOST_VERSION, .channels = pubsub_channel_count(), .start_time_s = s->started_s};
     for (unsigned i = 0; i < s->worker_count; i++) {
         struct mem_stats m = mem_pool_stats(s->workers[i]->pool);
         p.memory_used_bytes += m.used_bytes;
@@ -219,7 +226,8 @@ static void metrics(struct conn *c, const struct http_request *r)
     mem_free(c->worker->pool, text, METRICS_TEXT_MAX);
 }
 
-/* A page of another origin must not get a token by having its own name point here (DNS rebinding). */
+/* A page of another origin must not get a token by having its own name point here (DNS rebinding).
+ */
 static bool host_is_loopback(struct http_str host)
 {
     static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
@@ -268,10 +276,11 @@ static void page(struct conn *c, const struct http_request *r, const struct web_
     struct http_reply reply = {
         .status = 200,
         .content_type = f->content_type,
-        .headers = "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
-                   "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-                   "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
-                   "Referrer-Policy: no-referrer\r\nCache-Control: no-cache\r\n",
+        .headers =
+            "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
+            "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
+            "Referrer-Policy: no-referrer\r\nCache-Control: no-cache\r\n",
         .body = (const char *)f->data,
         .len = f->len};
     conn_http_reply(c, r, &reply);
@@ -307,7 +316,8 @@ static int64_t plain_http(struct conn *c, const struct http_request *r)
 int64_t route_head(struct conn *c, const struct http_request *r)
 {
     bool clients = c->flags & CONN_CLIENTS, admin = c->flags & CONN_ADMIN;
-    if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") || (options.echo && http_str_is(r->path, "/echo")))) {
+    if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") ||
+                    (options.echo && http_str_is(r->path, "/echo")))) {
         open_websocket(c, r);
         return 0;
     }

@@ -7,8 +7,7 @@
 
 static bool copy(char *out, size_t cap, const char *text, size_t len)
 {
-    if (len >= cap)
-        return false;
+    if (len >= cap) return false;
     memcpy(out, text, len);
     out[len] = 0;
     return true;
@@ -19,8 +18,7 @@ static bool copy(char *out, size_t cap, const char *text, size_t len)
 static bool plain_text(const char *text)
 {
     for (; *text; text++)
-        if (*text <= ' ' || *text >= 0x7f || strchr("\"<>\\^`{|}", *text))
-            return false;
+        if (*text <= ' ' || *text >= 0x7f || strchr("\"<>\\^`{|}", *text)) return false;
     return true;
 }
 
@@ -34,15 +32,12 @@ static bool host_name(const char *host)
 static const char *parse_port(struct url *u, const char *text, size_t len)
 {
     unsigned port = 0;
-    if (len == 0 || len > 5)
-        return "the port must be a number from 1 to 65535";
+    if (len == 0 || len > 5) return "the port must be a number from 1 to 65535";
     for (size_t i = 0; i < len; i++) {
-        if (text[i] < '0' || text[i] > '9')
-            return "the port must be a number from 1 to 65535";
+        if (text[i] < '0' || text[i] > '9') return "the port must be a number from 1 to 65535";
         port = port * 10 + (unsigned)(text[i] - '0');
     }
-    if (port == 0 || port > 65535)
-        return "the port must be a number from 1 to 65535";
+    if (port == 0 || port > 65535) return "the port must be a number from 1 to 65535";
     u->port = (uint16_t)port;
     return NULL;
 }
@@ -51,13 +46,11 @@ static const char *parse_port(struct url *u, const char *text, size_t len)
 static const char *parse_authority(struct url *u, const char *text, size_t len)
 {
     const char *host_end;
-    if (memchr(text, '@', len))
-        return "a user name in the URL is not supported; use --token";
+    if (memchr(text, '@', len)) return "a user name in the URL is not supported; use --token";
     if (len && *text == '[') {
         struct in6_addr v6;
         host_end = memchr(text, ']', len);
-        if (!host_end)
-            return "the bracket of the IPv6 address is not closed";
+        if (!host_end) return "the bracket of the IPv6 address is not closed";
         if (!copy(u->host, sizeof u->host, text + 1, (size_t)(host_end - text - 1)) ||
             inet_pton(AF_INET6, u->host, &v6) != 1)
             return "what is in brackets is not an IPv6 address";
@@ -65,25 +58,20 @@ static const char *parse_authority(struct url *u, const char *text, size_t len)
         host_end++;
     } else {
         host_end = memchr(text, ':', len);
-        if (!host_end)
-            host_end = text + len;
+        if (!host_end) host_end = text + len;
         if (!copy(u->host, sizeof u->host, text, (size_t)(host_end - text)) || !host_name(u->host))
             return "the host name is missing or not valid";
     }
-    if (host_end == text + len)
-        return NULL;
-    if (*host_end != ':')
-        return "only a port may follow the host";
+    if (host_end == text + len) return NULL;
+    if (*host_end != ':') return "only a port may follow the host";
     return parse_port(u, host_end + 1, (size_t)(text + len - host_end - 1));
 }
 
 static const char *parse_unix(struct url *u, const char *text)
 {
     u->scheme = URL_UNIX;
-    if (strncmp(text, "//", 2) == 0)
-        text += 2;
-    if (*text != '/')
-        return "unix: needs an absolute path, like unix:/run/roost.sock";
+    if (strncmp(text, "//", 2) == 0) text += 2;
+    if (*text != '/') return "unix: needs an absolute path, like unix:/run/roost.sock";
     if (!copy(u->socket, sizeof u->socket, text, strlen(text)))
         return "the path of the Unix socket is too long";
     memcpy(u->host, "localhost", sizeof "localhost");
@@ -93,8 +81,7 @@ static const char *parse_unix(struct url *u, const char *text)
 const char *url_parse(struct url *u, const char *text)
 {
     memset(u, 0, sizeof *u);
-    if (strncasecmp(text, "unix:", 5) == 0)
-        return parse_unix(u, text + 5);
+    if (strncasecmp(text, "unix:", 5) == 0) return parse_unix(u, text + 5);
     if (strncasecmp(text, "wss://", 6) == 0) {
         u->scheme = URL_WSS;
         u->port = 443;
@@ -106,31 +93,25 @@ const char *url_parse(struct url *u, const char *text)
     } else {
         return "the URL must begin with wss://, ws:// or unix:/";
     }
-    if (!plain_text(text))
-        return "there is a character in the URL that must be percent-encoded";
+    if (!plain_text(text)) return "there is a character in the URL that must be percent-encoded";
     if (strchr(text, '#'))
         return "a URL of a WebSocket has no fragment (#)"; /* RFC 6455 section 3 */
     size_t authority = strcspn(text, "/?");
     const char *why = parse_authority(u, text, authority);
-    if (why)
-        return why;
+    if (why) return why;
     text += authority;
     size_t path = strcspn(text, "?");
     const char *query = text[path] ? text + path + 1 : "";
-    while (path && text[path - 1] == '/')
-        path--;
-    if (!copy(u->path, sizeof u->path, text, path))
-        return "the path is too long";
-    if (!copy(u->query, sizeof u->query, query, strlen(query)))
-        return "the query is too long";
+    while (path && text[path - 1] == '/') path--;
+    if (!copy(u->path, sizeof u->path, text, path)) return "the path is too long";
+    if (!copy(u->query, sizeof u->query, query, strlen(query))) return "the query is too long";
     return NULL;
 }
 
 bool url_loopback(const struct url *u)
 {
     struct in_addr v4;
-    if (u->scheme == URL_UNIX || strcasecmp(u->host, "localhost") == 0)
-        return true;
+    if (u->scheme == URL_UNIX || strcasecmp(u->host, "localhost") == 0) return true;
     if (u->ipv6) {
         struct in6_addr v6;
         return inet_pton(AF_INET6, u->host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
@@ -157,8 +138,7 @@ int64_t url_encode_segment(char *out, size_t cap, const char *text, size_t len)
     size_t n = 0;
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (n + 4 > cap)
-            return -1;
+        if (n + 4 > cap) return -1;
         if (c && strchr(plain, c)) {
             out[n++] = (char)c;
         } else {
@@ -167,8 +147,7 @@ int64_t url_encode_segment(char *out, size_t cap, const char *text, size_t len)
             out[n++] = hex[c & 15];
         }
     }
-    if (n >= cap)
-        return -1;
+    if (n >= cap) return -1;
     out[n] = 0;
     return (int64_t)n;
 }

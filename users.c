@@ -49,7 +49,8 @@ static struct user **bucket_of(struct users *t, const char *name, size_t len)
     return &t->buckets[hash_bytes(&t->key, name, len) & (t->bucket_count - 1)];
 }
 
-/* resize keeps one user a bucket on average: grown when fuller, shrunk when a churn has gone. A failure leaves it as it is. */
+/* resize keeps one user a bucket on average: grown when fuller, shrunk when a churn has gone. A
+ * failure leaves it as it is. */
 static void resize(struct worker *w, struct users *t, uint32_t bucket_count)
 {
     struct user **old = t->buckets;

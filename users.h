@@ -20,7 +20,8 @@ struct user {
 int users_open(struct worker *w);
 void users_close(struct worker *w);
 
-/* users_intern returns the user of that name (len <= USER_NAME_MAX) with one more holder, or NULL when memory is out. */
+/* users_intern returns the user of that name (len <= USER_NAME_MAX) with one more holder, or NULL
+ * when memory is out. */
 struct user *users_intern(struct worker *w, const char *name, size_t len);
 void users_release(struct worker *w, struct user *u); /* u may be NULL */
 

@@ -55,8 +55,10 @@ static void place(struct wheel *w, struct wheel_timer *t)
 
 void wheel_arm(struct wheel *w, struct wheel_timer *t, uint32_t deadline)
 {
-    if (wheel_armed(t)) list_remove(&t->link);
-    else w->armed++;
+    if (wheel_armed(t))
+        list_remove(&t->link);
+    else
+        w->armed++;
     t->deadline = deadline;
     place(w, t);
 }

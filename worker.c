@@ -18,8 +18,8 @@
 #define SLEEP_MAX_MS 60000
 #define TRIM_MS 1000
 #define FULL_TURNS_MAX 100
-#define CONNS_LEAST 1024 /* room for so many connections, or no start */
-#define REST_MS 100      /* listeners rest for so long while no descriptor is left */
+#define CONNS_LEAST 1024     /* room for so many connections, or no start */
+#define REST_MS 100          /* listeners rest for so long while no descriptor is left */
 #define TIMERS_PER_TURN 4096 /* a worker with a million timers still looks at its sockets */
 
 int64_t clock_us(void)
@@ -35,7 +35,8 @@ static void read_clock(struct worker *w)
     w->now_ms = w->now_us / 1000;
 }
 
-/* Twice as many as there can be: while the ready list is worked off, those that stay on it are appended. */
+/* Twice as many as there can be: while the ready list is worked off, those that stay on it are
+ * appended. */
 static size_t vector_bytes(const struct worker *w)
 {
     return (size_t)w->conns_max * 2 * sizeof(struct conn *);
@@ -66,8 +67,9 @@ static bool map_all(struct worker *w)
     return w->conns.items && w->dirty.items && w->ready.items && w->closed.items;
 }
 
-/* map_vectors maps for as many connections as there can be descriptors. A system that promises no more memory than it has
- * (vm.overcommit_memory=2) or a limit of address space may refuse that for a huge limit of descriptors: then for fewer. */
+/* map_vectors maps for as many connections as there can be descriptors. A system that promises no
+ * more memory than it has (vm.overcommit_memory=2) or a limit of address space may refuse that for
+ * a huge limit of descriptors: then for fewer. */
 static bool map_vectors(struct worker *w)
 {
     w->conns_max = w->server->conns_max;
@@ -77,9 +79,12 @@ static bool map_vectors(struct worker *w)
         w->conns_max /= 2;
     }
     if (w->conns_max < w->server->conns_max)
-        log_event(LOG_WARN, "this worker takes fewer connections than there are descriptors: no address space for more; "
-                            "lower LimitNOFILE, or see vm.overcommit_memory",
-                  LOG_U64("connections", w->conns_max), LOG_U64("descriptors", w->server->conns_max));
+        log_event(LOG_WARN,
+                  "this worker takes fewer connections than there are descriptors: no address "
+                  "space for more; "
+                  "lower LimitNOFILE, or see vm.overcommit_memory",
+                  LOG_U64("connections", w->conns_max),
+                  LOG_U64("descriptors", w->server->conns_max));
     return true;
 }
 
@@ -182,7 +187,8 @@ static void peer_from(struct peer_address *out, const struct sockaddr_storage *s
     }
 }
 
-/* rest takes the listeners out of epoll, where they would be reported for ever, until a descriptor may be had. */
+/* rest takes the listeners out of epoll, where they would be reported for ever, until a descriptor
+ * may be had. */
 static void rest(struct worker *w)
 {
     for (unsigned i = 0; i < w->listener_count; i++)
@@ -193,20 +199,22 @@ static void rest(struct worker *w)
     log_limited(1, LOG_WARN, "no descriptor left, not even to refuse connections: they wait");
 }
 
-/* end_rest goes on listening if a connection has ended or the time is over, and there is a spare descriptor again. */
+/* end_rest goes on listening if a connection has ended or the time is over, and there is a spare
+ * descriptor again. */
 static void end_rest(struct worker *w)
 {
     if (w->now_ms < w->rest_until_ms && w->conns.count >= w->rest_conns) return;
     bool all = w->spare_fd != -1 || (w->spare_fd = open_spare()) != -1;
-    for (unsigned i = 0; all && i < w->listener_count; i++) /* EEXIST: it is there from the last attempt */
+    for (unsigned i = 0; all && i < w->listener_count;
+         i++) /* EEXIST: it is there from the last attempt */
         all = w->listeners[i].fd == -1 || watch(w, &w->listeners[i]) == 0 || errno == EEXIST;
     w->rest_until_ms = all ? 0 : w->now_ms + REST_MS;
     w->rest_conns = w->conns.count;
 }
 
-/* No descriptor is left: give up the spare one to take the first of the queue and close it, so that the peer
- * learns at once and a level-triggered listener does not spin. Returns whether there is a spare one again: another worker
- * may have been quicker. */
+/* No descriptor is left: give up the spare one to take the first of the queue and close it, so that
+ * the peer learns at once and a level-triggered listener does not spin. Returns whether there is a
+ * spare one again: another worker may have been quicker. */
 static bool refuse_for_descriptors(struct worker *w, const struct listener *l)
 {
     if (w->spare_fd != -1) close(w->spare_fd);
@@ -257,7 +265,8 @@ static bool accept_some(struct worker *w, const struct listener *l, int64_t max)
 
 void worker_wake_others(struct worker *w)
 {
-    uint64_t bits = w->wake & ~(1ull << w->index); /* our own mailbox is looked at before we sleep */
+    uint64_t bits =
+        w->wake & ~(1ull << w->index); /* our own mailbox is looked at before we sleep */
     w->wake = 0;
     for (; bits; bits &= bits - 1)
         reactor_wake(&w->server->workers[__builtin_ctzll(bits)]->reactor);
@@ -295,7 +304,8 @@ static void dispatch(struct worker *w, int n)
         case REACTOR_CONN: ops->event(reactor_object_of(e), e->events); break;
         case REACTOR_LISTENER: {
             const struct listener *l = reactor_object_of(e);
-            if (l->fd != -1 && !w->rest_until_ms) accept_some(w, l, w->server->options.accepts_per_turn);
+            if (l->fd != -1 && !w->rest_until_ms)
+                accept_some(w, l, w->server->options.accepts_per_turn);
             break;
         }
         case REACTOR_WAKE: reactor_woken(&w->reactor); break;
@@ -303,8 +313,8 @@ static void dispatch(struct worker *w, int n)
     }
 }
 
-/* Connections that the kernel has already accepted would be reset when their listener closes: take them in
- * first, so that they get a polite answer. Bounded: new ones may keep coming. */
+/* Connections that the kernel has already accepted would be reset when their listener closes: take
+ * them in first, so that they get a polite answer. Bounded: new ones may keep coming. */
 static void obey_stop(struct worker *w, enum worker_stop how)
 {
     if (w->stopped == WORKER_RUNS) {
@@ -351,7 +361,8 @@ void worker_turn(struct worker *w, int timeout_ms)
     mem_pool_reclaim(w->pool);
     trim(w);
     metric_add(&w->metrics, METRIC_TURNS, 1);
-    if (n) w->trimming = true; /* something may have been freed: look once more before a long sleep */
+    if (n)
+        w->trimming = true; /* something may have been freed: look once more before a long sleep */
     if (n) metric_observe(&w->metrics, HISTOGRAM_TURN, (uint64_t)(clock_us() - w->now_us));
 }
 

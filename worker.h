@@ -1,9 +1,11 @@
-/* worker.h - a thread with its listeners, reactor, memory, timers and mailbox; and the turn that it repeats.
+/* worker.h - a thread with its listeners, reactor, memory, timers and mailbox; and the turn that it
+ * repeats.
  *
- * A worker touches only its own memory; what crosses workers is a post in a mailbox. What is done with a connection, a post or
- * a timer is said by a table of functions (struct worker_ops), so that this module knows no connection.
- * Threads: struct server is filled before workers start and then only its _Atomic fields change. A struct worker belongs
- * to its thread, apart from mailbox, metrics (readers), stop and reactor_wake. */
+ * A worker touches only its own memory; what crosses workers is a post in a mailbox. What is done
+ * with a connection, a post or a timer is said by a table of functions (struct worker_ops), so that
+ * this module knows no connection. Threads: struct server is filled before workers start and then
+ * only its _Atomic fields change. A struct worker belongs to its thread, apart from mailbox,
+ * metrics (readers), stop and reactor_wake. */
 #ifndef WORKER_H
 #define WORKER_H
 
@@ -27,36 +29,42 @@ struct tls_server;
 struct worker;
 struct app;
 
-/* A listening socket of one worker. TCP: its own, by SO_REUSEPORT; Unix and inherited: shared with EPOLLEXCLUSIVE. */
+/* A listening socket of one worker. TCP: its own, by SO_REUSEPORT; Unix and inherited: shared with
+ * EPOLLEXCLUSIVE. */
 struct listener {
     int fd;
-    bool shared;             /* the descriptor is one for all workers */
-    bool local;              /* loopback or Unix socket */
-    bool admin;              /* of --admin-listen */
-    bool clients;            /* of --listen */
-    struct tls_server *tls;  /* NULL = plain */
+    bool shared;            /* the descriptor is one for all workers */
+    bool local;             /* loopback or Unix socket */
+    bool admin;             /* of --admin-listen */
+    bool clients;           /* of --listen */
+    struct tls_server *tls; /* NULL = plain */
 };
 #define LISTENERS_MAX 32
 
-struct peer_address { /* of an accepted socket */
+struct peer_address {   /* of an accepted socket */
     struct in6_addr ip; /* IPv4 as ::ffff:a.b.c.d; zero for a Unix socket */
     uint16_t port;      /* host order */
 };
 
 struct worker_ops {
     /* a socket was accepted: takes over fd */
-    void (*accepted)(struct worker *w, const struct listener *l, int fd, const struct peer_address *from);
+    void (*accepted)(struct worker *w, const struct listener *l, int fd,
+                     const struct peer_address *from);
     void (*event)(struct conn *c, uint32_t epoll_events);
-    void (*ready)(struct worker *w);                     /* connections with work left over from earlier */
-    int (*idle_ms)(const struct worker *w); /* how long there is nothing to do unless something comes; 0 = there is */
-    void (*posts)(struct worker *w, struct post *oldest); /* may be NULL: then only what is left of earlier ones */
+    void (*ready)(struct worker *w);        /* connections with work left over from earlier */
+    int (*idle_ms)(const struct worker *w); /* how long there is nothing to do unless something
+                                               comes; 0 = there is */
+    void (*posts)(struct worker *w,
+                  struct post *oldest); /* may be NULL: then only what is left of earlier ones */
     void (*timer)(struct wheel_timer *t, void *worker);
     void (*flush)(struct worker *w); /* write what the turn has queued */
     void (*end)(struct worker *w);   /* free what the turn has closed */
-    void (*stopping)(struct worker *w); /* once, when a stop was asked for; listeners are closed already */
+    void (*stopping)(
+        struct worker *w); /* once, when a stop was asked for; listeners are closed already */
 };
 
-/* conn_vector: connections of one worker, in an array mapped once for as many as there can be descriptors: pushing neither fails nor moves. */
+/* conn_vector: connections of one worker, in an array mapped once for as many as there can be
+ * descriptors: pushing neither fails nor moves. */
 struct conn_vector {
     struct conn **items;
     uint32_t count;
@@ -85,7 +93,7 @@ struct server { /* the process */
     _Atomic int64_t unauthenticated_bytes; /* kept for connections without a verified token */
     _Atomic bool draining;                 /* readyz says 503; set by main */
     _Atomic int running;                   /* worker threads; release by the one that ends */
-    int done_fd;                           /* eventfd, -1 = none: written when the last thread ends */
+    int done_fd; /* eventfd, -1 = none: written when the last thread ends */
 };
 
 struct worker {
@@ -96,32 +104,35 @@ struct worker {
     int64_t now_ms, now_us;   /* monotonic; read once a turn */
     uint64_t wake;            /* bits of workers whose mailbox was empty when this one pushed */
     struct mem_pool *pool;
-    struct wheel wheel;       /* ticks of WORKER_TICK_MS */
+    struct wheel wheel; /* ticks of WORKER_TICK_MS */
     struct metrics metrics;
-    uint8_t *rx;              /* the one receive buffer: plain bytes, rx_size */
-    uint8_t *cipher;          /* received TLS bytes, rx_size; made when the first TLS connection comes */
-    uint8_t *tx;              /* bytes on their way out: several frames or TLS records, tx_size */
+    uint8_t *rx;     /* the one receive buffer: plain bytes, rx_size */
+    uint8_t *cipher; /* received TLS bytes, rx_size; made when the first TLS connection comes */
+    uint8_t *tx;     /* bytes on their way out: several frames or TLS records, tx_size */
     size_t rx_size, tx_size;
     struct conn_vector conns; /* all of them; a connection knows its slot */
     struct conn_vector dirty, ready, closed;
-    unsigned handshakes;      /* TLS handshake steps this turn */
-    unsigned full_turns;      /* turns in a row in which the kernel had more events than were taken */
+    unsigned handshakes; /* TLS handshake steps this turn */
+    unsigned full_turns; /* turns in a row in which the kernel had more events than were taken */
     int64_t trim_at_ms;
     bool congested; /* some mailbox is half full: publishers are read later */
-    bool trimming; /* there is memory to give back: do not sleep long */
-    int64_t handshake_credit, credit_at_ms; /* for a rate limit of handshakes; when it was last refilled */
+    bool trimming;  /* there is memory to give back: do not sleep long */
+    int64_t handshake_credit,
+        credit_at_ms; /* for a rate limit of handshakes; when it was last refilled */
     uint64_t next_conn_id;
-    int64_t date_until_ms;    /* when date is old */
-    char date[40];            /* "Date: Tue, 24 Nov 2026 06:00:00 GMT\r\n" */
-    uint64_t random;          /* state of worker_random */
-    void *pubsub;             /* this worker's half of the bus */
-    void *users;              /* interned user names */
+    int64_t date_until_ms; /* when date is old */
+    char date[40];         /* "Date: Tue, 24 Nov 2026 06:00:00 GMT\r\n" */
+    uint64_t random;       /* state of worker_random */
+    void *pubsub;          /* this worker's half of the bus */
+    void *users;           /* interned user names */
     struct listener listeners[LISTENERS_MAX];
     unsigned listener_count;
-    uint32_t conns_max;     /* what the vectors have room for: server.conns_max, unless memory was refused */
-    uint32_t rest_conns;    /* how many connections there were when the listeners began to rest */
-    int64_t rest_until_ms;  /* no descriptor, not even a spare one: listeners are out of epoll; 0 = they are not */
-    int spare_fd; /* given up for a moment to accept and close when descriptors run out */
+    uint32_t
+        conns_max; /* what the vectors have room for: server.conns_max, unless memory was refused */
+    uint32_t rest_conns;   /* how many connections there were when the listeners began to rest */
+    int64_t rest_until_ms; /* no descriptor, not even a spare one: listeners are out of epoll; 0 =
+                              they are not */
+    int spare_fd;          /* given up for a moment to accept and close when descriptors run out */
     struct reactor reactor;
     pthread_t thread;
     _Atomic int stop; /* enum worker_stop; written by main */
@@ -130,23 +141,26 @@ struct worker {
 
 #define WORKER_TICK_MS 8
 
-/* worker_new makes a worker, not yet running, with its memory and reactor. NULL with errno. worker_delete ends it;
- * its thread is gone. Main thread. */
+/* worker_new makes a worker, not yet running, with its memory and reactor. NULL with errno.
+ * worker_delete ends it; its thread is gone. Main thread. */
 struct worker *worker_new(struct server *s, unsigned index);
 void worker_delete(struct worker *w);
 
 /* worker_listen adds a listening socket (taken over). 0 or -1 with errno. Before worker_start. */
 int worker_listen(struct worker *w, const struct listener *l);
 
-/* worker_start runs the turns in a thread of their own until worker_stop; 0 or -1 with errno. Main thread. */
+/* worker_start runs the turns in a thread of their own until worker_stop; 0 or -1 with errno. Main
+ * thread. */
 int worker_start(struct worker *w);
 
-/* worker_stop asks for a drain (accept queues are emptied, ops->stopping is called, the thread ends when no
- * connection is left) or for the end at once. Any thread; worker_join waits for the thread. */
+/* worker_stop asks for a drain (accept queues are emptied, ops->stopping is called, the thread ends
+ * when no connection is left) or for the end at once. Any thread; worker_join waits for the thread.
+ */
 void worker_stop(struct worker *w, enum worker_stop how);
 void worker_join(struct worker *w);
 
-/* worker_turn does one turn; for tests that drive a worker without a thread. timeout_ms bounds the sleep. */
+/* worker_turn does one turn; for tests that drive a worker without a thread. timeout_ms bounds the
+ * sleep. */
 void worker_turn(struct worker *w, int timeout_ms);
 
 /* worker_wake_others wakes the workers noted in w->wake. */

@@ -40,12 +40,10 @@ static bool shake_hands(int fd)
 {
     char request[8192 + 1], accept[29], answer[256];
     ssize_t n = recv(fd, request, sizeof request - 1, 0);
-    if (n <= 0)
-        return false;
+    if (n <= 0) return false;
     request[n] = 0;
     const char *key = strcasestr(request, "\r\nSec-WebSocket-Key: ");
-    if (!key || !strstr(request, "\r\n\r\n"))
-        return false;
+    if (!key || !strstr(request, "\r\n\r\n")) return false;
     ws_accept_key(accept, key + strlen("\r\nSec-WebSocket-Key: "), 24);
     int len = snprintf(answer, sizeof answer,
                        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
@@ -59,8 +57,7 @@ static void accept_all(int epoll_fd, int listener)
 {
     for (;;) {
         int one = 1, fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd == -1)
-            return;
+        if (fd == -1) return;
         struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
         if (fd >= BARE_DESCRIPTORS_MAX || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) == -1) {
             close(fd);
@@ -75,12 +72,9 @@ static void serve_one(const struct bare_handler *h, int fd)
 {
     bool was_open = !open_handshake[fd];
     bool alive = was_open ? h->readable(fd) : shake_hands(fd);
-    if (alive && !was_open && h->opened)
-        h->opened(fd);
-    if (alive)
-        return;
-    if (was_open && h->closed)
-        h->closed(fd);
+    if (alive && !was_open && h->opened) h->opened(fd);
+    if (alive) return;
+    if (was_open && h->closed) h->closed(fd);
     close(fd);
 }
 

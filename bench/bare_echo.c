@@ -10,9 +10,11 @@ static uint8_t buf[256 * 1024];
 static bool readable(int fd)
 {
     ssize_t n = recv(fd, buf, sizeof buf, 0);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR;
+    if (n < 0) return errno == EAGAIN || errno == EINTR;
     return n > 0 && bare_send_all(fd, buf, (size_t)n);
 }
 
-int main(void) { return bare_serve(&(const struct bare_handler){.readable = readable}); }
+int main(void)
+{
+    return bare_serve(&(const struct bare_handler){.readable = readable});
+}

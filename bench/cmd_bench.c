@@ -168,10 +168,8 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
     };
     uint64_t n;
     size_t at = 0;
-    while (limits[at].value != value)
-        at++;
-    if (!whole(limits[at].name, arg, limits[at].least, limits[at].most, &n))
-        return false;
+    while (limits[at].value != value) at++;
+    if (!whole(limits[at].name, arg, limits[at].least, limits[at].most, &n)) return false;
     if (value == OPT_CONNECTIONS)
         o->connections = (unsigned)n;
     else if (value == OPT_SIZE)
@@ -207,52 +205,30 @@ static bool take_option(struct bench_options *o, int value, const char *arg)
     case OPT_COUNT:
     case OPT_RAMP:
     case OPT_WORKERS:
-    case OPT_SERVER_PID:
-        return number_option(o, value, arg);
-    case OPT_SECONDS:
-        return span("seconds", arg, &o->seconds);
-    case OPT_WARM_UP:
-        return span("warm-up", arg, &o->warm_s);
-    case OPT_CHANNEL:
-        return channel_option(o, arg);
-    case OPT_CLOSE:
-        o->close_handshake = true;
-        return true;
-    case OPT_JSON:
-        o->json = true;
-        return true;
-    case OPT_QUIET:
-        o->quiet = true;
-        return true;
-    case OPT_TLS:
-        o->target.tls = true;
-        return true;
+    case OPT_SERVER_PID: return number_option(o, value, arg);
+    case OPT_SECONDS: return span("seconds", arg, &o->seconds);
+    case OPT_WARM_UP: return span("warm-up", arg, &o->warm_s);
+    case OPT_CHANNEL: return channel_option(o, arg);
+    case OPT_CLOSE: o->close_handshake = true; return true;
+    case OPT_JSON: o->json = true; return true;
+    case OPT_QUIET: o->quiet = true; return true;
+    case OPT_TLS: o->target.tls = true; return true;
     case OPT_SERVER_ARG:
         if (o->target.argument_count < SERVER_ARGUMENTS_MAX)
             server_arguments[o->target.argument_count++] = arg;
         return true;
-    case OPT_BARE:
-        o->target.bare = arg;
-        return true;
-    case OPT_TOKEN:
-        o->token = arg;
-        return true;
-    case OPT_CACERT:
-        o->cacert = arg;
-        return true;
-    case OPT_INSECURE:
-        o->insecure = true;
-        return true;
-    default:
-        return false; /* getopt has said what is wrong */
+    case OPT_BARE: o->target.bare = arg; return true;
+    case OPT_TOKEN: o->token = arg; return true;
+    case OPT_CACERT: o->cacert = arg; return true;
+    case OPT_INSECURE: o->insecure = true; return true;
+    default: return false; /* getopt has said what is wrong */
     }
 }
 
 static const struct bench_mode *find_mode(const char *name)
 {
     for (size_t i = 0; i < MODES; i++)
-        if (strcmp(modes[i]->name, name) == 0)
-            return modes[i];
+        if (strcmp(modes[i]->name, name) == 0) return modes[i];
     fprintf(stderr, "roost bench: there is no mode %s: idle, connect, echo, fanout\n", name);
     return NULL;
 }
@@ -270,8 +246,7 @@ static int parse(struct bench *b, int argc, char **argv)
             usage(stdout);
             return 0;
         }
-        if (!take_option(&b->o, value, optarg))
-            return 2;
+        if (!take_option(&b->o, value, optarg)) return 2;
     }
     if (argc - optind < 1 || argc - optind > 2) {
         fprintf(stderr, "usage: roost bench idle|connect|echo|fanout [URL] [options]; --help\n");
@@ -279,12 +254,9 @@ static int parse(struct bench *b, int argc, char **argv)
     }
     b->mode = find_mode(argv[optind]);
     b->o.url = argv[optind + 1]; /* NULL at argv's end */
-    if (!b->mode)
-        return 2;
-    if (!b->o.connections)
-        b->o.connections = b->mode->connections;
-    if (!b->o.size)
-        b->o.size = b->mode->size;
+    if (!b->mode) return 2;
+    if (!b->o.connections) b->o.connections = b->mode->connections;
+    if (!b->o.size) b->o.size = b->mode->size;
     return -1;
 }
 
@@ -302,8 +274,7 @@ static int known_server(struct bench *b)
     static const char *const everything[] = {"*"};
     char err[300];
     b->target.pid = b->o.server_pid;
-    if (!b->o.token)
-        b->o.token = getenv("ROOST_TOKEN");
+    if (!b->o.token) b->o.token = getenv("ROOST_TOKEN");
     if (!url_loopback(&b->peer.url) ||
         !credentials_dev_dir(credentials.dev_dir, sizeof credentials.dev_dir))
         return 0;
@@ -315,8 +286,7 @@ static int known_server(struct bench *b)
         b->o.token = credentials.token;
     }
     snprintf(dev_ca_file, sizeof dev_ca_file, "%s/cert.pem", credentials.dev_dir);
-    if (!b->o.cacert && access(dev_ca_file, R_OK) == 0)
-        b->o.cacert = dev_ca_file;
+    if (!b->o.cacert && access(dev_ca_file, R_OK) == 0) b->o.cacert = dev_ca_file;
     return 0;
 }
 
@@ -324,12 +294,9 @@ static int find_server(struct bench *b)
 {
     static char own_ca_file[128];
     const char *why = b->o.url ? url_parse(&b->peer.url, b->o.url) : NULL;
-    if (why)
-        return complain(b->o.url, why);
-    if (b->o.url)
-        return known_server(b);
-    if (target_start(&b->target, &b->o.target) == -1)
-        return -1;
+    if (why) return complain(b->o.url, why);
+    if (b->o.url) return known_server(b);
+    if (target_start(&b->target, &b->o.target) == -1) return -1;
     snprintf(own_ca_file, sizeof own_ca_file, "%s/cert.pem", b->target.dir);
     b->o.cacert = own_ca_file;
     b->peer.echo_masked = b->o.target.bare && b->mode == &bench_echo;
@@ -340,13 +307,11 @@ static int find_server(struct bench *b)
 static int raise_descriptors(unsigned connections)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
-        return complain("descriptors", strerror(errno));
+    if (getrlimit(RLIMIT_NOFILE, &limit) == -1) return complain("descriptors", strerror(errno));
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit); /* if not, the check below says so */
     getrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur >= connections + SPARE_DESCRIPTORS)
-        return 0;
+    if (limit.rlim_cur >= connections + SPARE_DESCRIPTORS) return 0;
     fprintf(stderr,
             "roost bench: %u connections need %u descriptors, %llu are allowed (ulimit -n)\n",
             connections, connections + SPARE_DESCRIPTORS, (unsigned long long)limit.rlim_cur);
@@ -373,11 +338,9 @@ static int prepare(struct bench *b)
     b->peer.max_message_bytes = b->o.size + 1024;
     if (b->peer.url.scheme == URL_WSS) {
         b->peer.tls = tls_client_new(b->o.cacert, b->o.insecure, err, sizeof err);
-        if (!b->peer.tls)
-            return complain("TLS", err);
+        if (!b->peer.tls) return complain("TLS", err);
     }
-    if (dial_resolve(&b->peer, err, sizeof err, NULL) == -1)
-        return complain("host", err);
+    if (dial_resolve(&b->peer, err, sizeof err, NULL) == -1) return complain("host", err);
     if (!b->o.channel) {
         uint32_t random;
         random_bytes(&random, sizeof random);
@@ -401,13 +364,11 @@ static void on_signal(int signal)
 
 static void take_down(struct bench *b)
 {
-    if (b->conns)
-        load_close_all(b);
+    if (b->conns) load_close_all(b);
     target_stop(&b->target);
     tls_client_delete(b->peer.tls);
     dial_loop_delete(b->loop);
-    if (b->epoll_fd > 0)
-        close(b->epoll_fd);
+    if (b->epoll_fd > 0) close(b->epoll_fd);
     free(b->conns);
     free(b->message);
     credentials_wipe(&credentials);
@@ -418,8 +379,7 @@ int cmd_bench(int argc, char **argv)
     static struct bench b;
     const struct sigaction stop = {.sa_handler = on_signal};
     int status = parse(&b, argc, argv);
-    if (status >= 0)
-        return status;
+    if (status >= 0) return status;
     sigaction(SIGINT, &stop, NULL);
     sigaction(SIGTERM, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
@@ -429,8 +389,7 @@ int cmd_bench(int argc, char **argv)
         report_progress_end(&b);
         report_print(&b);
         status = report_faultless(&b) ? 0 : 1;
-        if (bench_stop && !*b.failure)
-            status = 130;
+        if (bench_stop && !*b.failure) status = 130;
     }
     take_down(&b);
     return status;

@@ -21,8 +21,7 @@ struct histogram {
 
 static inline size_t histogram_bucket(uint64_t value)
 {
-    if (value < HISTOGRAM_SUB)
-        return (size_t)value;
+    if (value < HISTOGRAM_SUB) return (size_t)value;
     unsigned shift = 63u - (unsigned)__builtin_clzll(value) - HISTOGRAM_BITS;
     return (size_t)shift * HISTOGRAM_SUB + (size_t)(value >> shift);
 }
@@ -30,8 +29,7 @@ static inline size_t histogram_bucket(uint64_t value)
 /* histogram_upper is the largest value that falls into bucket i. */
 static inline uint64_t histogram_upper(size_t i)
 {
-    if (i < 2 * HISTOGRAM_SUB)
-        return i;
+    if (i < 2 * HISTOGRAM_SUB) return i;
     unsigned shift = (unsigned)(i / HISTOGRAM_SUB) - 1;
     return ((i % HISTOGRAM_SUB + HISTOGRAM_SUB + 1) << shift) - 1;
 }
@@ -39,8 +37,7 @@ static inline uint64_t histogram_upper(size_t i)
 static inline void histogram_add(struct histogram *h, uint64_t value)
 {
     h->total++;
-    if (value > h->max)
-        h->max = value;
+    if (value > h->max) h->max = value;
     h->counts[histogram_bucket(value)]++;
 }
 
@@ -50,12 +47,10 @@ static inline uint64_t histogram_quantile(const struct histogram *h, double q)
 {
     double exact = q * (double)h->total;
     uint64_t rank = (uint64_t)exact, seen = 0;
-    if ((double)rank < exact || rank == 0)
-        rank++;
+    if ((double)rank < exact || rank == 0) rank++;
     for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++) {
         seen += h->counts[i];
-        if (seen >= rank)
-            return histogram_upper(i) < h->max ? histogram_upper(i) : h->max;
+        if (seen >= rank) return histogram_upper(i) < h->max ? histogram_upper(i) : h->max;
     }
     return h->max;
 }

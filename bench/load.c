@@ -18,10 +18,8 @@ static const char *make_token(const struct bench *b, char *out, size_t cap)
 {
     uint8_t id[16];
     char claims[512];
-    if (b->o.token)
-        return b->o.token;
-    if (!*b->target.secret)
-        return NULL;
+    if (b->o.token) return b->o.token;
+    if (!*b->target.secret) return NULL;
     random_bytes(id, sizeof id);
     int n =
         snprintf(claims, sizeof claims,
@@ -51,8 +49,7 @@ static void take_message(struct bench_conn *c)
     if (b->phase == BENCH_MEASURING) {
         b->counts.messages++;
         b->counts.bytes += c->at;
-        if (sent_ns >= b->began_ns)
-            histogram_add(&b->latency, (uint64_t)(b->now_ns - sent_ns));
+        if (sent_ns >= b->began_ns) histogram_add(&b->latency, (uint64_t)(b->now_ns - sent_ns));
     }
     b->mode->message(c, seq, sent_ns);
 }
@@ -78,8 +75,7 @@ static void take_piece(struct bench_conn *c, const struct ws_event *ev)
         c->bad = true;
     else
         c->at += len;
-    if (ev->last)
-        take_message(c);
+    if (ev->last) take_message(c);
 }
 
 static void on_event(struct dial *d, const struct ws_event *ev, void *user)
@@ -100,8 +96,7 @@ static void watch(struct bench_conn *c)
 {
     int fd = c->dial ? dial_fd(c->dial) : -1;
     short wants = c->dial ? dial_wants(c->dial) : 0;
-    if (fd == c->fd && wants == c->wants)
-        return;
+    if (fd == c->fd && wants == c->wants) return;
     if (fd != -1) {
         struct epoll_event e = {.events = (uint32_t)wants, .data.ptr = c};
         epoll_ctl(c->bench->epoll_fd, fd == c->fd ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &e);
@@ -138,10 +133,8 @@ void load_drop(struct bench_conn *c)
     const struct linger reset = {.l_onoff = 1};
     if (c->dial && dial_fd(c->dial) != -1)
         setsockopt(dial_fd(c->dial), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    if (c->dial && !c->open && dial_state(c->dial) != DIAL_CLOSED)
-        c->bench->opening--;
-    if (c->open)
-        c->bench->open--;
+    if (c->dial && !c->open && dial_state(c->dial) != DIAL_CLOSED) c->bench->opening--;
+    if (c->open) c->bench->open--;
     c->open = false;
     dial_free(c->dial);
     c->dial = NULL;
@@ -179,11 +172,9 @@ static void became_open(struct bench_conn *c)
 
 static void step(struct bench_conn *c, uint32_t events)
 {
-    if (!c->dial)
-        return;
+    if (!c->dial) return;
     enum dial_state state = dial_step(c->dial, (short)events);
-    if (!c->open && (state == DIAL_OPEN || state == DIAL_CLOSING))
-        became_open(c);
+    if (!c->open && (state == DIAL_OPEN || state == DIAL_CLOSING)) became_open(c);
     /* One that we leave is waited for: who closes the socket first keeps its port for a minute. */
     if (state == DIAL_CLOSED || (dial_close_received(c->dial) && !c->leaving))
         ended(c);
@@ -205,8 +196,7 @@ void load_turn(struct bench *b, int timeout_ms)
 
 void load_flush(struct bench_conn *c)
 {
-    if (!c->dial)
-        return;
+    if (!c->dial) return;
     dial_flush(c->dial);
     watch(c);
 }
@@ -214,8 +204,7 @@ void load_flush(struct bench_conn *c)
 bool load_send(struct bench_conn *c, uint64_t seq)
 {
     struct bench *b = c->bench;
-    if (!c->dial)
-        return false;
+    if (!c->dial) return false;
     memcpy(b->message, &seq, sizeof seq);
     memcpy(b->message + sizeof seq, &b->now_ns, sizeof b->now_ns);
     return dial_send(c->dial, WS_BINARY, b->message, b->o.size) >= 0;
@@ -232,13 +221,11 @@ bool load_open(struct bench *b)
             struct bench_conn *c = &b->conns[b->next];
             c->bench = b;
             c->index = b->next++;
-            if (!load_begin(c))
-                return false;
+            if (!load_begin(c)) return false;
         }
         load_turn(b, TURN_MS);
         report_progress(b, "connections", b->open);
-        if (b->counts.refused || b->counts.closed)
-            return false;
+        if (b->counts.refused || b->counts.closed) return false;
         if (bench_stop || bench_clock_ns() > deadline_ns) {
             snprintf(b->failure, sizeof b->failure, "%s: %u of %u connections are open",
                      bench_stop ? "interrupted" : "time is up", b->open, b->o.connections);
@@ -250,8 +237,7 @@ bool load_open(struct bench *b)
 
 void load_close_all(struct bench *b)
 {
-    for (unsigned i = 0; i < b->next; i++)
-        load_drop(&b->conns[i]);
+    for (unsigned i = 0; i < b->next; i++) load_drop(&b->conns[i]);
 }
 
 static int64_t own_cpu_ns(void)
@@ -266,11 +252,9 @@ static void run_until(struct bench *b, double seconds, void (*each)(struct bench
     int64_t end_ns = bench_clock_ns() + (int64_t)(seconds * 1e9);
     while (!bench_stop) {
         int64_t left_ns = end_ns - bench_clock_ns();
-        if (left_ns <= 0 || (b->o.count && b->counts.messages >= b->o.count))
-            return;
+        if (left_ns <= 0 || (b->o.count && b->counts.messages >= b->o.count)) return;
         load_turn(b, left_ns > TURN_MS * 1000000ll ? TURN_MS : (int)(left_ns / 1000000) + 1);
-        if (each)
-            each(b);
+        if (each) each(b);
         report_progress(b, b->mode->what, b->mode->latency ? b->latency.total : b->counts.messages);
     }
 }

@@ -14,12 +14,14 @@ static const char *const quantile_names[] = {"p50", "p90", "p99", "p99.9", "max"
 
 /* ---- progress ---- */
 
-static bool on_terminal(const struct bench *b) { return !b->o.quiet && isatty(STDERR_FILENO); }
+static bool on_terminal(const struct bench *b)
+{
+    return !b->o.quiet && isatty(STDERR_FILENO);
+}
 
 void report_progress(struct bench *b, const char *what, uint64_t n)
 {
-    if (b->now_ns - b->progress_ns < PROGRESS_NS || !on_terminal(b))
-        return;
+    if (b->now_ns - b->progress_ns < PROGRESS_NS || !on_terminal(b)) return;
     b->progress_ns = b->now_ns;
     fprintf(stderr, "\r%s: %u open, %llu %s\033[K", b->mode->name, b->open, (unsigned long long)n,
             what);
@@ -27,18 +29,19 @@ void report_progress(struct bench *b, const char *what, uint64_t n)
 
 void report_progress_end(struct bench *b)
 {
-    if (b->progress_ns && on_terminal(b))
-        fprintf(stderr, "\r\033[K");
+    if (b->progress_ns && on_terminal(b)) fprintf(stderr, "\r\033[K");
 }
 
 /* ---- derived figures; -1 = not known ---- */
 
-static double per(double n, double d) { return d > 0 ? n / d : -1; }
+static double per(double n, double d)
+{
+    return d > 0 ? n / d : -1;
+}
 
 static double bytes_per_connection(const struct bench *b)
 {
-    if (b->pss_before <= 0 || b->pss_after <= 0 || b->open == 0)
-        return -1;
+    if (b->pss_before <= 0 || b->pss_after <= 0 || b->open == 0) return -1;
     return (double)(b->pss_after - b->pss_before) / b->open;
 }
 
@@ -56,13 +59,11 @@ bool report_faultless(const struct bench *b)
 static const char *grouped(char out[static 40], double value)
 {
     char digits[32];
-    if (value < 0)
-        return "-";
+    if (value < 0) return "-";
     int n = snprintf(digits, sizeof digits, "%.0f", value);
     char *to = out;
     for (int i = 0; i < n; i++) {
-        if (i && (n - i) % 3 == 0)
-            *to++ = ',';
+        if (i && (n - i) % 3 == 0) *to++ = ',';
         *to++ = digits[i];
     }
     *to = 0;
@@ -84,8 +85,7 @@ static void print_cpu(const struct bench *b)
 
 static void print_latency(const struct bench *b)
 {
-    if (b->latency.total == 0)
-        return;
+    if (b->latency.total == 0) return;
     printf("  %-28s", "latency, ms");
     for (size_t i = 0; i < QUANTILES; i++)
         printf(" %s %.3f", quantile_names[i],
@@ -95,8 +95,7 @@ static void print_latency(const struct bench *b)
 
 static void print_memory(const struct bench *b)
 {
-    if (b->pss_after <= 0)
-        return;
+    if (b->pss_after <= 0) return;
     row("server memory before, bytes", (double)b->pss_before, "PSS");
     row("server memory with them", (double)b->pss_after, "PSS");
     row("bytes per connection", bytes_per_connection(b), "");
@@ -110,16 +109,14 @@ static void print_faults(const struct bench *b)
         (unsigned long long)b->faults.lost, (unsigned long long)b->faults.doubled,
         (unsigned long long)b->faults.reordered, (unsigned long long)b->counts.damaged,
         (unsigned long long)b->counts.refused, (unsigned long long)b->counts.closed);
-    if (*b->failure)
-        printf("  FAILED: %s\n", b->failure);
+    if (*b->failure) printf("  FAILED: %s\n", b->failure);
 }
 
 static void print_table(const struct bench *b)
 {
     char name[64];
     printf("roost bench %s: %u connections", b->mode->name, b->o.connections);
-    if (b->mode->message)
-        printf(", %zu bytes, window %u", b->o.size, b->o.window);
+    if (b->mode->message) printf(", %zu bytes, window %u", b->o.size, b->o.window);
     printf(", %s", b->o.url ? b->o.url : b->target.url);
     if (!b->o.url && b->o.target.bare)
         printf(" (%s)", b->o.target.bare);
@@ -200,8 +197,7 @@ static void print_json(const struct bench *b)
     count("damaged", b->counts.damaged);
     count("refused", b->counts.refused);
     count("closed", b->counts.closed);
-    if (*b->failure)
-        text("failure", b->failure);
+    if (*b->failure) text("failure", b->failure);
     printf(",\"ok\":%s}\n", report_faultless(b) ? "true" : "false");
 }
 

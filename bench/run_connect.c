@@ -14,8 +14,7 @@ static void target(const struct bench *b, unsigned i, char *out, size_t cap)
 
 static void count(struct bench *b, const struct bench_conn *c)
 {
-    if (b->phase != BENCH_MEASURING || c->began_ns < b->began_ns)
-        return;
+    if (b->phase != BENCH_MEASURING || c->began_ns < b->began_ns) return;
     b->counts.messages++;
     histogram_add(&b->latency, (uint64_t)(bench_clock_ns() - c->began_ns));
 }
@@ -25,10 +24,8 @@ static void again(struct bench *b)
 {
     for (unsigned i = 0; i < b->next; i++) {
         struct bench_conn *c = &b->conns[i];
-        if (c->dial && (!c->open || c->leaving))
-            continue;
-        if (c->open)
-            count(b, c);
+        if (c->dial && (!c->open || c->leaving)) continue;
+        if (c->open) count(b, c);
         if (c->open && b->o.close_handshake) {
             c->leaving = true;
             dial_close(c->dial, WS_CLOSE_NORMAL, "done");
@@ -48,8 +45,7 @@ static void run(struct bench *b)
         struct bench_conn *c = &b->conns[b->next];
         c->bench = b;
         c->index = b->next++;
-        if (!load_begin(c))
-            return;
+        if (!load_begin(c)) return;
     }
     load_measure(b, again);
 }

@@ -16,15 +16,13 @@ static void message(struct bench_conn *c, uint64_t seq, int64_t sent_ns)
     struct bench *b = c->bench;
     (void)sent_ns;
     order_take(&c->order, seq, &b->faults);
-    if (b->phase < BENCH_DRAINING && load_send(c, c->sent))
-        c->sent++;
+    if (b->phase < BENCH_DRAINING && load_send(c, c->sent)) c->sent++;
 }
 
 static uint64_t missing(const struct bench *b)
 {
     uint64_t n = 0;
-    for (unsigned i = 0; i < b->next; i++)
-        n += b->conns[i].sent - b->conns[i].order.next;
+    for (unsigned i = 0; i < b->next; i++) n += b->conns[i].sent - b->conns[i].order.next;
     return n;
 }
 
@@ -35,22 +33,19 @@ static void drain(struct bench *b)
     int64_t moved_ns = bench_clock_ns();
     while (left && b->open && !*b->failure && bench_clock_ns() - moved_ns < STALL_NS) {
         load_turn(b, 100);
-        if (missing(b) != left)
-            moved_ns = bench_clock_ns();
+        if (missing(b) != left) moved_ns = bench_clock_ns();
         left = missing(b);
     }
 }
 
 static void run(struct bench *b)
 {
-    if (!load_open(b))
-        return;
+    if (!load_open(b)) return;
     b->phase = BENCH_WARMING;
     b->now_ns = bench_clock_ns();
     for (unsigned i = 0; i < b->next; i++) {
         struct bench_conn *c = &b->conns[i];
-        while (c->sent < b->o.window && load_send(c, c->sent))
-            c->sent++;
+        while (c->sent < b->o.window && load_send(c, c->sent)) c->sent++;
         load_flush(c);
     }
     load_measure(b, NULL);

@@ -39,27 +39,22 @@ static void message(struct bench_conn *c, uint64_t seq, int64_t sent_ns)
     uint64_t skipped = order_take(&c->order, seq, &b->faults);
     f->moved_ns = b->now_ns;
     /* What was skipped is lost, or will be called reordered; it must not hold up the publisher. */
-    for (uint64_t i = seq - skipped; i < seq; i++)
-        got(f, i);
-    if (b->faults.doubled + b->faults.reordered == before)
-        got(f, seq);
+    for (uint64_t i = seq - skipped; i < seq; i++) got(f, i);
+    if (b->faults.doubled + b->faults.reordered == before) got(f, seq);
 }
 
 static void publish(struct bench *b)
 {
     struct fanout *f = b->state;
     bool sent = false;
-    while (f->done < f->published && f->waiting[f->done % WINDOW_MAX] == 0)
-        f->done++;
+    while (f->done < f->published && f->waiting[f->done % WINDOW_MAX] == 0) f->done++;
     while (b->phase < BENCH_DRAINING && f->published - f->done < b->o.window) {
         b->now_ns = bench_clock_ns();
-        if (!load_send(&b->conns[0], f->published))
-            break;
+        if (!load_send(&b->conns[0], f->published)) break;
         f->waiting[f->published++ % WINDOW_MAX] = b->o.connections;
         sent = true;
     }
-    if (sent)
-        load_flush(&b->conns[0]);
+    if (sent) load_flush(&b->conns[0]);
     if (b->now_ns - f->moved_ns > STALL_NS && !*b->failure) {
         snprintf(b->failure, sizeof b->failure, "nothing was delivered for %lld s",
                  STALL_NS / 1000000000);

@@ -13,8 +13,7 @@ static void target(const struct bench *b, unsigned i, char *out, size_t cap)
 static void run(struct bench *b)
 {
     b->pss_before = target_pss_bytes(&b->target);
-    if (!load_open(b))
-        return;
+    if (!load_open(b)) return;
     load_measure(b, NULL);
     b->pss_after = target_pss_bytes(&b->target);
 }

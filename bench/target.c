@@ -26,15 +26,12 @@ static pid_t parent_of(pid_t pid)
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd == -1 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd != -1)
-        close(fd);
-    if (n <= 0)
-        return -1;
+    if (fd != -1) close(fd);
+    if (n <= 0) return -1;
     text[n] = 0;
     char *name_end = strrchr(text, ')'); /* the name itself may hold brackets and spaces */
     int parent = -1;
-    if (!name_end || sscanf(name_end, ") %*c %d", &parent) != 1)
-        return -1;
+    if (!name_end || sscanf(name_end, ") %*c %d", &parent) != 1) return -1;
     return parent;
 }
 
@@ -47,19 +44,16 @@ static size_t family(pid_t root, pid_t *pids, size_t cap)
     size_t count = 0, n = 0;
     DIR *proc = opendir("/proc");
     for (struct dirent *e; proc && (e = readdir(proc)) && count < PROCESSES_MAX;) {
-        if (!isdigit((unsigned char)e->d_name[0]))
-            continue;
+        if (!isdigit((unsigned char)e->d_name[0])) continue;
         all[count].pid = (pid_t)atoi(e->d_name);
         all[count].parent = parent_of(all[count].pid);
         count++;
     }
-    if (proc)
-        closedir(proc);
+    if (proc) closedir(proc);
     pids[n++] = root;
     for (size_t at = 0; at < n; at++)
         for (size_t i = 0; i < count && n < cap; i++)
-            if (all[i].parent == pids[at])
-                pids[n++] = all[i].pid;
+            if (all[i].parent == pids[at]) pids[n++] = all[i].pid;
     return n;
 }
 
@@ -67,8 +61,7 @@ static int64_t cpu_ns(pid_t pid)
 {
     clockid_t clock;
     struct timespec ts;
-    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &ts) == -1)
-        return -1;
+    if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &ts) == -1) return -1;
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
@@ -79,10 +72,8 @@ static int64_t pss_bytes(pid_t pid)
     snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
     FILE *f = fopen(path, "re");
     while (f && kib < 0 && fgets(line, sizeof line, f))
-        if (sscanf(line, "Pss: %lld kB", &kib) != 1)
-            kib = -1;
-    if (f)
-        fclose(f);
+        if (sscanf(line, "Pss: %lld kB", &kib) != 1) kib = -1;
+    if (f) fclose(f);
     return kib < 0 ? -1 : kib * 1024;
 }
 
@@ -90,22 +81,25 @@ static int64_t sum(const struct target *t, int64_t (*of)(pid_t pid))
 {
     pid_t pids[256];
     int64_t total = 0;
-    if (t->pid == 0)
-        return -1;
+    if (t->pid == 0) return -1;
     size_t n = family(t->pid, pids, sizeof pids / sizeof pids[0]);
     for (size_t i = 0; i < n; i++) {
         int64_t one = of(pids[i]);
-        if (one < 0 && i == 0)
-            return -1;
-        if (one > 0)
-            total += one;
+        if (one < 0 && i == 0) return -1;
+        if (one > 0) total += one;
     }
     return total;
 }
 
-int64_t target_cpu_ns(const struct target *t) { return sum(t, cpu_ns); }
+int64_t target_cpu_ns(const struct target *t)
+{
+    return sum(t, cpu_ns);
+}
 
-int64_t target_pss_bytes(const struct target *t) { return sum(t, pss_bytes); }
+int64_t target_pss_bytes(const struct target *t)
+{
+    return sum(t, pss_bytes);
+}
 
 /* ---- starting one ---- */
 
@@ -148,8 +142,7 @@ static void exec_server(const struct target *t, const struct target_options *o)
         argv[n++] = "--key";
         argv[n++] = key;
     }
-    for (size_t i = 0; i < o->argument_count && i < ARGUMENTS_MAX; i++)
-        argv[n++] = o->arguments[i];
+    for (size_t i = 0; i < o->argument_count && i < ARGUMENTS_MAX; i++) argv[n++] = o->arguments[i];
     argv[n] = NULL;
     setenv("ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY", t->secret, 1);
     execv("/proc/self/exe", (char *const *)argv);
@@ -178,16 +171,13 @@ static bool find_url(struct target *t)
     path_in(t, "log", path);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd == -1 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd != -1)
-        close(fd);
+    if (fd != -1) close(fd);
     text[n > 0 ? n : 0] = 0;
     char *at = strstr(text, "msg=listening url=");
-    if (!at)
-        return false;
+    if (!at) return false;
     at += strlen("msg=listening url=");
     size_t len = strcspn(at, " \n");
-    if (at[len] == 0 || len >= sizeof t->url)
-        return false;
+    if (at[len] == 0 || len >= sizeof t->url) return false;
     memcpy(t->url, at, len);
     t->url[len] = 0;
     return true;
@@ -198,10 +188,8 @@ static void show_log(const struct target *t)
     char path[128], line[1024];
     path_in(t, "log", path);
     FILE *f = fopen(path, "re");
-    for (int i = 0; f && i < 20 && fgets(line, sizeof line, f); i++)
-        fprintf(stderr, "  %s", line);
-    if (f)
-        fclose(f);
+    for (int i = 0; f && i < 20 && fgets(line, sizeof line, f); i++) fprintf(stderr, "  %s", line);
+    if (f) fclose(f);
 }
 
 static bool wait_for_url(struct target *t)
@@ -230,8 +218,7 @@ static void make_secret(char out[static 65])
 {
     uint8_t bytes[32];
     random_bytes(bytes, sizeof bytes);
-    for (size_t i = 0; i < sizeof bytes; i++)
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+    for (size_t i = 0; i < sizeof bytes; i++) snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
 int target_start(struct target *t, const struct target_options *o)
@@ -245,8 +232,7 @@ int target_start(struct target *t, const struct target_options *o)
         return -1;
     }
     t->started = true;
-    if (!o->bare)
-        make_secret(t->secret);
+    if (!o->bare) make_secret(t->secret);
     path_in(t, "cert.pem", path);
     path_in(t, "key.pem", key);
     if (o->tls && tls_make_certificate(path, key) == -1) {
@@ -256,10 +242,8 @@ int target_start(struct target *t, const struct target_options *o)
     path_in(t, "log", path);
     int log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     t->pid = log == -1 ? -1 : fork();
-    if (t->pid == 0)
-        run_child(t, o, log);
-    if (log != -1)
-        close(log);
+    if (t->pid == 0) run_child(t, o, log);
+    if (log != -1) close(log);
     if (t->pid == -1) {
         fprintf(stderr, "roost bench: can not start the server: %s\n", strerror(errno));
         t->pid = 0;
@@ -273,8 +257,7 @@ void target_stop(struct target *t)
     static const char *const files[] = {"log", "cert.pem", "key.pem"};
     const struct timespec pause = {.tv_nsec = 10000000};
     char path[128];
-    if (!t->started)
-        return;
+    if (!t->started) return;
     if (t->pid > 0) {
         int64_t deadline_ns = bench_clock_ns() + (int64_t)STOP_MS * 1000000;
         kill(t->pid, SIGTERM);
@@ -289,6 +272,5 @@ void target_stop(struct target *t)
         path_in(t, files[i], path);
         unlink(path);
     }
-    if (*t->dir)
-        rmdir(t->dir);
+    if (*t->dir) rmdir(t->dir);
 }

@@ -44,7 +44,7 @@ struct engine {
     struct server server;
     struct app app;
     struct worker_ops ops;
-    struct listener listener; /* of clients over a socket pair */
+    struct listener listener;    /* of clients over a socket pair */
     struct namespace_item space; /* of every channel, unless a test brings its own table */
     struct namespace_rules rules;
     _Atomic unsigned ended; /* connections that were freed */

@@ -26,8 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config_load(&c, 1, no_arguments, no_environment, &report);
     struct loader l = {.c = &c, .report = &report};
     l.origins = calloc(option_count, sizeof *l.origins);
-    if (!l.origins)
-        abort();
+    if (!l.origins) abort();
     char *text = guard_copy(data, size);
     config_read_text(&l, "fuzz.json", text, size);
     config_check(&l, report.errors == 0);
@@ -35,8 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *printed;
     size_t len;
     FILE *to = open_memstream(&printed, &len);
-    if (!to)
-        abort();
+    if (!to) abort();
     config_print_json(to, &c);
     config_report_print(&report, to);
     fclose(to);

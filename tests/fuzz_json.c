@@ -80,7 +80,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
         for (int open = JSON_OPEN_ALL; open >= 0; open = open > 3 ? 3 : open - 1) {
             struct json doc;
             int r = json_parse(&doc, text, len, tokens, CAP, open, flags);
-            if (r == 0) check_value(&doc, 0, 0);
+            if (r == 0)
+                check_value(&doc, 0, 0);
             else
                 require(strcmp(doc.why, "too many values") == 0 ||
                         (!ok && strcmp(doc.why, why) == 0));

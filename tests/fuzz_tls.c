@@ -148,13 +148,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     CHECK(server && client);
     if (target == TO_SERVER) {
         put(&up, data, size, 0);
-        while (up.len > 0 && shake(server, &up, &down, 1) == IO_WANT_READ)
-            continue;
+        while (up.len > 0 && shake(server, &up, &down, 1) == IO_WANT_READ) continue;
     } else if (target == TO_CLIENT) {
         CHECK(shake(client, &down, &up, 0) == IO_WANT_READ);
         put(&down, data, size, 1);
-        while (down.len > 0 && shake(client, &down, &up, 0) == IO_WANT_READ)
-            continue;
+        while (down.len > 0 && shake(client, &down, &up, 0) == IO_WANT_READ) continue;
     } else if (target == IN_BETWEEN) {
         damage = data;
         damage_len = size;

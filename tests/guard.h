@@ -22,8 +22,8 @@ static inline size_t guard_pages(size_t len) /* bytes of whole pages that hold l
 static inline void *guard_copy(const void *bytes, size_t len)
 {
     size_t usable = guard_pages(len), page = (size_t)sysconf(_SC_PAGESIZE);
-    uint8_t *map = mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                        -1, 0);
+    uint8_t *map =
+        mmap(NULL, usable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (map == MAP_FAILED || mprotect(map + usable, page, PROT_NONE) == -1) abort();
     uint8_t *copy = map + usable - len;

@@ -39,8 +39,7 @@ static void test_known_quantiles(void **state)
         uint64_t value;
     } cases[] = {{0.5, 50000}, {0.9, 90000}, {0.99, 99000}, {0.999, 99900}, {1, 100000}, {0, 1}};
     memset(&h, 0, sizeof h);
-    for (uint64_t v = 100000; v > 0; v--)
-        histogram_add(&h, v);
+    for (uint64_t v = 100000; v > 0; v--) histogram_add(&h, v);
     assert_int_equal(h.total, 100000);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint64_t got = histogram_quantile(&h, cases[i].q);
@@ -64,8 +63,7 @@ static void test_few_values(void **state)
     assert_int_equal(histogram_quantile(&h, 0.01), 0);
     /* One outlier among a thousand is p99.9's neighbour, not p99. */
     memset(&h, 0, sizeof h);
-    for (int i = 0; i < 999; i++)
-        histogram_add(&h, 10);
+    for (int i = 0; i < 999; i++) histogram_add(&h, 10);
     histogram_add(&h, 1000000);
     assert_int_equal(histogram_quantile(&h, 0.99), 10);
     assert_int_equal(histogram_quantile(&h, 0.999), 10);
@@ -99,8 +97,7 @@ static void test_order(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct order o = {0};
         struct order_faults f = {0};
-        for (size_t k = 0; k < cases[i].count; k++)
-            order_take(&o, cases[i].seqs[k], &f);
+        for (size_t k = 0; k < cases[i].count; k++) order_take(&o, cases[i].seqs[k], &f);
         if (f.lost != cases[i].expected.lost || f.doubled != cases[i].expected.doubled ||
             f.reordered != cases[i].expected.reordered)
             fail_msg("%s: lost %d doubled %d reordered %d", cases[i].name, (int)f.lost,
@@ -119,8 +116,7 @@ static void test_order_adds_up(void **state)
         uint64_t got = 0;
         for (uint64_t seq = 0; seq < 1000; seq++) {
             uint64_t near = seq ^ (uint64_t)(rand() & 7); /* swapped within eight */
-            if (rand() % 10 == 0)
-                continue;
+            if (rand() % 10 == 0) continue;
             order_take(&o, near, &f);
             got++;
         }

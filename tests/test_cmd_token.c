@@ -83,10 +83,12 @@ static int run(const char *line)
     size_t len = 0;
     put_file("in", out);
     for (const char *p = line; *p; p++) {
-        if (*p == '%') len += (size_t)sprintf(words + len, "%s", dir);
+        if (*p == '%')
+            len += (size_t)sprintf(words + len, "%s", dir);
         else if (*p == '@')
             len += (size_t)sprintf(words + len, "%.*s", (int)strcspn(out, "\n"), out);
-        else words[len++] = *p;
+        else
+            words[len++] = *p;
     }
     words[len] = 0;
     for (char *w = strtok(words, " "); w; w = strtok(NULL, " ")) argv[argc++] = w;

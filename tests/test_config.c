@@ -69,8 +69,7 @@ static struct load load(const char *file, char *const *environment, char *const 
         argv[argc++] = "--config";
         argv[argc++] = path;
     }
-    for (; flags && *flags; flags++)
-        argv[argc++] = *flags;
+    for (; flags && *flags; flags++) argv[argc++] = *flags;
     l.outcome = config_load(&l.c, argc, argv, environment ? environment : none, &l.report);
     FILE *f = open_memstream(&l.text, &len);
     config_report_print(&l.report, f);
@@ -92,8 +91,7 @@ static void defaults(void **state)
     (void)state;
     char url[CONFIG_URL_MAX];
     struct load l = load(NULL, NULL, FLAGS("--anonymous"));
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     assert_string_equal(l.text, "");
     assert_int_equal(l.c.listen.count, 1);
     assert_string_equal(config_url_format(url, &l.c.listen.items[0]), "ws://127.0.0.1:8080");
@@ -130,8 +128,7 @@ static void dev_defaults(void **state)
 {
     (void)state;
     struct load l = load(NULL, NULL, FLAGS("--dev"));
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     assert_int_equal(l.c.listen.count, 2);
     assert_int_equal(l.c.listen.items[0].scheme, CONFIG_WSS);
     assert_int_equal(l.c.listen.items[0].port, 8443);
@@ -165,8 +162,7 @@ static void layers(void **state)
                          FLAGS("--workers=4", "--listen", "ws://127.0.0.1:2", "--listen",
                                "unix:/tmp/x", "--echo", "--client.insecure=no", "--token-query",
                                "true", "--max-message", "64MiB"));
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     assert_string_equal(l.text, "");
     assert_int_equal(l.c.ping_interval_ms, 10000);
     assert_int_equal(l.c.pong_timeout_ms, 3000);
@@ -202,8 +198,7 @@ static void secrets(void **state)
         "\"http_api\":{\"key\":\"%s\"}}",
         SECRET, SECRET, SECRET, path, SECRET);
     struct load l = load(file, NULL, NULL);
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     assert_int_equal(l.c.token.secret.len, 32);
     assert_memory_equal(l.c.token.secret.bytes, SECRET, 33);
     assert_int_equal(l.c.token.previous.len, 35);
@@ -220,8 +215,7 @@ static void secrets(void **state)
              SECRET);
     char *environment[] = {key_env, NULL};
     l = load(file, environment, FLAGS("--token-secret-file", path));
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     assert_int_equal(l.c.token.secret.len, 33);
     assert_int_equal(l.c.token.keys.count, 1);
     assert_string_equal(l.c.token.keys.items[0].kid, "c");
@@ -235,8 +229,7 @@ static void centrifugo_listener(void **state)
                                "\"internal_port\":9002},\"client\":{\"insecure\":true}}";
     char url[CONFIG_URL_MAX];
     struct load l = load(file, NULL, NULL);
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     assert_string_equal(config_url_format(url, &l.c.listen.items[0]), "ws://0.0.0.0:9001");
     assert_string_equal(config_url_format(url, &l.c.admin_listen.items[0]), "ws://[::1]:9002");
     assert_non_null(strstr(l.text, "warning")); /* insecure, and open to the network */
@@ -465,13 +458,11 @@ static void what_is_wrong_is_said(void **state)
         const struct wrong *w = &wrongs[i];
         char said[512], *environment[] = {(char *)(uintptr_t)w->environment, NULL};
         char *flags[7] = {NULL};
-        for (size_t k = 0; k < 6; k++)
-            flags[k] = (char *)(uintptr_t)w->flags[k];
+        for (size_t k = 0; k < 6; k++) flags[k] = (char *)(uintptr_t)w->flags[k];
         struct load l = load(w->file, environment, flags);
         expand_place(said, sizeof said, w->said);
         bool said_it = strstr(l.text, said) && (l.outcome == CONFIG_LOADED) == w->is_warning;
-        if (!said_it)
-            print_error("row %zu: \"%s\" is not in: %s", i, said, l.text);
+        if (!said_it) print_error("row %zu: \"%s\" is not in: %s", i, said, l.text);
         failed += !said_it;
         unload(&l);
     }
@@ -546,12 +537,10 @@ static void print_and_load(void **state)
         FLAGS("--anonymous", "--listen", "ws://[::1]:5", "--listen", "unix:/tmp/x",
               "--allowed-origin", "https://*.test", "--max-connection-age=90m",
               "--raw.slow_policy=drop-oldest"));
-    if (l.outcome != CONFIG_LOADED)
-        fail_msg("%s", l.text);
+    if (l.outcome != CONFIG_LOADED) fail_msg("%s", l.text);
     char *first = printed(&l.c);
     struct load again = load(first, NULL, NULL);
-    if (again.outcome != CONFIG_LOADED)
-        fail_msg("%s", again.text);
+    if (again.outcome != CONFIG_LOADED) fail_msg("%s", again.text);
     char *second = printed(&again.c);
     assert_string_equal(first, second);
     assert_non_null(strstr(first, "\"slow_policy\": \"drop-oldest\""));
@@ -703,8 +692,7 @@ static void options_page_is_current(void **state)
     (void)state;
     static char page[256 * 1024];
     FILE *f = fopen("docs/options.md", "r");
-    if (!f)
-        fail_msg("docs/options.md can not be read; tests run in the project's root folder");
+    if (!f) fail_msg("docs/options.md can not be read; tests run in the project's root folder");
     page[fread(page, 1, sizeof page - 1, f)] = '\0';
     fclose(f);
     char *text;

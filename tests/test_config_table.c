@@ -51,8 +51,7 @@ static void durations(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t ms = -1;
         const char *why = config_parse_duration(&ms, rows[i].text);
-        if (!!why != (rows[i].ms == -1))
-            fail_msg("%s: %s", rows[i].text, why ? why : "taken");
+        if (!!why != (rows[i].ms == -1)) fail_msg("%s: %s", rows[i].text, why ? why : "taken");
         assert_int_equal(ms, rows[i].ms);
     }
 }
@@ -84,8 +83,7 @@ static void sizes(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         int64_t bytes = -1;
         const char *why = config_parse_size(&bytes, rows[i].text);
-        if (!!why != (rows[i].bytes == -1))
-            fail_msg("%s: %s", rows[i].text, why ? why : "taken");
+        if (!!why != (rows[i].bytes == -1)) fail_msg("%s: %s", rows[i].text, why ? why : "taken");
         assert_int_equal(bytes, rows[i].bytes);
     }
 }
@@ -158,10 +156,8 @@ static void urls(void **state)
         struct config_url url;
         char out[CONFIG_URL_MAX];
         const char *why = config_parse_url(&url, rows[i].text);
-        if (!!why != !rows[i].shown)
-            fail_msg("%s: %s", rows[i].text, why ? why : "taken");
-        if (why)
-            continue;
+        if (!!why != !rows[i].shown) fail_msg("%s: %s", rows[i].text, why ? why : "taken");
+        if (why) continue;
         assert_string_equal(config_url_format(out, &url), rows[i].shown);
         assert_int_equal(url.loopback, rows[i].loopback);
     }
@@ -193,8 +189,7 @@ static void table_is_sound(void **state)
         option_env(env, o);
         assert_ptr_equal(option_find_env(env, strlen(env)),
                          o); /* and no two that share a variable */
-        if (o->flag)
-            assert_ptr_equal(option_find_flag(o->flag, strlen(o->flag)), o);
+        if (o->flag) assert_ptr_equal(option_find_flag(o->flag, strlen(o->flag)), o);
         assert_ptr_equal(option_find_flag(o->key, strlen(o->key)), o);
         assert_false(option_is_section(o->key)); /* a key is a value or a section */
         assert_true((o->field == OPTION_NO_FIELD) == (o->group == GROUP_PLANNED));
@@ -352,15 +347,12 @@ static void known_names(void **state)
     };
     char key[OPTION_NAME_MAX];
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-        if (!option_find(keys[i]))
-            fail_msg("%s is not in the table", keys[i]);
+        if (!option_find(keys[i])) fail_msg("%s is not in the table", keys[i]);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
-        if (!option_find_flag(flags[i], strlen(flags[i])))
-            fail_msg("--%s is missing", flags[i]);
+        if (!option_find_flag(flags[i], strlen(flags[i]))) fail_msg("--%s is missing", flags[i]);
     for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces; i++) {
         snprintf(key, sizeof key, "channel.without_namespace.%s", namespaces[i]);
-        if (!option_find(key))
-            fail_msg("%s is not in the table", key);
+        if (!option_find(key)) fail_msg("%s is not in the table", key);
         assert_string_equal(option_nearest_namespace_key(namespaces[i]), namespaces[i]);
     }
 }

@@ -43,10 +43,8 @@ static void on_event(struct dial *d, const struct ws_event *ev, void *user)
     (void)d;
     if (ev->kind == WS_EVENT_CONTROL || ev->first)
         add(user, names[ev->opcode], strlen(names[ev->opcode]));
-    if (ev->opcode != WS_CLOSE)
-        add(user, ev->payload, ev->len);
-    if (ev->kind == WS_EVENT_CONTROL || ev->last)
-        add(user, ";", 1);
+    if (ev->opcode != WS_CLOSE) add(user, ev->payload, ev->len);
+    if (ev->kind == WS_EVENT_CONTROL || ev->last) add(user, ";", 1);
 }
 
 static const struct dial_handler handler = {.event = on_event};
@@ -55,8 +53,7 @@ static const struct dial_handler handler = {.event = on_event};
 static bool turn(struct dial *d, int ms)
 {
     struct pollfd p = {.fd = dial_fd(d), .events = dial_wants(d)};
-    if (p.fd == -1 || poll(&p, 1, ms) <= 0)
-        return false;
+    if (p.fd == -1 || poll(&p, 1, ms) <= 0) return false;
     dial_step(d, p.revents);
     return true;
 }
@@ -64,8 +61,7 @@ static bool turn(struct dial *d, int ms)
 static void reach(struct dial *d, enum dial_state state)
 {
     for (int i = 0; i < 1000 && dial_state(d) != state; i++)
-        if (!turn(d, LIMIT_MS))
-            break;
+        if (!turn(d, LIMIT_MS)) break;
     assert_int_equal(dial_state(d), state);
 }
 
@@ -107,15 +103,13 @@ static void call(struct call *c, const char *token)
 
 static void hang_up(struct call *c)
 {
-    if (c->server != -1)
-        close(c->server);
+    if (c->server != -1) close(c->server);
     dial_free(c->d);
 }
 
 static void say(struct call *c, const void *bytes, size_t len)
 {
-    if (len)
-        assert_int_equal(send(c->server, bytes, len, MSG_NOSIGNAL), len);
+    if (len) assert_int_equal(send(c->server, bytes, len, MSG_NOSIGNAL), len);
 }
 
 static size_t welcome(const struct call *c, char *out, size_t cap)
@@ -147,8 +141,7 @@ static uint8_t read_frame(struct call *c, uint8_t *payload, size_t *len)
     }
     assert_true(head > 0 && h.masked && h.fin && !h.rsv1);
     *len = (size_t)h.payload_len;
-    if (*len)
-        assert_int_equal(recv(c->server, payload, *len, MSG_WAITALL), *len);
+    if (*len) assert_int_equal(recv(c->server, payload, *len, MSG_WAITALL), *len);
     ws_unmask(payload, *len, h.masking_key, 0);
     return h.opcode;
 }
@@ -245,8 +238,7 @@ static void test_endless_head(void **state)
     for (int i = 0; i < 1000 && dial_state(c.d) != DIAL_CLOSED; i++) {
         int n =
             snprintf(line, sizeof line, "X-%d: 0123456789012345678901234567890123456789\r\n", i);
-        if (send(c.server, line, (size_t)n, MSG_NOSIGNAL) != n)
-            break;
+        if (send(c.server, line, (size_t)n, MSG_NOSIGNAL) != n) break;
         turn(c.d, 100);
     }
     assert_int_equal(dial_state(c.d), DIAL_CLOSED);
@@ -275,8 +267,7 @@ static void test_every_cut(void **state)
         memcpy(all, head, head_len);
         memcpy(all + head_len, frames, sizeof frames - 1);
         say(&c, all, cut);
-        while (turn(c.d, cut ? 1 : 0))
-            continue;
+        while (turn(c.d, cut ? 1 : 0)) continue;
         say(&c, all + cut, total - cut);
         reach(c.d, DIAL_CLOSING);
         /* A text frame may come in two pieces; the handler joins them. */
@@ -307,8 +298,7 @@ static void test_send(void **state)
     static uint8_t sent[65536], got[65536];
     struct call c;
     open_up(&c);
-    for (size_t i = 0; i < sizeof sent; i++)
-        sent[i] = (uint8_t)(i * 7);
+    for (size_t i = 0; i < sizeof sent; i++) sent[i] = (uint8_t)(i * 7);
     int64_t end = 0;
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         size_t len;
@@ -477,10 +467,8 @@ static void test_retry(void **state)
         int64_t least = INT64_MAX, most = 0;
         for (uint64_t random = 0; random < 40000; random++) {
             int64_t ms = dial_retry_ms(cases[i].failures, random);
-            if (ms < least)
-                least = ms;
-            if (ms > most)
-                most = ms;
+            if (ms < least) least = ms;
+            if (ms > most) most = ms;
         }
         assert_int_equal(least, DIAL_RETRY_MIN_MS);
         assert_true(most <= cases[i].most_ms && most >= cases[i].most_ms - 1);

@@ -91,24 +91,19 @@ static bool logfmt_ok(const char *p)
 {
     for (;; p++) {
         size_t name = strspn(p, "abcdefghijklmnopqrstuvwxyz_");
-        if (name == 0 || p[name] != '=')
-            return false;
+        if (name == 0 || p[name] != '=') return false;
         p += name + 1;
         if (*p == '"') {
             for (p++; *p != '"'; p++) {
-                if (*p == '\\')
-                    p++;
-                if (*p < ' ' && *p >= 0)
-                    return false;
+                if (*p == '\\') p++;
+                if (*p < ' ' && *p >= 0) return false;
             }
             p++;
         } else {
             p += strcspn(p, " \n\"=");
         }
-        if (*p == '\n')
-            return p[1] == '\0';
-        if (*p != ' ')
-            return false;
+        if (*p == '\n') return p[1] == '\0';
+        if (*p != ' ') return false;
     }
 }
 
@@ -130,10 +125,8 @@ static void truncation(void **state)
             bool whole = strstr(line, " n=1234567890123456789\n") != NULL;
             bool cut = strstr(line, " truncated=true\n") != NULL;
             assert_true(whole != cut);
-            if (len > 1000)
-                assert_true(cut);
-            if (len + step < 100)
-                assert_true(whole);
+            if (len > 1000) assert_true(cut);
+            if (len + step < 100) assert_true(whole);
         }
     }
 }
@@ -173,8 +166,7 @@ static void limit(void **state)
     (void)state;
     struct log_limit l = {0};
     uint32_t suppressed = 0, passed = 0;
-    for (int i = 0; i < 10; i++)
-        passed += log_limit_pass(&l, 3, 100, &suppressed);
+    for (int i = 0; i < 10; i++) passed += log_limit_pass(&l, 3, 100, &suppressed);
     assert_int_equal(passed, 3);
     assert_true(log_limit_pass(&l, 3, 101, &suppressed));
     assert_int_equal(suppressed, 7);
@@ -191,15 +183,17 @@ static size_t slurp(const char *file, char *out, size_t cap)
     int fd = open(file, O_RDONLY);
     assert_true(fd != -1);
     size_t len = 0;
-    for (ssize_t n; (n = read(fd, out + len, cap - 1 - len)) > 0;)
-        len += (size_t)n;
+    for (ssize_t n; (n = read(fd, out + len, cap - 1 - len)) > 0;) len += (size_t)n;
     close(fd);
     out[len] = '\0';
     return len;
 }
 
 static int evaluated;
-static uint64_t evaluate(void) { return (uint64_t)++evaluated; }
+static uint64_t evaluate(void)
+{
+    return (uint64_t)++evaluated;
+}
 
 static void levels_and_rotation(void **state)
 {
@@ -257,10 +251,8 @@ static void threads(void **state)
     pthread_t thread[THREADS];
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, write_lines, (void *)(intptr_t)i), 0);
-    for (int i = 0; i < 20; i++)
-        assert_int_equal(log_open(&o), 0);
-    for (int i = 0; i < THREADS; i++)
-        pthread_join(thread[i], NULL);
+    for (int i = 0; i < 20; i++) assert_int_equal(log_open(&o), 0);
+    for (int i = 0; i < THREADS; i++) pthread_join(thread[i], NULL);
 
     slurp(path, text, sizeof text);
     int next[THREADS] = {0}, lines = 0;

@@ -57,8 +57,8 @@ static void test_bound(void **state)
         uint64_t max, queued, bytes;
         bool fits;
     } rows[] = {
-        {100, 0, 100, true},         {100, 0, 5000, true},       {100, 40, 60, true},
-        {100, 40, 61, false},        {100, 5000, 1, false},      {100, 100, 0, false},
+        {100, 0, 100, true},          {100, 0, 5000, true},         {100, 40, 60, true},
+        {100, 40, 61, false},         {100, 5000, 1, false},        {100, 100, 0, false},
         {100, 40, UINT64_MAX, false}, {0, 1, UINT64_MAX / 2, true},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -106,8 +106,10 @@ static void test_many_pushers(void **state)
     }
     while (left > 0) {
         struct post *p = mailbox_take(&shared);
-        if (p) drains++;
-        else sched_yield();
+        if (p)
+            drains++;
+        else
+            sched_yield();
         int batch = 0;
         for (struct post *after; p; p = after, batch++) {
             after = p->next;

@@ -133,7 +133,7 @@ struct drop_case {
     const char *clear;  /* and of outq_clear */
 };
 
-#define COST(entries, bytes) ((entries) * OUT_ENTRY_COST + (bytes))
+#define COST(entries, bytes) ((entries)*OUT_ENTRY_COST + (bytes))
 
 static const struct drop_case drop_cases[] = {
     {"M1 M2 M3", 0, COST(3, 100), "M1M2M3", "", ""},
@@ -237,7 +237,8 @@ static void test_replace_pong(void **state)
     outq_free(pool, &q);
 }
 
-/* Whatever happens to the queue, the pong that is replaced is the last one that waits: against a list of the entries' names. */
+/* Whatever happens to the queue, the pong that is replaced is the last one that waits: against a
+ * list of the entries' names. */
 static void test_replace_pong_anywhere(void **state)
 {
     (void)state;
@@ -276,7 +277,10 @@ static void test_replace_pong_anywhere(void **state)
                     frame_unref(f, 1);
                 break;
             default:
-                push(&q, name, name[0] == 'P' ? OUT_PONG : name[0] == 'R' ? OUT_REPLY : OUT_MESSAGE);
+                push(&q, name,
+                     name[0] == 'P'   ? OUT_PONG
+                     : name[0] == 'R' ? OUT_REPLY
+                                      : OUT_MESSAGE);
                 strcat(due, name);
             }
             if (q) assert_string_equal(text(q), due);
@@ -285,7 +289,8 @@ static void test_replace_pong_anywhere(void **state)
     }
 }
 
-/* A queue of many entries: a pong is replaced, and the oldest go, without a walk over the others. Some 10 s each if there were one. */
+/* A queue of many entries: a pong is replaced, and the oldest go, without a walk over the others.
+ * Some 10 s each if there were one. */
 static void test_steps_do_not_grow(void **state)
 {
     (void)state;

@@ -46,7 +46,8 @@ static void test_rate(void **state)
         {100, 1000, 20, 1, 50, 50},  /* below the rate: all */
         {1, 10000, 1, 1, 10, 11},    /* single ones, under a flood: */
         {1, 10000, 1, 2, 5, 6},      /* a share of less than one a second is not rounded away */
-        {3, 10000, 1, 2, 15, 17},    {1, 40000, 7, 4, 10, 11},
+        {3, 10000, 1, 2, 15, 17},
+        {1, 40000, 7, 4, 10, 11},
         {1, 3200000, 1000, 64, 50, 51}, /* nothing is lost by rounding */
         {INT32_MAX, 1000, 1, 1, 1000, 1000},
     };

@@ -169,8 +169,7 @@ static void transfer(struct end *from, struct end *to, size_t len, size_t seal_c
 {
     static uint8_t bytes[100000];
 
-    for (size_t i = 0; i < len; i++)
-        bytes[i] = (uint8_t)random();
+    for (size_t i = 0; i < len; i++) bytes[i] = (uint8_t)random();
     to->got_len = 0;
     seal_all(from, bytes, len, seal_cap);
     open_all(to, pieces, open_cap);
@@ -390,8 +389,7 @@ static void test_threads(void **state)
     struct tls_server *s = new_server(&rsa_files);
     pthread_t threads[4];
 
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, work, s), 0);
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, work, s), 0);
     for (int i = 0; i < 4; i++) {
         void *resumed = NULL;
         pthread_join(threads[i], &resumed);

@@ -108,8 +108,7 @@ static void test_garbage(void **state)
 
     for (int i = 0; i < (slow() ? 2000 : 20000); i++) {
         size_t len = 1 + (size_t)random() % sizeof bytes;
-        for (size_t j = 0; j < len; j++)
-            bytes[j] = (uint8_t)random();
+        for (size_t j = 0; j < len; j++) bytes[j] = (uint8_t)random();
         memcpy(bytes, "\x16\x03\x01\x00\x40\x01\x00\x00\x3c\x03\x03", len < 11 ? len : 11);
         if (answer_to(bytes, len, out, &out_len) == IO_CLOSED) assert_true(out_len >= 7);
     }
@@ -378,8 +377,7 @@ static void test_renegotiation(void **state)
     free_pair(p);
 
     p = connected(2);
-    for (int i = 0; i < 100; i++)
-        send_message(&p->client, 1, hello, len);
+    for (int i = 0; i < 100; i++) send_message(&p->client, 1, hello, len);
     expect_alert(p, "unexpected_message");
     free_pair(p);
 

@@ -64,8 +64,7 @@ static void test_good(void **state)
         struct url u;
         char header[URL_HOST_HEADER_MAX];
         const char *why = url_parse(&u, good[i].text);
-        if (why)
-            fail_msg("%s: %s", good[i].text, why);
+        if (why) fail_msg("%s: %s", good[i].text, why);
         assert_int_equal(u.scheme, good[i].scheme);
         assert_string_equal(u.host, good[i].host);
         assert_string_equal(u.path, good[i].path);
@@ -81,8 +80,7 @@ static void test_bad(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct url u;
-        if (!url_parse(&u, bad[i]))
-            fail_msg("taken: %s", bad[i]);
+        if (!url_parse(&u, bad[i])) fail_msg("taken: %s", bad[i]);
     }
 }
 

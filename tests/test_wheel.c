@@ -23,9 +23,17 @@ static uint32_t random_below(uint32_t n)
     return (uint32_t)((uint64_t)random_32() * n >> 32);
 }
 
-static const uint32_t starts[] = {0,          1,           31,         4095,
-                                  1u << 30,   INT32_MAX,   1u << 31,   UINT32_MAX - 70000,
-                                  UINT32_MAX - 1000, UINT32_MAX - 1, UINT32_MAX};
+static const uint32_t starts[] = {0,
+                                  1,
+                                  31,
+                                  4095,
+                                  1u << 30,
+                                  INT32_MAX,
+                                  1u << 31,
+                                  UINT32_MAX - 70000,
+                                  UINT32_MAX - 1000,
+                                  UINT32_MAX - 1,
+                                  UINT32_MAX};
 #define STARTS (sizeof starts / sizeof *starts)
 
 static struct wheel wheel; /* 6 KiB; initialised by each test */

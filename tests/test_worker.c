@@ -42,7 +42,8 @@ static int dial(uint16_t port)
     return fd;
 }
 
-/* turns_until lets w turn until its connections are as many as wanted; returns how many ms that took. */
+/* turns_until lets w turn until its connections are as many as wanted; returns how many ms that
+ * took. */
 static int64_t turns_until(struct worker *w, uint32_t conns)
 {
     int64_t began = clock_us();
@@ -87,7 +88,8 @@ static void test_no_spare_descriptor(void **state)
     close(waits);
     fill();
 
-    waits = dial((free_one(), port)); /* one more rest, which ends with a connection of this worker's own */
+    waits = dial(
+        (free_one(), port)); /* one more rest, which ends with a connection of this worker's own */
     lose_spare(w);
     worker_turn(w, 0);
     assert_true(w->rest_until_ms > 0);
