@@ -268,6 +268,7 @@ static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_rec
     list_push_back(&k->subscriptions, &sub->in_client);
     k->count++;
     if (q->reject_unrecovered && r->wanted && !r->recovered) {
+        sub->flags &= ~(uint32_t)SUBSCRIPTION_ANNOUNCED; /* no leave without a join */
         end(sub);
         return 112;
     }

@@ -33,6 +33,7 @@ static void end_stream(struct channel *ch)
     list_remove(&ch->recent);
     s->generation++;
     channel_make_epoch(ch);
+    channel_unref(ch); /* the list's; never the last: the caller has one */
 }
 
 void history_touch(struct channel *ch, int64_t now_ms)
@@ -58,8 +59,10 @@ static void make_room(struct channel *ch)
             forget_item(p);
             continue;
         }
+        channel_ref(oldest);
         end_stream(oldest);
         channel_unlist_if_idle(oldest);
+        channel_unref(oldest);
     }
 }
 
@@ -75,6 +78,8 @@ bool history_append(struct channel *ch, struct publication *p, int64_t now_ms)
     forget_item(evicted);
     ch->list_until_ms = now_ms + ch->options->history_ttl_ms;
     ch->meta_until_ms = now_ms + ch->options->history_meta_ttl_ms;
+    if (list_empty(&ch->recent))
+        channel_ref(ch); /* it stays, also without a publication or a holder */
     list_remove(&ch->recent);
     list_push_back(&s->recent, &ch->recent);
     make_room(ch);
@@ -129,8 +134,9 @@ void pubsub_history(struct worker *w, struct channel *ch, struct pubsub_history 
         for (; h->count < h->max && o >= oldest && o <= s->top && s->count; o--)
             take(ch, o, &h->found[h->count++]);
     } else {
-        uint64_t o = h->has_since && h->since + 1 > oldest ? h->since + 1 : oldest;
-        for (; h->count < h->max && o <= s->top && s->count; o++)
+        uint64_t o = h->has_since && h->since >= oldest ? h->since + 1 : oldest;
+        for (; o && h->count < h->max && o <= s->top && s->count;
+             o++) /* 0: behind the last of all numbers */
             take(ch, o, &h->found[h->count++]);
     }
     if (!list_empty(&ch->recent)) { /* used: keep its meta data longer */

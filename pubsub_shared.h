@@ -21,7 +21,8 @@ struct channel {
     bool listed; /* is in the table */
     char *name;  /* behind local[] */
     const struct channel_options *options;
-    _Atomic uint32_t refs;              /* memory: holders and publications; the table has none */
+    _Atomic uint32_t
+        refs; /* memory: holders, publications, and the list recent; the table has none */
     _Atomic uint32_t wanted[ENCODINGS]; /* subscribers by encoding; written under the lock */
     /* under the shard's lock */
     uint64_t seq;

@@ -43,6 +43,7 @@ void pubsub_close(void)
             history_clear(ch);
             stream_free(&ch->stream);
             list_remove(&ch->recent);
+            channel_unref(ch); /* the list's */
             channel_unlist_if_idle(ch);
             channel_unref(ch);
         }

@@ -610,6 +610,19 @@ each('86 join and leave', async (shape) => {
   await a.quiet(); /* not its own leave */
 });
 
+test('86b a subscribe refused with 112 is not announced', async () => {
+  const both = { name: 'both', join_leave: true, presence: true, history_size: 2, history_ttl: '60s', force_recovery: true, allow_subscribe_for_client: true, force_push_join_leave: true };
+  const server = await start(SHAPES[1], { more: [both] });
+  const [a, b] = [await server.connected({ user: '1' }), await server.connected({ user: '2' })];
+  await a.ok('subscribe', { channel: 'both:a' });
+  await a.push('join', 'both:a');
+  await b.fails(112, 'subscribe', { channel: 'both:a', recover: true, epoch: 'zzzzzzzz', offset: 5, flag: 3 });
+  await b.ok('subscribe', { channel: 'both:a' });
+  assert.deepEqual((await a.push('join', 'both:a')).info, { user: '2', client: b.id });
+  await a.quiet();
+  assert.equal((await result(server, 'presence_stats', { channel: 'both:a' })).num_clients, 2);
+});
+
 each('87 88 rpc and send without a handler', async (shape) => {
   const server = await start(shape);
   const c = await server.connected();

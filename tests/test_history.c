@@ -1,0 +1,504 @@
+/* Histories of channels (protocol.md 6.3): recovery, time, history_remove, the budget for all,
+ * names that are only read. */
+#include "engine.h"
+
+#include "../ops.h"
+#include "../pubsub_shared.h"
+
+#define FEW 16
+#define NAMES (SLOW ? 50000u : 1000000u)
+#define SECOND 1000
+#define LIST_MS (10 * SECOND)
+#define META_MS (100 * SECOND)
+
+static struct worker *w;
+
+static void begin(uint32_t size, int64_t history_max_bytes)
+{
+    engine_open(&(struct engine_options){
+        .channel = {.history_size = size,
+                    .history_ttl_ms = LIST_MS,
+                    .history_meta_ttl_ms = META_MS},
+        .bus = {.channels_max = 100000, .history_max_bytes = history_max_bytes}});
+    w = engine.server.workers[0];
+}
+
+static void end(void)
+{
+    fake_turn(w);
+    engine_close();
+    assert_int_equal(atomic_load(&bus.history_bytes), 0);
+}
+
+/* publish lets go of the channel behind each publication, as the HTTP API does. */
+static struct pubsub_position publish(const char *name, const char *json)
+{
+    struct pubsub_position at;
+    struct channel *ch = pubsub_channel(w, name, strlen(name));
+    struct message m = {.payload = {json, strlen(json)}, .publisher = PUBSUB_NOBODY};
+    assert_non_null(ch);
+    assert_int_equal(ops_publish(w, ch, &m, &at), 0);
+    pubsub_channel_unref(ch);
+    return at;
+}
+
+static void publish_n(const char *name, unsigned n)
+{
+    while (n--) publish(name, "1");
+}
+
+/* ask reads a history and checks that exactly the offsets from first to last (or down to it) are
+ * answered; first 0: none. */
+static struct pubsub_position ask(const char *name, struct pubsub_history h, uint64_t first,
+                                  uint64_t last)
+{
+    struct publication *found[FEW];
+    struct channel *ch = pubsub_channel(w, name, strlen(name));
+    assert_non_null(ch);
+    h.found = found;
+    pubsub_history(w, ch, &h);
+    uint64_t count = !first ? 0 : (last > first ? last - first : first - last) + 1;
+    assert_int_equal(h.count, count);
+    for (uint32_t i = 0; i < h.count; i++) {
+        assert_int_equal(found[i]->offset, last > first ? first + i : first - i);
+        pubsub_publication_unref(found[i]);
+    }
+    pubsub_channel_unref(ch);
+    return h.top;
+}
+
+static struct pubsub_position position(const char *name)
+{
+    return ask(name, (struct pubsub_history){0}, 0, 0);
+}
+
+static void remove_history(const char *name)
+{
+    struct channel *ch = pubsub_channel(w, name, strlen(name));
+    assert_non_null(ch);
+    pubsub_history_remove(ch);
+    pubsub_channel_unref(ch);
+}
+
+static bool same_epoch(struct pubsub_position a, struct pubsub_position b)
+{
+    return memcmp(a.epoch, b.epoch, sizeof a.epoch) == 0;
+}
+
+/* ---- recovery ---- */
+
+/* subscribe recovers as a client would, and leaves again. */
+static struct pubsub_recovery subscribe(const char *name, struct pubsub_recovery r)
+{
+    struct publication *missed[FEW];
+    struct conn c;
+    struct subscription s = {.conn = &c, .flags = SUBSCRIPTION_RECOVERABLE};
+    fake_open(&c, w, 1);
+    struct local *l = pubsub_attach(w, name, strlen(name));
+    assert_non_null(l);
+    assert_true(r.max <= FEW);
+    r.missed = missed;
+    assert_int_equal(pubsub_subscribe_client(&s, l, &r), 0);
+    for (uint32_t i = 0; i < r.count; i++) {
+        assert_int_equal(missed[i]->offset, r.top.offset - r.count + 1 + i);
+        pubsub_publication_unref(missed[i]);
+    }
+    pubsub_unsubscribe_client(&s);
+    fake_drop(&c);
+    w->dirty.count = w->closed.count = 0; /* c is on them, and ends here */
+    return r;
+}
+
+enum which_epoch { MINE, ANOTHER, ANY };
+
+/* A history of five, of which `published` were made and the list may have been removed behind them.
+ */
+static const struct recovery_case {
+    const char *what;
+    unsigned published;
+    bool removed;
+    bool cache;
+    enum which_epoch epoch;
+    uint64_t offset;
+    uint32_t max;
+    bool recovered;
+    uint32_t count;
+} recovery_cases[] = {
+    {"nothing was published", 0, false, false, MINE, 0, FEW, true, 0},
+    {"nothing was published, any epoch", 0, false, false, ANY, 0, FEW, true, 0},
+    {"nothing was published, another epoch", 0, false, false, ANOTHER, 0, FEW, false, 0},
+    {"ahead of an empty stream", 0, false, false, MINE, 1, FEW, false, 0},
+    {"at the top", 3, false, false, MINE, 3, FEW, true, 0},
+    {"one is missing", 3, false, false, MINE, 2, FEW, true, 1},
+    {"all are missing", 3, false, false, MINE, 0, FEW, true, 3},
+    {"from the start, any epoch", 3, false, false, ANY, 0, FEW, true, 3},
+    {"ahead of the top", 3, false, false, MINE, 4, FEW, false, 0},
+    {"far ahead of the top", 3, false, false, MINE, UINT64_MAX, FEW, false, 0},
+    {"another epoch, at the top", 3, false, false, ANOTHER, 3, FEW, false, 0},
+    {"another epoch, one is missing", 3, false, false, ANOTHER, 2, FEW, false, 0},
+    {"just as many as are kept", 9, false, false, MINE, 4, FEW, true, 5},
+    {"one more than is kept", 9, false, false, MINE, 3, FEW, false, 0},
+    {"from the start, not all are kept", 9, false, false, ANY, 0, FEW, false, 0},
+    {"just the limit", 4, false, false, MINE, 1, 3, true, 3},
+    {"one more than the limit", 4, false, false, MINE, 0, 3, false, 0},
+    {"no limit left, none is missing", 4, false, false, MINE, 4, 0, true, 0},
+    {"no limit left, one is missing", 4, false, false, MINE, 3, 0, false, 0},
+    {"removed, at the top", 4, true, false, MINE, 4, FEW, true, 0},
+    {"removed, one is missing", 4, true, false, MINE, 3, FEW, false, 0},
+    {"removed, another epoch", 4, true, false, ANOTHER, 4, FEW, false, 0},
+
+    {"cache: nothing was published", 0, false, true, MINE, 0, FEW, true, 0},
+    {"cache: has the newest", 3, false, true, MINE, 3, FEW, true, 0},
+    {"cache: has an older one", 3, false, true, MINE, 1, FEW, true, 1},
+    {"cache: has none", 3, false, true, ANY, 0, FEW, true, 1},
+    {"cache: what it has is not kept", 9, false, true, MINE, 1, FEW, true, 1},
+    {"cache: another epoch, same offset", 3, false, true, ANOTHER, 3, FEW, true, 1},
+    {"cache: removed, has the newest", 3, true, true, MINE, 3, FEW, true, 0},
+    {"cache: removed, has an older one", 3, true, true, MINE, 2, FEW, false, 0},
+    {"cache: removed, another epoch", 3, true, true, ANOTHER, 3, FEW, false, 0},
+};
+
+static void test_recovery(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof recovery_cases / sizeof *recovery_cases; i++) {
+        const struct recovery_case *t = &recovery_cases[i];
+        begin(5, 0);
+        struct local *hold =
+            pubsub_attach(w, "c", 1); /* so that "mine" lasts where nothing was published */
+        publish_n("c", t->published);
+        if (t->removed) remove_history("c");
+        struct pubsub_recovery r = {.wanted = true,
+                                    .cache = t->cache,
+                                    .any_epoch = t->epoch == ANY,
+                                    .offset = t->offset,
+                                    .max = t->max};
+        struct pubsub_position top = position("c");
+        memcpy(r.epoch, top.epoch, sizeof r.epoch);
+        if (t->epoch == ANOTHER) r.epoch[0] ^= 1;
+        r = subscribe("c", r);
+        if (r.recovered != t->recovered || r.count != t->count)
+            fail_msg("%s: recovered %d with %u", t->what, r.recovered, r.count);
+        assert_int_equal(r.top.offset, t->published);
+        assert_true(same_epoch(r.top, top));
+        r = subscribe("c",
+                      (struct pubsub_recovery){.max = FEW}); /* not asked for: a position alone */
+        assert_false(r.recovered);
+        assert_int_equal(r.count, 0);
+        assert_int_equal(r.top.offset, t->published);
+        pubsub_detach(hold);
+        end();
+    }
+}
+
+/* ---- reading ---- */
+
+static void test_reading(void **state)
+{
+    (void)state;
+    static const struct {
+        struct pubsub_history h;
+        uint64_t first, last; /* of 5 to 9 */
+    } cases[] = {
+        {{.max = FEW}, 5, 9},
+        {{.max = 2}, 5, 6},
+        {{.max = 0}, 0, 0},
+        {{.max = FEW, .has_since = true, .since = 0}, 5, 9},
+        {{.max = FEW, .has_since = true, .since = 4}, 5, 9},
+        {{.max = FEW, .has_since = true, .since = 5}, 6, 9},
+        {{.max = 2, .has_since = true, .since = 5}, 6, 7},
+        {{.max = FEW, .has_since = true, .since = 8}, 9, 9},
+        {{.max = FEW, .has_since = true, .since = 9}, 0, 0},
+        {{.max = FEW, .has_since = true, .since = 10}, 0, 0},
+        {{.max = FEW, .has_since = true, .since = UINT64_MAX}, 0, 0},
+        {{.max = FEW, .reverse = true}, 9, 5},
+        {{.max = 2, .reverse = true}, 9, 8},
+        {{.max = FEW, .reverse = true, .has_since = true, .since = 9}, 8, 5},
+        {{.max = 2, .reverse = true, .has_since = true, .since = 8}, 7, 6},
+        {{.max = FEW, .reverse = true, .has_since = true, .since = 6}, 5, 5},
+        {{.max = FEW, .reverse = true, .has_since = true, .since = 5}, 0, 0},
+        {{.max = FEW, .reverse = true, .has_since = true, .since = 0}, 0, 0},
+    };
+    begin(5, 0);
+    publish_n("c", 9);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct pubsub_position top = ask("c", cases[i].h, cases[i].first, cases[i].last);
+        assert_int_equal(top.offset, 9);
+    }
+    end();
+}
+
+static void test_skip_history(void **state)
+{
+    (void)state;
+    begin(5, 0);
+    publish_n("c", 2);
+    struct channel *ch = pubsub_channel(w, "c", 1);
+    struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY, .skip_history = true};
+    assert_int_equal(ops_publish(w, ch, &m, NULL), 0);
+    pubsub_channel_unref(ch);
+    assert_int_equal(ask("c", (struct pubsub_history){.max = FEW}, 1, 2).offset, 2);
+    assert_int_equal(publish("c", "1").offset, 3);
+    end();
+}
+
+/* ---- time ---- */
+
+static void test_list_ttl(void **state)
+{
+    (void)state;
+    begin(5, 0);
+    publish_n("c", 2);
+    w->now_ms += LIST_MS - 1;
+    struct pubsub_position before = publish("c", "1"); /* arms it again */
+    w->now_ms += LIST_MS - 1;
+    ask("c", (struct pubsub_history){.max = FEW}, 1, 3);
+    w->now_ms += 1;
+    struct pubsub_position after = ask("c", (struct pubsub_history){.max = FEW}, 0, 0);
+    assert_int_equal(after.offset, 3);
+    assert_true(same_epoch(before, after));
+    assert_int_equal(publish("c", "1").offset, 4);
+    ask("c", (struct pubsub_history){.max = FEW}, 4, 4);
+    end();
+}
+
+static void test_meta_ttl(void **state)
+{
+    (void)state;
+    begin(5, 0);
+    struct pubsub_position first = publish("c", "1");
+    w->now_ms += META_MS - 1;
+    struct pubsub_position read = position("c"); /* a use: lasts longer by it */
+    w->now_ms += META_MS - 1;
+    assert_int_equal(publish("c", "1").offset, 2);
+    assert_true(same_epoch(first, read) && same_epoch(first, position("c")));
+    w->now_ms += META_MS;
+    struct pubsub_position later = position("c");
+    assert_int_equal(later.offset, 0);
+    assert_false(same_epoch(first, later));
+    later = publish("c", "1");
+    assert_int_equal(later.offset, 1);
+    assert_false(same_epoch(first, later));
+    struct pubsub_recovery r = {.wanted = true, .max = FEW, .offset = 2};
+    memcpy(r.epoch, first.epoch, sizeof r.epoch);
+    assert_false(subscribe("c", r).recovered);
+    end();
+}
+
+static void test_history_remove(void **state)
+{
+    (void)state;
+    begin(5, 0);
+    publish_n("c", 2);
+    struct pubsub_position before = publish("c", "1");
+    remove_history("c"); /* nobody holds it any more: offset and epoch stay all the same */
+    fake_turn(w);
+    assert_int_equal(atomic_load(&bus.history_bytes), 0);
+    assert_int_equal(pubsub_channel_count(), 1);
+    struct pubsub_position after = ask("c", (struct pubsub_history){.max = FEW}, 0, 0);
+    assert_int_equal(after.offset, 3);
+    assert_true(same_epoch(before, after));
+    remove_history("c");
+    after = publish("c", "1");
+    assert_int_equal(after.offset, 4);
+    assert_true(same_epoch(before, after));
+    remove_history("unknown");
+    assert_int_equal(pubsub_channel_count(), 1);
+    end();
+}
+
+/* ---- the budget ---- */
+
+enum { STREAMS = 2000 };
+
+static const char *stream_name(unsigned i)
+{
+    static char name[16];
+    snprintf(name, sizeof name, "s%u", i);
+    return name;
+}
+
+static unsigned shard_index(const char *name)
+{
+    struct channel *ch = pubsub_channel(w, name, strlen(name));
+    unsigned i = (unsigned)(shard_of(ch) - bus.shards);
+    pubsub_channel_unref(ch);
+    return i;
+}
+
+/* More streams than the budget allows: each shard keeps those that were used last, and who comes
+ * back to another one is told by its epoch. */
+static void test_budget(void **state)
+{
+    (void)state;
+    enum { BUDGET = 512 * 1024 };
+    static struct pubsub_position at[STREAMS];
+    static char big[1024];
+    bool keeps[SHARDS] = {false};
+    unsigned kept = 0;
+    memset(big, '7', sizeof big - 1);
+    begin(5, BUDGET);
+    for (unsigned i = 0; i < STREAMS; i++) {
+        at[i] = publish(stream_name(i), big);
+        if (i % 10 == 9) position(stream_name(0)); /* in use */
+        assert_true(atomic_load(&bus.history_bytes) <= BUDGET + 2048 * SHARDS);
+    }
+    assert_true(pubsub_channel_count() < STREAMS / 2);
+    assert_true(same_epoch(at[0], position(stream_name(0))));
+    for (unsigned i = 1; i < STREAMS; i++) {
+        struct pubsub_position now = position(stream_name(i));
+        unsigned shard = shard_index(stream_name(i));
+        assert_int_equal(same_epoch(at[i], now), now.offset == 1);
+        if (keeps[shard]) assert_int_equal(now.offset, 1); /* what is younger as well */
+        keeps[shard] = keeps[shard] || now.offset == 1;
+        kept += now.offset == 1;
+    }
+    assert_true(kept > 100);
+    end();
+}
+
+/* One channel alone is kept within it as well, and always keeps its newest publication. */
+static void test_budget_of_one(void **state)
+{
+    (void)state;
+    static char big[1024];
+    memset(big, '7', sizeof big - 1);
+    begin(FEW, 4096);
+    struct pubsub_position first = publish("c", big), last = first;
+    for (unsigned i = 0; i < 30; i++) last = publish("c", big);
+    assert_int_equal(last.offset, 31);
+    assert_true(same_epoch(first, last));
+    assert_true(atomic_load(&bus.history_bytes) <= 4096);
+    struct channel *ch = pubsub_channel(w, "c", 1);
+    assert_in_range(ch->stream.count, 1, 3);
+    pubsub_channel_unref(ch);
+    bus.options.history_max_bytes = 1;
+    last = publish("c", big);
+    ask("c", (struct pubsub_history){.max = FEW}, last.offset, last.offset);
+    end();
+}
+
+/* A stream that must go while somebody is subscribed: the channel stays, with another epoch. */
+static void test_budget_with_subscribers(void **state)
+{
+    (void)state;
+    begin(5, 1);
+    struct local *hold[STREAMS / 10];
+    struct pubsub_position at[STREAMS / 10];
+    unsigned ended = 0;
+    for (unsigned i = 0; i < STREAMS / 10; i++) {
+        const char *name = stream_name(i);
+        hold[i] = pubsub_attach(w, name, strlen(name));
+        at[i] = publish(name, "1");
+    }
+    for (unsigned i = 0; i < STREAMS / 10; i++) {
+        struct pubsub_position now = position(stream_name(i));
+        ended += now.offset == 0;
+        assert_int_equal(now.offset == 0, !same_epoch(at[i], now));
+    }
+    assert_true(ended >= STREAMS / 10 - SHARDS);
+    assert_int_equal(pubsub_channel_count(), STREAMS / 10);
+    for (unsigned i = 0; i < STREAMS / 10; i++) pubsub_detach(hold[i]);
+    end();
+}
+
+/* ---- names that nobody publishes to ---- */
+
+static void test_only_read(void **state)
+{
+    (void)state;
+    begin(5, 0);
+    struct pubsub_position empty = position("n1");
+    publish("other", "1");
+    uint64_t used = mem_pool_stats(w->pool).used_bytes, reserved = 0;
+    for (unsigned i = 0; i < NAMES; i++) {
+        char name[24];
+        struct publication *missed[1];
+        int len = snprintf(name, sizeof name, "n%u", i);
+        struct channel *ch = pubsub_channel(w, name, (size_t)len);
+        struct pubsub_history h = {.max = 1, .found = missed};
+        assert_non_null(ch);
+        pubsub_history(w, ch, &h);
+        assert_int_equal(h.top.offset + h.count, 0);
+        pubsub_channel_unref(ch);
+        if (i % 8 == 0)
+            assert_int_equal(subscribe(name, (struct pubsub_recovery){.max = 1}).top.offset, 0);
+        if (i == 1000) reserved = mem_pool_stats(w->pool).used_bytes;
+    }
+    assert_int_equal(reserved, used);
+    assert_int_equal(mem_pool_stats(w->pool).used_bytes, used);
+    assert_int_equal(pubsub_channel_count(), 1);
+    /* and who was told a position of one of them can go on from there */
+    struct pubsub_recovery r = {.wanted = true, .max = FEW};
+    memcpy(r.epoch, empty.epoch, sizeof r.epoch);
+    publish("n1", "1");
+    r = subscribe("n1", r);
+    assert_true(r.recovered);
+    assert_int_equal(r.count, 1);
+    end();
+}
+
+/* As many again at once, all held: no more than channels_max. */
+static void test_names_at_once(void **state)
+{
+    (void)state;
+    engine_open(&(struct engine_options){
+        .channel = {.history_size = 5, .history_ttl_ms = LIST_MS, .history_meta_ttl_ms = META_MS},
+        .bus = {.channels_max = 10}});
+    w = engine.server.workers[0];
+    struct channel *held[10];
+    for (unsigned i = 0; i < 10; i++) {
+        char name[2] = {(char)('a' + i)};
+        held[i] = pubsub_channel(w, name, 1);
+        assert_non_null(held[i]);
+    }
+    errno = 0;
+    assert_null(pubsub_channel(w, "z", 1));
+    assert_int_equal(errno, ENOSPC);
+    for (unsigned i = 0; i < 10; i++) pubsub_channel_unref(held[i]);
+    assert_int_equal(pubsub_channel_count(), 0);
+    end();
+}
+
+/* ---- memory runs out ---- */
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    uint64_t k = 0, failed;
+    do {
+        uint64_t good = 0;
+        begin(5, 0);
+        mem_fail_at(++k);
+        struct channel *ch = pubsub_channel(w, "c", 1);
+        struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};
+        for (unsigned i = 0; ch && i < 3; i++) good += ops_publish(w, ch, &m, NULL) == 0;
+        pubsub_channel_unref(ch);
+        mem_fail_at(0);
+        failed = mem_pool_stats(w->pool).failed;
+        assert_int_equal(position("c").offset, good);
+        assert_int_equal(publish("c", "1").offset, good + 1); /* no offset is skipped */
+        ask("c", (struct pubsub_history){.max = FEW}, 1, good + 1);
+        end();
+    } while (failed);
+    assert_true(k > 5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_recovery),
+        cmocka_unit_test(test_reading),
+        cmocka_unit_test(test_skip_history),
+        cmocka_unit_test(test_list_ttl),
+        cmocka_unit_test(test_meta_ttl),
+        cmocka_unit_test(test_history_remove),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_of_one),
+        cmocka_unit_test(test_budget_with_subscribers),
+        cmocka_unit_test(test_only_read),
+        cmocka_unit_test(test_names_at_once),
+        cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
