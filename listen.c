@@ -45,11 +45,14 @@ static socklen_t fill_address(struct sockaddr_storage *sa, const char *host, boo
 
 static uint16_t bound_port(int fd)
 {
-    struct sockaddr_storage sa = {0};
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+    } sa = {0};
     socklen_t len = sizeof sa;
-    if (getsockname(fd, (struct sockaddr *)&sa, &len) == -1) return 0;
-    return ntohs(sa.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&sa)->sin6_port
-                                          : ((struct sockaddr_in *)(void *)&sa)->sin_port);
+    if (getsockname(fd, &sa.any, &len) == -1) return 0;
+    return ntohs(sa.any.sa_family == AF_INET6 ? sa.in6.sin6_port : sa.in.sin_port);
 }
 
 /* is_taken: does anybody listen there? With SO_REUSEPORT alone another server of ours would share

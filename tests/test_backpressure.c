@@ -301,7 +301,7 @@ static void test_empty_messages_cost(void **state)
 static void test_ends_are_read(void **state)
 {
     (void)state;
-    struct conn *c = open_echo(false);
+    open_echo(false);
     engine.app.conn.control_frames_per_second = 10;
     script_len = 0;
     for (unsigned i = 0; i < 10; i++) ask(WS_PING, true, "", 0);
@@ -315,7 +315,7 @@ static void test_ends_are_read(void **state)
     end();
 
     for (unsigned i = 0; i < 2; i++) {
-        c = open_echo(false);
+        struct conn *c = open_echo(false);
         c->flags |= i ? CONN_PAUSED : CONN_THROTTLED;
         shutdown(peer.fd, SHUT_WR);
         worker_turn(w, 0);
