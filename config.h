@@ -141,7 +141,6 @@ struct config {
     int64_t channel_max_length;            /* bytes of a name */
     int64_t channel_limit;                 /* channels of the process */
     int64_t client_channel_limit;          /* subscriptions of one connection */
-    int64_t user_connection_limit;         /* connections of one user; 0 = no limit */
     int64_t history_max_publication_limit; /* in the reply to one history command */
     int64_t recovery_max_publication_limit; /* that a recovery gives back; more: not recovered */
     int64_t history_max_bytes;              /* of all histories */
@@ -152,9 +151,6 @@ struct config {
     struct config_namespaces namespaces;
     int64_t history_meta_ttl_ms; /* where a namespace does not say it */
     char *private_prefix, *namespace_boundary, *user_boundary, *user_separator; /* "" = off */
-    bool personal_channel;            /* each user is subscribed to #USER ... */
-    char *personal_channel_namespace; /* ... or NAMESPACE:#USER */
-    bool personal_single_connection;  /* one connection of a user at a time */
 
     /* client protocol */
     char *websocket_path; /* websocket.handler_prefix */

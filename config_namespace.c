@@ -127,22 +127,6 @@ static void check_names(struct loader *l)
     }
 }
 
-static void check_personal(struct loader *l)
-{
-    static const char key[] =
-        "client.subscribe_to_user_personal_channel.personal_channel_namespace";
-    const struct config *c = l->c;
-    const char *name = c->personal_channel_namespace;
-    char shown[VISIBLE_MAX];
-    if (*name && !c->dev && !find(&c->namespaces, name, c->namespaces.count))
-        loader_note(l, true, origin_of(l, key)->place,
-                    "%s is \"%s\", which channel.namespaces has not", key,
-                    loader_visible(shown, name, strlen(name)));
-    if (c->personal_channel && !*c->user_boundary)
-        loader_note(l, true, origin_of(l, "channel.user_boundary")->place,
-                    "channel.user_boundary is off, but personal channels need it");
-}
-
 /* ---- the characters that mean something ---- */
 
 static const struct {
@@ -180,7 +164,6 @@ void config_check_namespaces(struct loader *l)
     add_item(l, &c->without_namespace, WITHOUT_NAMESPACE);
     for (size_t i = 0; i < c->namespaces.count; i++) add_item(l, &c->namespaces.items[i], i);
     check_names(l);
-    check_personal(l);
     check_marks(l);
 }
 

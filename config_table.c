@@ -365,9 +365,6 @@ const struct option option_table[] = {
     {"client.channel_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(client_channel_limit),
      .initial = "128", .min = 1, .max = 65536,
      .help = "Channels that one client may be subscribed to."},
-    {"client.user_connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
-     FIELD(user_connection_limit), .initial = "0", .max = INT32_MAX,
-     .help = "Connections of one user; more are closed with 3504. 0: no limit."},
     {"client.history_max_publication_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(history_max_publication_limit), .initial = "300", .min = 1, .max = 65536,
      .help = "Publications that a client gets at once when it asks for history."},
@@ -380,7 +377,9 @@ const struct option option_table[] = {
              "with another epoch."},
     {"channel.limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_limit),
      .initial = "1000000", .min = 1, .max = (int64_t)1 << 40,
-     .help = "Channels that may exist at once; beyond it connections for new ones get 503."},
+     .help =
+         "Channels that may exist at once. Histories that nobody uses make way for new ones; when "
+         "there is none, connections for new channels get 503."},
 
     /* ---- channels ---- */
     {"raw.slow_policy", NULL, NULL, GROUP_CHANNEL, OPTION_CHOICE, FIELD(raw_slow_policy),
@@ -393,15 +392,6 @@ const struct option option_table[] = {
     {"channel.history_meta_ttl", NULL, NULL, GROUP_CHANNEL, OPTION_DURATION,
      FIELD(history_meta_ttl_ms), .initial = "720h", .min = SECOND, .max = YEARS,
      .help = "How long a channel's epoch and offset outlive its last use."},
-    {"client.subscribe_to_user_personal_channel.enabled", NULL, NULL, GROUP_CHANNEL, OPTION_BOOL,
-     FIELD(personal_channel), .initial = "false",
-     .help = "Subscribe every client with a user id to the channel #USER."},
-    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", NULL, "NAME",
-     GROUP_CHANNEL, OPTION_STRING, FIELD(personal_channel_namespace),
-     .help = "The namespace of that channel: NAME:#USER. Empty: none."},
-    {"client.subscribe_to_user_personal_channel.single_connection", NULL, NULL, GROUP_CHANNEL,
-     OPTION_BOOL, FIELD(personal_single_connection), .initial = "false",
-     .help = "A user's new connection ends the others, by way of that channel."},
     {"channel.private_prefix", NULL, "TEXT", GROUP_CHANNEL, OPTION_STRING, FIELD(private_prefix),
      .initial = "$",
      .help = "A name that begins so needs a subscription token. This and the three below: up to "
@@ -455,6 +445,11 @@ const struct option option_table[] = {
     {"trace", "trace", "URL", .kind = OPTION_STRING, PLANNED, .help = "Where traces are sent."},
     {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
      .help = "Which part of the requests is traced, 0 to 1."},
+    {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
+    {"client.subscribe_to_user_personal_channel.enabled", .kind = OPTION_BOOL, PLANNED},
+    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", .kind = OPTION_STRING,
+     PLANNED},
+    {"client.subscribe_to_user_personal_channel.single_connection", .kind = OPTION_BOOL, PLANNED},
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},

@@ -363,12 +363,8 @@ static const struct wrong wrongs[] = {
      .said = "without_namespace.slow_policy is skip-and-recover, but without history"},
     {"{\"channel\":{\"user_boundary\":\"12345678\"}}",
      .said = "channel.user_boundary has more than 7 bytes"},
-    {"{\"client\":{\"subscribe_to_user_personal_channel\":{\"personal_channel_namespace\":\"my\"}}"
-     "}",
-     .said = "personal_channel_namespace is \"my\", which channel.namespaces has not"},
-    {"{\"client\":{\"subscribe_to_user_personal_channel\":{\"enabled\":true}},"
-     "\"channel\":{\"user_boundary\":\"\"}}",
-     .said = "channel.user_boundary is off, but personal channels need it"},
+    {"{" OK_TOKEN ",\"client.user_connection_limit\":3}", .is_warning = true,
+     .said = "client.user_connection_limit"},
     {.flags = {"--websocket.handler_prefix", "ws"},
      .said = "websocket.handler_prefix is \"ws\": must be a path"},
     {.flags = {"--websocket.handler_prefix", "/"}, .said = "must be a path"},
