@@ -785,9 +785,11 @@ static void stopping(struct worker *w)
             snprintf(reason, sizeof reason, "shutdown, come back in %u s",
                      1 + (unsigned)(worker_random(w) % RESTART_HINT_S));
             conn_close(c, w->server->app->handlers[c->protocol].drain_code, reason);
-        } else if (c->state == CONN_HTTP && !c->in && !(c->flags & CONN_READABLE) &&
-                   outq_empty(c->out) && c->timer.kind == CONN_DEADLINE_REQUEST) {
-            conn_finish(c, WS_CLOSE_RESTART); /* between two requests */
+        } else if (c->state == CONN_HTTP && c->timer.kind == CONN_DEADLINE_REQUEST) {
+            if (c->in) /* a request is half here: it has as long as a head */
+                conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
+            else if (!(c->flags & CONN_READABLE))
+                conn_finish(c, WS_CLOSE_RESTART); /* between two requests */
         }
     }
 }

@@ -1,7 +1,7 @@
 /* SIGTERM closes politely, within a deadline; a second signal ends at once */
 import {
   assert, serve, connect, upgraded, test, done, within, patience, frame, OP, Raw, requestHead, launch, spread, scaled,
-  fresh, SECRET, API_KEY, fs, path, temporary, ROOST, command,
+  fresh, SECRET, API_KEY, fs, path, temporary, ROOST, command, until, metrics,
 } from './lib.mjs';
 import net from 'node:net';
 
@@ -247,5 +247,23 @@ test('who waits in the queue of a Unix socket at SIGTERM gets an answer', async 
   await over(server, 10000);
   server.check();
 });
+
+test('a body under way at the signal, and answers that nobody reads: no longer than a head may take', async () => {
+  const server = await serve(['--shutdown.timeout', '30s', '--http_server.handshake_timeout', '1s', '--websocket.close_timeout', '1s', '--workers', '1', '--client.queue_max_size', '64KiB']);
+  const body = await Raw.connect(server);
+  body.write(`${requestHead('GET', '/healthz', { Host: 'a' })}${requestHead('POST', '/api/publish', { Host: 'a', 'X-API-Key': API_KEY, 'Content-Length': 100 })}{`);
+  await body.response();
+  const deaf = await Raw.connect(server);
+  deaf.socket.pause();
+  deaf.write(requestHead('GET', '/metrics', { Host: 'a' }).repeat(600));
+  await until(async () => (await metrics(server)).get('http_requests_total') > 10, 'it has begun');
+  server.child.kill('SIGTERM');
+  assert.equal((await body.response()).status, 408);
+  await body.over();
+  body.end();
+  const took = await over(server, 10000);
+  assert.ok(took < patience(5000), `${took} ms`);
+});
+
 
 await done();
