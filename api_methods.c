@@ -7,21 +7,10 @@
 
 #define HISTORY_ALL 100000 /* publications of one reply, when all are asked for */
 
-static struct text text_of(const char *p, size_t len)
-{
-    return (struct text){p, len};
-}
-
 const char *api_message(unsigned code)
 {
-    switch (code) {
-    case 102: return "unknown channel";
-    case 104: return "not found";
-    case 107: return "bad request";
-    case 108: return "not available";
-    case 112: return "unrecoverable position";
-    default: return "internal server error";
-    }
+    bool temporary;
+    return code == 104 ? "not found" : ops_error_text(code, &temporary);
 }
 
 void api_begin(struct api_call *call, size_t need)
@@ -237,13 +226,10 @@ struct listing {
 static void list_one(const struct subscription *s, void *arg)
 {
     struct listing *l = arg;
-    const struct user *u = s->conn->user;
     char id[OPS_UUID_TEXT];
-    struct client_info i = {.user = text_of(u->name, u->len),
-                            .client = ops_uuid_text(s->client_id, id)};
-    if (s->conn_info) i.conn_info = text_of((const char *)s->conn_info->bytes, s->conn_info->len);
-    if (s->chan_info) i.chan_info = text_of((const char *)s->chan_info->bytes, s->chan_info->len);
-    api_begin(l->call, i.user.len * 6 + i.conn_info.len + i.chan_info.len + 256);
+    struct client_info i;
+    ops_info_of(s, &i, id);
+    api_begin(l->call, ops_info_size(&i));
     reply_json_presence_entry(&l->call->o, l->count++ == 0, &i);
 }
 
@@ -317,18 +303,10 @@ static unsigned read_wanted(struct api_call *call, struct wanted *q)
 static void put_history(struct api_call *call, const struct pubsub_history *h)
 {
     struct json_out *o = &call->o;
-    size_t need = 256;
-    for (uint32_t i = 0; i < h->count; i++) need += h->found[i]->object_len + 1;
-    api_begin(call, need);
+    api_begin(call, 256 + ops_publications_size(h->found, h->count));
     json_puts(o, "{");
-    for (uint32_t i = 0; i < h->count; i++) {
-        const struct publication *p = h->found[i];
-        const char *bytes = (const char *)p->as[ENCODING_JSON].frame->bytes;
-        reply_json_publication_object(o, i == 0, text_of(bytes + p->object_at, p->object_len));
-    }
-    reply_json_history_end(o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch),
-                           h->top.offset);
-    if (!o->full) o->len--; /* the bracket around a client's reply: ours is closed by api.c */
+    ops_put_publications(o, h->found, h->count);
+    reply_json_history_result_end(o, h->count > 0, ops_epoch(&h->top), h->top.offset);
 }
 
 static unsigned find_history(struct api_call *call, struct channel *ch, struct wanted *q)
@@ -337,8 +315,7 @@ static unsigned find_history(struct api_call *call, struct channel *ch, struct w
     q->h.found = mem_alloc(call->w->pool, size);
     if (!q->h.found) return 100;
     pubsub_history(call->w, ch, &q->h);
-    bool other = q->epoch_len && (q->epoch_len != sizeof q->h.top.epoch ||
-                                  memcmp(q->epoch, q->h.top.epoch, q->epoch_len) != 0);
+    bool other = ops_other_epoch(text_of(q->epoch, q->epoch_len), &q->h.top);
     if (!other) put_history(call, &q->h);
     for (uint32_t i = 0; i < q->h.count; i++) pubsub_publication_unref(q->h.found[i]);
     mem_free(call->w->pool, q->h.found, size);

@@ -17,11 +17,6 @@ void client_init(const struct client_options *o)
     client_options = *o;
 }
 
-static struct text text_of(const char *p, size_t len)
-{
-    return (struct text){p, len};
-}
-
 /* ---- answers ---- */
 
 void client_flush(struct session *s)
@@ -75,23 +70,12 @@ void client_line_end(struct session *s, const struct json_out *o)
         s->len = o->len;
 }
 
-static const struct {
-    uint32_t code;
-    const char *message;
-    bool temporary;
-} errors[] = {{100, "internal server error", true}, {102, "unknown channel", false},
-              {103, "permission denied", false},    {104, "method not found", false},
-              {105, "already subscribed", false},   {106, "limit exceeded", false},
-              {107, "bad request", false},          {108, "not available", false},
-              {109, "token expired", false},        {110, "expired", false},
-              {111, "too many requests", true},     {112, "unrecoverable position", false}};
-
 void client_error(struct session *s, uint32_t id, uint32_t code)
 {
-    size_t i = 0;
-    while (i + 1 < sizeof errors / sizeof *errors && errors[i].code != code) i++;
+    bool temporary;
+    const char *message = ops_error_text(code, &temporary);
     struct json_out o = client_line(s, 128);
-    reply_json_error(&o, id, code, errors[i].message, errors[i].temporary);
+    reply_json_error(&o, id, code, message, temporary);
     client_line_end(s, &o);
 }
 
@@ -148,21 +132,34 @@ static int64_t expires_of(const struct jwt_claims *claims)
     return claims->has_exp ? claims->exp_s : 0;
 }
 
+static struct frame *keep(struct mem_pool *pool, struct jwt_str t)
+{
+    struct frame *f = t.len ? frame_new(pool, (uint32_t)t.len) : NULL;
+    if (f) memcpy(f->bytes, t.p, t.len);
+    return f;
+}
+
+static void free_client(struct worker *w, struct client *k)
+{
+    users_release(w, k->header_user);
+    frame_unref(k->info, 1);
+    mem_free(w->pool, k, sizeof *k);
+}
+
 static struct client *new_client(struct worker *w, const struct auth *a)
 {
     struct client *k = mem_zalloc(w->pool, sizeof *k);
     if (!k) return NULL;
     list_init(&k->subscriptions);
     ops_uuid_make(k->id);
-    if (a->verdict == AUTH_OK && a->has_token) {
-        k->header_user = users_intern(w, a->claims.sub.p, a->claims.sub.len);
-        k->header_expires_s = expires_of(&a->claims);
-        if (a->claims.info.len) {
-            k->info = frame_new(w->pool, (uint32_t)a->claims.info.len);
-            if (k->info) memcpy(k->info->bytes, a->claims.info.p, a->claims.info.len);
-        }
-    }
-    return k;
+    k->header = (uint8_t)(a->has_token ? a->verdict : AUTH_MISSING);
+    if (k->header != AUTH_OK) return k;
+    k->header_user = users_intern(w, a->claims.sub.p, a->claims.sub.len);
+    k->header_expires_s = expires_of(&a->claims);
+    k->info = keep(w->pool, a->claims.info);
+    if (k->header_user) return k;
+    free_client(w, k);
+    return NULL;
 }
 
 void client_open(struct conn *c, const struct http_request *r, const struct auth *a)
@@ -186,9 +183,7 @@ void client_open(struct conn *c, const struct http_request *r, const struct auth
         conn_arm(c, CONN_DEADLINE_HEARTBEAT, client_options.stale_ms);
         return;
     }
-    users_release(c->worker, k->header_user);
-    frame_unref(k->info, 1);
-    mem_free(c->worker->pool, k, sizeof *k);
+    free_client(c->worker, k);
     c->channel = NULL;
 }
 
@@ -198,9 +193,7 @@ static void closed(struct conn *c)
     if (!k) return;
     client_end_all(c);
     c->channel = NULL;
-    users_release(c->worker, k->header_user);
-    frame_unref(k->info, 1);
-    mem_free(c->worker->pool, k, sizeof *k);
+    free_client(c->worker, k);
 }
 
 /* ---- connect ---- */
@@ -229,29 +222,49 @@ static enum jwt_verdict verify_connect(struct session *s, struct text token,
                       s->w->tx, s->w->tx_size, &why);
 }
 
+/* is_good answers a token that is not. */
+static bool is_good(struct session *s, const struct command *m, enum jwt_verdict v)
+{
+    switch (v) {
+    case JWT_OK: return true;
+    case JWT_INVALID: client_close(s, 3500); return false;
+    case JWT_EXPIRED: fail_connect(s, m, 109); return false;
+    }
+    return false;
+}
+
+/* by_header takes the credentials of the upgrade request; a bad token there is as bad as one in the
+ * command, not as good as none. */
+static bool by_header(struct session *s, const struct command *m, struct credentials_of *who)
+{
+    const struct client *k = s->k;
+    switch ((enum auth_verdict)k->header) {
+    case AUTH_OK:
+        who->claims.sub = (struct jwt_str){k->header_user->name, k->header_user->len};
+        who->expires_s = k->header_expires_s;
+        return true;
+    case AUTH_EXPIRED: return is_good(s, m, JWT_EXPIRED);
+    case AUTH_INVALID: return is_good(s, m, JWT_INVALID);
+    case AUTH_MISSING: break;
+    }
+    if (client_options.anonymous || client_options.insecure) return true;
+    client_close(s, 3501);
+    return false;
+}
+
 /* identify finds the credentials: the command's token, else the upgrade's, else none if that is
  * allowed. Returns false if it has been answered. */
 static bool identify(struct session *s, const struct command *m, struct credentials_of *who)
 {
-    struct client *k = s->k;
     *who = (struct credentials_of){0};
-    if (m->token.len) {
-        switch (verify_connect(s, m->token, &who->claims)) {
-        case JWT_INVALID: client_close(s, 3500); return false;
-        case JWT_EXPIRED: fail_connect(s, m, 109); return false;
-        case JWT_OK: break;
-        }
+    if (!m->token.len) {
+        if (!by_header(s, m, who)) return false;
+    } else {
+        if (!is_good(s, m, verify_connect(s, m->token, &who->claims))) return false;
         who->expires_s = expires_of(&who->claims);
-    } else if (k->header_user) {
-        who->claims.sub.p = k->header_user->name;
-        who->claims.sub.len = k->header_user->len;
-        who->expires_s = k->header_expires_s;
-    } else if (!client_options.anonymous && !client_options.insecure) {
-        client_close(s, 3501);
-        return false;
     }
-    if ((m->token.len || k->header_user) && client_options.no_anonymous_tokens &&
-        !who->claims.sub.len) {
+    bool by_token = m->token.len || s->k->header == AUTH_OK;
+    if (by_token && client_options.no_anonymous_tokens && !who->claims.sub.len) {
         client_close(s, 3507);
         return false;
     }
@@ -263,30 +276,27 @@ static void keep_info(struct session *s, const struct jwt_claims *claims)
     struct client *k = s->k;
     if (!claims->info.len) return;
     frame_unref(k->info, 1);
-    k->info = frame_new(s->w->pool, (uint32_t)claims->info.len);
-    if (k->info) memcpy(k->info->bytes, claims->info.p, claims->info.len);
+    k->info = keep(s->w->pool, claims->info);
 }
 
 /* find_position looks for a channel in connect's subs: where a server-side subscription recovers
- * from. */
+ * from. Its epoch is copied. */
 static bool find_position(struct session *s, const struct command *m, struct text channel,
-                          struct position *from)
+                          struct position *from, char epoch[static 8])
 {
-    size_t at = 0;
+    struct mem_pool *pool = s->w->pool;
+    char *scratch = m->subs.len ? mem_alloc(pool, m->subs.len) : NULL;
+    struct position p = {0};
     struct text name;
-    bool recover = false;
-    *from = (struct position){0};
-    if (!m->subs.len) return false;
-    char *scratch = mem_alloc(s->w->pool, m->subs.len);
-    bool found = false;
+    size_t at = 0;
+    bool recover = false, found = false;
     while (scratch && !found &&
-           command_json_sub(m, &at, &name, &recover, from, scratch, m->subs.len) == 1)
+           command_json_sub(m, &at, &name, &recover, &p, scratch, m->subs.len) == 1)
         found = name.len == channel.len && memcmp(name.p, channel.p, name.len) == 0;
-    if (found && from->epoch.p) /* the scratch goes; an epoch has eight letters */
-        from->epoch = from->epoch.len == 8 ? text_of(memcpy(s->scratch, from->epoch.p, 8), 8)
-                                           : text_of("-", 1);
-    mem_free(s->w->pool, scratch, m->subs.len);
-    if (!found) *from = (struct position){0};
+    *from = (struct position){.offset = p.offset};
+    if (found && p.epoch.len) /* one of another length is none of ours */
+        from->epoch = p.epoch.len == 8 ? text_of(memcpy(epoch, p.epoch.p, 8), 8) : text_of("-", 1);
+    mem_free(pool, scratch, m->subs.len);
     return found && recover;
 }
 
@@ -299,7 +309,8 @@ static uint32_t subscribe_by_token(struct session *s, const struct command *m,
         const struct jwt_sub *sub = &claims->subs[i];
         struct text channel = text_of(sub->channel.p, sub->channel.len);
         struct position from;
-        bool recover = find_position(s, m, channel, &from);
+        char epoch[8];
+        bool recover = find_position(s, m, channel, &from, epoch);
         uint32_t code = client_subscribe_by_server(s, o, !*had, sub, recover, &from);
         if (code) return code;
         *had = true;
@@ -311,14 +322,13 @@ static void reply_connect(struct session *s, const struct command *m,
                           const struct credentials_of *who)
 {
     char id[OPS_UUID_TEXT];
-    int64_t now_s = (int64_t)time(NULL);
-    struct connect_result r = {
-        .client = ops_uuid_text(s->k->id, id),
-        .version = text_of(client_options.version, strlen(client_options.version)),
-        .expires = who->expires_s > 0,
-        .ttl_s = who->expires_s > now_s ? (uint32_t)(who->expires_s - now_s) : 1,
-        .ping_s = s->k->ws_pings ? 0 : heartbeat_ping_s(),
-        .pong = !s->k->ws_pings && heartbeat_ping_s()};
+    struct connect_result r = {.client = ops_uuid_text(s->k->id, id),
+                               .version =
+                                   text_of(client_options.version, strlen(client_options.version)),
+                               .expires = who->expires_s > 0,
+                               .ttl_s = ops_left_s(who->expires_s),
+                               .ping_s = s->k->ws_pings ? 0 : heartbeat_ping_s(),
+                               .pong = !s->k->ws_pings && heartbeat_ping_s()};
     if (client_options.include_time) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
@@ -343,8 +353,8 @@ static void connect_client(struct session *s, const struct command *m)
     if (!identify(s, m, &who)) return;
     int64_t left_ms = -1;
     if (who.expires_s) {
-        left_ms = (who.expires_s - (int64_t)time(NULL)) * 1000;
-        if (left_ms <= 0) {
+        left_ms = heartbeat_left_ms(who.expires_s);
+        if (left_ms == 0) {
             fail_connect(s, m, 110);
             return;
         }
@@ -370,9 +380,9 @@ static void refresh(struct session *s, const struct command *m)
     }
     const struct user *u = s->c->user;
     enum jwt_verdict v = verify_connect(s, m->token, &claims);
-    if (v == JWT_EXPIRED) {
-        client_close(
-            s, 3005); /* not an error: the SDK comes back with a fresh token (protocol.md 2.8) */
+    if (v ==
+        JWT_EXPIRED) { /* no error: so the SDK comes back with a fresh token (protocol.md 2.8) */
+        client_close(s, 3005);
         return;
     }
     if (v == JWT_INVALID || claims.sub.len != u->len ||
@@ -380,12 +390,11 @@ static void refresh(struct session *s, const struct command *m)
         client_close(s, 3500);
         return;
     }
-    int64_t expires_s = expires_of(&claims), left_s = expires_s - (int64_t)time(NULL);
+    int64_t expires_s = expires_of(&claims);
     keep_info(s, &claims);
-    heartbeat_start(s->c, expires_s ? (left_s > 0 ? left_s * 1000 : 0) : -1);
+    heartbeat_start(s->c, expires_s ? heartbeat_left_ms(expires_s) : -1);
     struct json_out o = client_line(s, 128);
-    reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0,
-                       left_s > 0 ? (uint32_t)left_s : 1);
+    reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0, ops_left_s(expires_s));
     client_line_end(s, &o);
 }
 
@@ -459,14 +468,9 @@ static void write_presence(const struct subscription *sub, void *arg)
 {
     struct presence_reply *p = arg;
     char id[OPS_UUID_TEXT];
-    struct client_info i = {.user = text_of(sub->conn->user->name, sub->conn->user->len),
-                            .client = ops_uuid_text(sub->client_id, id)};
-    if (sub->conn_info)
-        i.conn_info = text_of((const char *)sub->conn_info->bytes, sub->conn_info->len);
-    if (sub->chan_info)
-        i.chan_info = text_of((const char *)sub->chan_info->bytes, sub->chan_info->len);
-    size_t need = i.user.len * 6 + i.conn_info.len + i.chan_info.len + 256;
-    client_more(p->s, &p->o, need);
+    struct client_info i;
+    ops_info_of(sub, &i, id);
+    client_more(p->s, &p->o, ops_info_size(&i));
     reply_json_presence_entry(&p->o, p->count++ == 0, &i);
 }
 
@@ -513,18 +517,10 @@ static void presence_stats(struct session *s, const struct command *m)
 static void write_history(struct session *s, const struct command *m,
                           const struct pubsub_history *h)
 {
-    size_t need = 256;
-    for (uint32_t i = 0; i < h->count; i++) need += h->found[i]->object_len + 1;
-    struct json_out o = client_line(s, need);
+    struct json_out o = client_line(s, 256 + ops_publications_size(h->found, h->count));
     reply_json_history_begin(&o, m->id);
-    for (uint32_t i = 0; i < h->count; i++) {
-        const struct publication *p = h->found[i];
-        reply_json_publication_object(
-            &o, i == 0,
-            text_of((const char *)p->as[ENCODING_JSON].frame->bytes + p->object_at, p->object_len));
-    }
-    reply_json_history_end(&o, h->count > 0, text_of(h->top.epoch, sizeof h->top.epoch),
-                           h->top.offset);
+    ops_put_publications(&o, h->found, h->count);
+    reply_json_history_end(&o, h->count > 0, ops_epoch(&h->top), h->top.offset);
     client_line_end(s, &o);
 }
 
@@ -564,9 +560,7 @@ static void history(struct session *s, const struct command *m)
         return;
     }
     pubsub_history(s->w, ch, &h);
-    struct text epoch = m->position.epoch;
-    if (m->has_since && epoch.len &&
-        (epoch.len != sizeof h.top.epoch || memcmp(epoch.p, h.top.epoch, epoch.len) != 0))
+    if (m->has_since && ops_other_epoch(m->position.epoch, &h.top))
         client_error(s, m->id, 112);
     else
         write_history(s, m, &h);

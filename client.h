@@ -50,6 +50,7 @@ struct client {
     uint8_t phase; /* enum client_phase */
     bool ws_pings; /* ?cf_ws_frame_ping_pong=true */
     uint8_t id[16];
+    uint8_t header;           /* enum auth_verdict of the upgrade's Authorization */
     struct frame *info;       /* conn_info, or NULL; counted */
     struct user *header_user; /* credentials of the upgrade request, or NULL */
     int64_t header_expires_s; /* 0 = never */

@@ -6,16 +6,6 @@
 #include "heartbeat.h"
 #include "users.h"
 
-static struct text text_of(const char *p, size_t len)
-{
-    return (struct text){p, len};
-}
-
-static struct text text_of_frame(const struct frame *f)
-{
-    return f ? text_of((const char *)f->bytes, f->len) : (struct text){0};
-}
-
 static struct text channel_of(const struct subscription *sub)
 {
     struct text t;
@@ -36,11 +26,14 @@ struct subscription *client_find(const struct client *k, const char *name, size_
 void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i,
                     char id_text[static OPS_UUID_TEXT])
 {
+    if (sub) {
+        ops_info_of(sub, i, id_text);
+        return;
+    }
     const struct client *k = client_of(c);
     *i = (struct client_info){.user = text_of(c->user->name, c->user->len),
-                              .client = ops_uuid_text(k->id, id_text),
-                              .conn_info = text_of_frame(sub ? sub->conn_info : k->info),
-                              .chan_info = text_of_frame(sub ? sub->chan_info : NULL)};
+                              .client = ops_uuid_text(k->id, id_text)};
+    if (k->info) i->conn_info = text_of((const char *)k->info->bytes, k->info->len);
 }
 
 bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bool for_subscriber,
@@ -164,7 +157,7 @@ static struct frame *keep(struct worker *w, struct text t)
 static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
 {
     if (!expires_s) return 0;
-    int64_t ms = (expires_s - (int64_t)time(NULL)) * 1000 + client_options.expired_sub_delay_ms;
+    int64_t ms = heartbeat_left_ms(expires_s) + client_options.expired_sub_delay_ms;
     if (ms > INT32_MAX) return 0; /* in weeks: whatever comes first */
     uint32_t t = worker_tick(w) + (uint32_t)(ms / WORKER_TICK_MS) + 1;
     return t ? t : 1;
@@ -182,7 +175,6 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
     sub->client_id = k->id;
     sub->flags = (q->membership ? SUBSCRIPTION_MEMBERSHIP : 0u) |
                  (q->positioned ? SUBSCRIPTION_POSITIONED : 0u) |
-                 (q->recoverable ? SUBSCRIPTION_RECOVERABLE : 0u) |
                  (q->present ? SUBSCRIPTION_PRESENT : 0u) |
                  (q->announced ? SUBSCRIPTION_ANNOUNCED : 0u) |
                  (q->server_side ? SUBSCRIPTION_SERVER_SIDE : 0u);
@@ -214,9 +206,7 @@ static void drop_missed(struct pubsub_recovery *r)
 
 static size_t missed_size(const struct request *q, const struct pubsub_recovery *r)
 {
-    size_t n = 512 + q->data.len;
-    for (uint32_t i = 0; i < r->count; i++) n += r->missed[i]->object_len + 1;
-    return n;
+    return 512 + q->data.len + ops_publications_size(r->missed, r->count);
 }
 
 static struct subscribe_result result_of(const struct request *q, const struct pubsub_recovery *r)
@@ -228,24 +218,12 @@ static struct subscribe_result result_of(const struct request *q, const struct p
                                       .recovered = recovered,
                                       .data = q->data};
     if (q->positioned) {
-        result.epoch = text_of(r->top.epoch, sizeof r->top.epoch);
+        result.epoch = ops_epoch(&r->top);
         result.offset = recovered ? q->from.offset : r->top.offset;
     }
-    if (q->expires_s) {
-        int64_t left = q->expires_s - (int64_t)time(NULL);
-        result.expires = true;
-        result.ttl_s = left < 1 ? 1 : left > INT32_MAX ? INT32_MAX : (uint32_t)left;
-    }
+    result.expires = q->expires_s > 0;
+    result.ttl_s = ops_left_s(q->expires_s);
     return result;
-}
-
-static void write_missed(struct json_out *o, const struct pubsub_recovery *r)
-{
-    for (uint32_t i = 0; i < r->count; i++) {
-        const struct publication *p = r->missed[i];
-        const char *bytes = (const char *)p->as[ENCODING_JSON].frame->bytes;
-        reply_json_publication_object(o, i == 0, text_of(bytes + p->object_at, p->object_len));
-    }
 }
 
 /* begin subscribes: position, missed publications, presence and membership in one step. Returns 0
@@ -327,7 +305,7 @@ static void subscribe_allowed(struct session *s, const struct command *m, struct
         struct subscribe_result result = result_of(q, &r);
         struct json_out o = client_line(s, missed_size(q, &r));
         reply_json_subscribe_begin(&o, m->id, &result);
-        write_missed(&o, &r);
+        ops_put_publications(&o, r.missed, r.count);
         reply_json_subscribe_end(&o, r.count > 0);
         client_line_end(s, &o);
         if (s->c->state == CONN_OPEN && q->expires_s) heartbeat_arm(s->c);
@@ -394,30 +372,22 @@ static bool allowed(struct session *s, const struct command *m, struct request *
     return ok;
 }
 
-/* refused_at_once answers what needs no look at permissions: rows 1 to 7. */
-static bool refused_at_once(struct session *s, const struct command *m,
-                            const struct channel_options **o)
+/* wrong_at_once finds what needs no look at permissions: rows 3 to 7 of protocol.md 2.2. */
+static uint32_t wrong_at_once(const struct session *s, const struct command *m,
+                              const struct channel_options **o)
 {
-    if (!m->channel.len ||
-        (m->delta.len && !(m->delta.len == 6 && memcmp(m->delta.p, "fossil", 6) == 0))) {
-        client_close(s, 3501);
-        return true;
-    }
-    uint32_t code = 0;
-    if (m->channel.len > USER_NAME_MAX)
-        code = 107;
-    else if (m->type >= 1)
-        code = 108;
-    else if (client_find(s->k, m->channel.p, m->channel.len))
-        code = 105;
-    else if (s->k->count >= client_options.channel_limit)
-        code = 106;
-    else if (!(*o = namespace_of(m->channel.p, m->channel.len)))
-        code = 102;
-    else if (!namespace_name_ok(*o, m->channel.p, m->channel.len))
-        code = 107;
-    if (code) client_error(s, m->id, code);
-    return code;
+    if (m->channel.len > USER_NAME_MAX) return 107;
+    if (m->type >= 1) return 108;
+    if (client_find(s->k, m->channel.p, m->channel.len)) return 105;
+    if (s->k->count >= client_options.channel_limit) return 106;
+    *o = namespace_of(m->channel.p, m->channel.len);
+    if (!*o) return 102;
+    return namespace_name_ok(*o, m->channel.p, m->channel.len) ? 0 : 107;
+}
+
+static bool is_delta(struct text t) /* fossil is known, and not granted */
+{
+    return !t.len || (t.len == 6 && memcmp(t.p, "fossil", 6) == 0);
 }
 
 void client_subscribe(struct session *s, const struct command *m)
@@ -427,16 +397,22 @@ void client_subscribe(struct session *s, const struct command *m)
                         .reject_unrecovered = m->flag & 2,
                         .from = m->position};
     struct jwt_claims claims;
-    if (refused_at_once(s, m, &q.options) || !allowed(s, m, &q, &claims)) return;
-    if (q.expires_s && q.expires_s <= (int64_t)time(NULL)) {
-        client_error(s, m->id, 110);
+    if (!m->channel.len || !is_delta(m->delta)) {
+        client_close(s, 3501);
         return;
     }
-    if (m->has_tags_filter && !q.options->allow_tags_filter) {
-        client_error(s, m->id, 107);
-        return;
+    uint32_t code = wrong_at_once(s, m, &q.options);
+    if (!code) {
+        if (!allowed(s, m, &q, &claims)) return;
+        if (q.expires_s && q.expires_s <= (int64_t)time(NULL))
+            code = 110;
+        else if (m->has_tags_filter && !q.options->allow_tags_filter)
+            code = 107;
     }
-    subscribe_allowed(s, m, &q);
+    if (code)
+        client_error(s, m->id, code);
+    else
+        subscribe_allowed(s, m, &q);
 }
 
 void client_unsubscribe(struct session *s, const struct command *m)
@@ -519,7 +495,7 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
         client_more(s, o, missed_size(&q, &r) + channel.len * 6);
         reply_json_connect_sub_begin(o, first, channel);
         reply_json_result_begin(o, &result);
-        write_missed(o, &r);
+        ops_put_publications(o, r.missed, r.count);
         reply_json_result_end(o, r.count > 0);
     }
     drop_missed(&r);

@@ -72,18 +72,30 @@ static char *line_room(struct sub *s, size_t need)
 
 /* A message is somebody else's text: on a terminal it must not be able to steer it, and nowhere to
  * look like two lines. */
+static char *escape_byte(char *to, uint8_t c)
+{
+    static const char hex[] = "0123456789abcdef";
+    *to++ = '\\';
+    if (c == '\n' || c == '\r') {
+        *to++ = c == '\n' ? 'n' : 'r';
+        return to;
+    }
+    *to++ = 'x';
+    *to++ = hex[c >> 4];
+    *to++ = hex[c & 15];
+    return to;
+}
+
 static size_t escape_text(char *out, const uint8_t *text, size_t len, bool controls)
 {
     char *to = out;
     for (size_t i = 0; i < len; i++) {
         uint8_t c = text[i];
         bool c1 = c == 0xc2 && i + 1 < len && text[i + 1] < 0xa0; /* U+0080..U+009F */
-        if (c == '\n' || c == '\r')
-            to += sprintf(to, "\\%c", c == '\n' ? 'n' : 'r');
-        else if (controls && c1)
-            to += sprintf(to, "\\x%02x", text[++i]);
-        else if (controls && (c == 0x7f || (c < ' ' && c != '\t')))
-            to += sprintf(to, "\\x%02x", c);
+        if (controls && c1)
+            to = escape_byte(to, text[++i]);
+        else if (c == '\n' || c == '\r' || (controls && (c == 0x7f || (c < ' ' && c != '\t'))))
+            to = escape_byte(to, c);
         else
             *to++ = (char)c;
     }

@@ -20,6 +20,11 @@ struct text {
     size_t len;
 };
 
+static inline struct text text_of(const char *p, size_t len)
+{
+    return (struct text){p, len};
+}
+
 /* Several in one command: the first in this order is the one (protocol.md 1.3). */
 enum command_method {
     COMMAND_PONG, /* the line {}, and any without an id that is not send, a connect as well */
@@ -142,6 +147,9 @@ void reply_json_publication_object(struct json_out *o, bool first, struct text o
 void reply_json_history_begin(struct json_out *o, uint32_t id);
 void reply_json_history_end(struct json_out *o, bool had_publications, struct text epoch,
                             uint64_t offset);
+/* The same for a result that stands alone, without the bracket of a reply around it. */
+void reply_json_history_result_end(struct json_out *o, bool had_publications, struct text epoch,
+                                   uint64_t offset);
 void reply_json_presence_begin(struct json_out *o, uint32_t id);
 void reply_json_presence_entry(struct json_out *o, bool first, const struct client_info *i);
 void reply_json_presence_end(struct json_out *o);
@@ -164,7 +172,8 @@ void push_json_refresh(struct json_out *o, bool expires, uint32_t ttl_s);
  * appends the offset, if > 0, and the closing brackets, to the same o or another one: at most
  * PUSH_PUB_END bytes, and never fails if o has that much room. */
 #define PUSH_PUB_END 40
-void push_json_pub(struct json_out *o, struct text channel, const struct publication_view *p);
+/* Returns where in o the Publication object begins; it ends two brackets before the push does. */
+size_t push_json_pub(struct json_out *o, struct text channel, const struct publication_view *p);
 void push_json_pub_end(struct json_out *o, uint64_t offset);
 
 #endif

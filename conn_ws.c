@@ -11,8 +11,8 @@ struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, c
     struct frame *f = frame_new(pool, (uint32_t)(head_len + len));
     if (!f) return NULL;
     struct ws_head h = {.opcode = (uint8_t)opcode, .fin = true, .payload_len = len};
-    f->payload_at = (uint32_t)ws_head_write(f->bytes, &h);
-    if (len) memcpy(f->bytes + f->payload_at, payload, len);
+    ws_head_write(f->bytes, &h);
+    if (len) memcpy(f->bytes + head_len, payload, len);
     return f;
 }
 

@@ -20,32 +20,6 @@
 
 /* ---- exp ---- */
 
-static int base64url_digit(char c)
-{
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    if (c == '-') return 62;
-    return c == '_' ? 63 : -1;
-}
-
-static int64_t base64url_decode(char *out, const char *text, size_t len)
-{
-    uint32_t bits = 0;
-    unsigned held = 0;
-    int64_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        int digit = base64url_digit(text[i]);
-        if (digit < 0) return -1;
-        bits = bits << 6 | (uint32_t)digit;
-        held += 6;
-        if (held < 8) continue;
-        held -= 8;
-        out[n++] = (char)(bits >> held & 0xff);
-    }
-    return n;
-}
-
 int64_t credentials_exp(const char *token)
 {
     char text[JWT_TOKEN_MAX];
@@ -56,7 +30,7 @@ int64_t credentials_exp(const char *token)
     if (!payload) return -1;
     size_t len = strcspn(++payload, ".");
     if (len >= sizeof text) return -1;
-    int64_t n = base64url_decode(text, payload, len);
+    int64_t n = jwt_base64url_decode((uint8_t *)text, payload, len);
     if (n < 0 || json_parse(&doc, text, (size_t)n, tokens, CLAIM_TOKENS, 1, 0) == -1) return -1;
     if (!json_floor(&doc, json_member(&doc, 0, "exp"), &exp, NULL)) return -1;
     return exp;

@@ -11,7 +11,6 @@ struct frame *frame_new(struct mem_pool *pool, uint32_t cap)
     f->len = cap;
     f->pool = pool;
     f->size = (uint32_t)size;
-    f->payload_at = 0;
     return f;
 }
 

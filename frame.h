@@ -16,7 +16,6 @@ struct frame {
     uint32_t len;          /* bytes that go on the wire */
     struct mem_pool *pool; /* where it goes back to */
     uint32_t size;         /* what was asked of the pool */
-    uint32_t payload_at;   /* where the payload starts behind the frame header */
     uint8_t bytes[];
 };
 

@@ -1,5 +1,7 @@
 #include "heartbeat.h"
 
+#include <time.h>
+
 static struct { /* ticks */
     uint32_t interval, pong, age, grace_ms;
 } options;
@@ -102,6 +104,13 @@ void heartbeat_start(struct conn *c, int64_t left_ms)
         c->expires = end <= UINT32_MAX ? (uint32_t)end : 0;
     }
     arm(c);
+}
+
+int64_t heartbeat_left_ms(int64_t end_s)
+{
+    int64_t now_s = (int64_t)time(NULL);
+    if (end_s <= now_s) return 0;
+    return end_s - now_s > INT32_MAX ? INT32_MAX * 1000ll : (end_s - now_s) * 1000;
 }
 
 void heartbeat_arm(struct conn *c)

@@ -25,6 +25,10 @@ void heartbeat_init(const struct heartbeat_options *o);
  * one. left_ms: how long its token is still good, or negative for no end. */
 void heartbeat_start(struct conn *c, int64_t left_ms);
 
+/* heartbeat_left_ms: from now to a wall-clock end, 0 if it has passed; far ends are cut to what a
+ * connection can wait for. */
+int64_t heartbeat_left_ms(int64_t end_s);
+
 /* heartbeat_arm looks again at what is due next: a deadline of the layer above has changed.
  * heartbeat_ping_s: the interval in whole seconds, 0 = no pings. */
 void heartbeat_arm(struct conn *c);

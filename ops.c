@@ -3,17 +3,13 @@
 #include <mbedtls/base64.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tls.h"
 #include "users.h"
 
 #define HEAD_ROOM                                                                                  \
     10 /* the longest header of an unmasked frame: written in front once the length is known */
-
-static struct text text_of(const char *p, size_t len)
-{
-    return (struct text){p, len};
-}
 
 /* ---- encodings ---- */
 
@@ -74,33 +70,30 @@ static bool json_data_of(struct worker *w, const struct message *m, struct json_
     return as_json_string(w, m->payload, m->opcode == WS_BINARY, out);
 }
 
-static size_t info_size(const struct client_info *i)
+size_t ops_info_size(const struct client_info *i)
 {
-    return i ? i->user.len * 6 + i->client.len + i->conn_info.len + i->chan_info.len + 64 : 0;
+    return i ? i->user.len * 6 + i->client.len * 2 + i->conn_info.len + i->chan_info.len + 128 : 0;
 }
 
 /* encode_json writes the push but for its end, with room for a header in front. */
 static bool encode_json(struct worker *w, const struct channel *ch, const struct message *m,
                         struct publication *p)
 {
-    static const char object[] = ",\"pub\":{";
     struct json_data d;
     size_t name_len;
     const char *name = pubsub_name(ch, &name_len);
     bool ok = json_data_of(w, m, &d);
-    size_t cap =
-        HEAD_ROOM + 64 + name_len * 6 + d.data.len + d.tags.len + info_size(m->info) + PUSH_PUB_END;
+    size_t cap = HEAD_ROOM + 64 + name_len * 6 + d.data.len + d.tags.len + ops_info_size(m->info) +
+                 PUSH_PUB_END;
     struct frame *f = ok ? frame_new(w->pool, (uint32_t)cap) : NULL;
     if (f) {
         struct json_out o = {.p = (char *)f->bytes, .cap = cap - PUSH_PUB_END, .len = HEAD_ROOM};
         struct publication_view v = {.data = d.data, .info = m->info, .tags = d.tags};
-        push_json_pub(&o, text_of(name, name_len), &v);
-        const char *at = memmem(f->bytes + HEAD_ROOM, o.len - HEAD_ROOM, object, sizeof object - 1);
-        p->object_at = at ? (uint32_t)(at - o.p) + sizeof object - 2 : 0;
+        p->object_at = (uint32_t)push_json_pub(&o, text_of(name, name_len), &v);
         f->len = (uint32_t)o.len;
         p->as[ENCODING_JSON].frame = f;
         p->finish = finish;
-        ok = !o.full && at;
+        ok = !o.full;
     }
     mem_free(w->pool, d.scratch, d.size);
     return f && ok;
@@ -131,7 +124,7 @@ int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
     if (!p) return -1;
     unsigned lacks = pubsub_wanted(ch);
     do { /* again only if somebody with another encoding has come meanwhile */
-        if (!encode(w, ch, m, p, lacks)) {
+        if (lacks == PUBSUB_NO_MEMORY || !encode(w, ch, m, p, lacks)) {
             pubsub_discard(p);
             metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
             return -1;
@@ -151,7 +144,7 @@ void ops_membership(struct worker *w, struct channel *ch, bool joined,
     if (!p) return;
     size_t name_len;
     const char *name = pubsub_name(ch, &name_len);
-    size_t cap = 128 + name_len * 6 + info_size(info);
+    size_t cap = 128 + name_len * 6 + ops_info_size(info);
     char *text = mem_alloc(w->pool, cap);
     struct json_out o = {.p = text, .cap = text ? cap : 0};
     if (joined)
@@ -220,6 +213,70 @@ void ops_presence_stats(struct worker *w, struct channel *ch, uint32_t *clients,
     *clients = n.bytes ? n.count : pubsub_presence_count(ch);
     *users = n.bytes ? distinct(w, &n) : 0;
     mem_free(w->pool, n.bytes, n.cap);
+}
+
+static struct text text_of_frame(const struct frame *f)
+{
+    return f ? text_of((const char *)f->bytes, f->len) : (struct text){0};
+}
+
+void ops_info_of(const struct subscription *s, struct client_info *i, char id[static OPS_UUID_TEXT])
+{
+    const struct user *u = s->conn->user;
+    *i = (struct client_info){.user = text_of(u->name, u->len),
+                              .client = ops_uuid_text(s->client_id, id),
+                              .conn_info = text_of_frame(s->conn_info),
+                              .chan_info = text_of_frame(s->chan_info)};
+}
+
+/* ---- what replies are made of ---- */
+
+void ops_put_publications(struct json_out *o, struct publication *const *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const char *bytes = (const char *)list[i]->as[ENCODING_JSON].frame->bytes;
+        reply_json_publication_object(o, i == 0,
+                                      text_of(bytes + list[i]->object_at, list[i]->object_len));
+    }
+}
+
+size_t ops_publications_size(struct publication *const *list, uint32_t count)
+{
+    size_t n = 64; /* the array around them */
+    for (uint32_t i = 0; i < count; i++) n += list[i]->object_len + 1;
+    return n;
+}
+
+bool ops_other_epoch(struct text epoch, const struct pubsub_position *at)
+{
+    return epoch.len &&
+           (epoch.len != sizeof at->epoch || memcmp(epoch.p, at->epoch, epoch.len) != 0);
+}
+
+uint32_t ops_left_s(int64_t end_s)
+{
+    const int64_t year_s = 365 * 86400, now_s = (int64_t)time(NULL);
+    if (end_s <= now_s) return 0;
+    return end_s - now_s > year_s ? (uint32_t)year_s : (uint32_t)(end_s - now_s);
+}
+
+const char *ops_error_text(uint32_t code, bool *temporary)
+{
+    *temporary = code == 100 || code == 111;
+    switch (code) {
+    case 102: return "unknown channel";
+    case 103: return "permission denied";
+    case 104: return "method not found";
+    case 105: return "already subscribed";
+    case 106: return "limit exceeded";
+    case 107: return "bad request";
+    case 108: return "not available";
+    case 109: return "token expired";
+    case 110: return "expired";
+    case 111: return "too many requests";
+    case 112: return "unrecoverable position";
+    default: *temporary = true; return "internal server error";
+    }
 }
 
 /* ---- client ids ---- */

@@ -32,8 +32,34 @@ void ops_membership(struct worker *w, struct channel *ch, bool joined,
  * counts as one). */
 void ops_presence_stats(struct worker *w, struct channel *ch, uint32_t *clients, uint32_t *users);
 
-/* client ids are UUIDs (RFC 9562): 16 bytes kept, 36 characters shown. */
+/* ops_info_of says who holds a subscription, as presence shows it; texts are the subscription's and
+ * id's. ops_info_size: how many bytes it takes in a reply or push, at most. */
 #define OPS_UUID_TEXT 36
+void ops_info_of(const struct subscription *s, struct client_info *i,
+                 char id[static OPS_UUID_TEXT]);
+size_t ops_info_size(const struct client_info *i);
+
+/* ops_put_publications writes count publications of a history into a reply, as they were encoded;
+ * ops_publications_size is how many bytes that takes. */
+void ops_put_publications(struct json_out *o, struct publication *const *list, uint32_t count);
+size_t ops_publications_size(struct publication *const *list, uint32_t count);
+
+static inline struct text ops_epoch(const struct pubsub_position *at)
+{
+    return text_of(at->epoch, sizeof at->epoch);
+}
+
+/* ops_other_epoch: does a position's epoch, if it has one, name another stream? */
+bool ops_other_epoch(struct text epoch, const struct pubsub_position *at);
+
+/* ops_left_s: whole seconds from now to a wall-clock end, 0 if it has passed, a year at most, which
+ * is what SDKs are told of a longer one (protocol.md 5.4). */
+uint32_t ops_left_s(int64_t end_s);
+
+/* ops_error_text: the message of an error code (protocol.md 4.1), and whether it is temporary. */
+const char *ops_error_text(uint32_t code, bool *temporary);
+
+/* client ids are UUIDs (RFC 9562): 16 bytes kept, 36 characters shown. */
 void ops_uuid_make(uint8_t id[static 16]);
 struct text ops_uuid_text(const uint8_t id[static 16], char out[static OPS_UUID_TEXT]);
 

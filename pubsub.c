@@ -7,11 +7,13 @@
 
 #include "pubsub_shared.h"
 
-#define POST_COST 128         /* what a post costs beside its bytes, for the mailbox's bound */
-#define RUN_MAX (256u * 1024) /* publications of a turn are gathered into one run up to this size  \
-                               */
-#define PASS_MAX 1024 /* publications of a pass: what is handed out one by one is bounded as well  \
-                       */
+#define POST_COST 128 /* what a post costs beside its bytes, for the mailbox's bound */
+#define RUN_MAX                                                                                    \
+    (256u * 1024) /* publications of a turn are gathered into one run up to this size              \
+                   */
+#define PASS_MAX                                                                                   \
+    1024 /* publications of a pass: what is handed out one by one is bounded as well               \
+          */
 #define HOLD_FIRST_MS                                                                              \
     10 /* after a burst that left subscribers behind, their channel waits so long, ... */
 #define HOLD_MAX_MS 160 /* ... twice as long each time up to this, before the next pass */
@@ -430,15 +432,17 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
         channel_unlock(ch);
         return lacks;
     }
+    bool message = p->kind == PUBLICATION_MESSAGE;
+    if (message && channel_has_history(ch->options) && !(flags & PUBSUB_SKIP_HISTORY) &&
+        !history_append(ch, p, w->now_ms)) {
+        channel_unlock(ch);
+        return PUBSUB_NO_MEMORY; /* sent but not kept, a recovery would say that nothing was missed
+                                  */
+    }
+    if (message) metric_add(&w->metrics, METRIC_PUBLISHED, 1);
     p->channel = ch;
     channel_ref(ch);
     p->seq = ++ch->seq;
-    if (p->kind == PUBLICATION_MESSAGE) {
-        metric_add(&w->metrics, METRIC_PUBLISHED, 1);
-        if (channel_has_history(ch->options) && !(flags & PUBSUB_SKIP_HISTORY) &&
-            !history_append(ch, p, w->now_ms))
-            metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
-    }
     if (p->finish) p->finish(p);
     if (at) history_position(ch, at);
     post(w, ch, p);

@@ -51,7 +51,6 @@ void pubsub_detach(struct local *l);
 struct channel *pubsub_channel(struct worker *w, const char *name, size_t len);
 void pubsub_channel_unref(struct channel *ch);
 struct channel *pubsub_shared(const struct local *l);
-const struct channel_options *pubsub_options_of(const struct channel *ch);
 const char *pubsub_name(const struct channel *ch, size_t *len);
 uint64_t pubsub_channel_count(void); /* any thread */
 
@@ -67,10 +66,9 @@ bool pubsub_is_subscribed(const struct conn *c);
 enum subscription_flag {
     SUBSCRIPTION_MEMBERSHIP = 1 << 0, /* wants joins and leaves */
     SUBSCRIPTION_POSITIONED = 1 << 1, /* must not miss a publication unnoticed */
-    SUBSCRIPTION_RECOVERABLE = 1 << 2,
-    SUBSCRIPTION_SERVER_SIDE = 1 << 3,
-    SUBSCRIPTION_PRESENT = 1 << 4,   /* is in the channel's presence */
-    SUBSCRIPTION_ANNOUNCED = 1 << 5, /* its join was told, so its leave will be */
+    SUBSCRIPTION_SERVER_SIDE = 1 << 2,
+    SUBSCRIPTION_PRESENT = 1 << 3,   /* is in the channel's presence */
+    SUBSCRIPTION_ANNOUNCED = 1 << 4, /* its join was told, so its leave will be */
 };
 
 struct subscription {        /* of a client: one object, owned by the connection's worker */
@@ -127,9 +125,11 @@ unsigned pubsub_wanted(const struct channel *ch);
 
 enum pubsub_publish_flag { PUBSUB_SKIP_HISTORY = 1 };
 
-/* pubsub_publish takes p over and publishes it. Returns 0, or, with p still the caller's, the bits
- * of encodings that have become wanted meanwhile and that p lacks: add them and try again. *at (may
- * be NULL) is the position it got. */
+/* pubsub_publish takes p over and publishes it. Returns 0; or, with p still the caller's, the bits
+ * of encodings that have become wanted meanwhile and that p lacks: add them and try again; or
+ * PUBSUB_NO_MEMORY: the history can not take it, and so nobody gets it. *at (may be NULL) is the
+ * position it got. */
+#define PUBSUB_NO_MEMORY (1u << 31)
 unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication *p, unsigned flags,
                         struct pubsub_position *at);
 

@@ -4,6 +4,8 @@
 
 #include "pubsub_shared.h"
 
+#define FORGET_LOOKS 16 /* channels looked at under the lock, for one that nobody holds */
+
 static int64_t cost_of(const struct publication *p)
 {
     return (int64_t)p->size + p->as[ENCODING_JSON].frame->size +
@@ -36,6 +38,26 @@ static void end_stream(struct channel *ch)
     channel_unref(ch); /* the list's; never the last: the caller has one */
 }
 
+static void forget(struct channel *ch)
+{
+    channel_ref(ch);
+    end_stream(ch);
+    channel_unlist_if_idle(ch);
+    channel_unref(ch);
+}
+
+bool history_forget_one(struct shard *s)
+{
+    int looks = FORGET_LOOKS;
+    for (struct list *n = s->recent.next; n != &s->recent && looks > 0; n = n->next, looks--) {
+        struct channel *ch = list_entry(n, struct channel, recent);
+        if (ch->holders) continue;
+        forget(ch);
+        return true;
+    }
+    return false;
+}
+
 void history_touch(struct channel *ch, int64_t now_ms)
 {
     if (list_empty(&ch->recent)) return;
@@ -59,10 +81,7 @@ static void make_room(struct channel *ch)
             forget_item(p);
             continue;
         }
-        channel_ref(oldest);
-        end_stream(oldest);
-        channel_unlist_if_idle(oldest);
-        channel_unref(oldest);
+        forget(oldest);
     }
 }
 

@@ -79,6 +79,9 @@ void history_touch(struct channel *ch, int64_t now_ms); /* ends what has outlive
 bool history_append(struct channel *ch, struct publication *p,
                     int64_t now_ms); /* false: memory is out */
 void history_clear(struct channel *ch);
+/* history_forget_one ends the least recently used stream of a shard whose channel nobody holds, so
+ * that a new channel has room; false: there is none among the oldest. */
+bool history_forget_one(struct shard *s);
 void history_position(const struct channel *ch, struct pubsub_position *at);
 void history_recover(struct channel *ch, struct pubsub_recovery *r);
 

@@ -107,7 +107,8 @@ void channel_make_epoch(struct channel *ch)
 static struct channel *create(struct mem_pool *pool, struct shard *s, uint64_t hash,
                               const char *name, size_t len)
 {
-    if (atomic_load_explicit(&bus.channels, memory_order_relaxed) >= bus.options.channels_max) {
+    if (atomic_load_explicit(&bus.channels, memory_order_relaxed) >= bus.options.channels_max &&
+        !history_forget_one(s)) {
         errno = ENOSPC;
         return NULL;
     }
@@ -206,11 +207,6 @@ void pubsub_channel_unref(struct channel *ch)
     channel_let_go(ch);
     channel_unlock(ch);
     channel_unref(ch);
-}
-
-const struct channel_options *pubsub_options_of(const struct channel *ch)
-{
-    return ch->options;
 }
 
 const char *pubsub_name(const struct channel *ch, size_t *len)

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "heartbeat.h"
 #include "ops.h"
@@ -18,9 +17,7 @@ void raw_init(size_t max)
 
 static int64_t left_ms(const struct auth *a)
 {
-    if (!a->claims.has_exp) return -1;
-    int64_t left_s = a->claims.exp_s - (int64_t)time(NULL);
-    return left_s <= 0 ? 0 : left_s > INT32_MAX ? INT32_MAX * 1000ll : left_s * 1000;
+    return a->claims.has_exp ? heartbeat_left_ms(a->claims.exp_s) : -1;
 }
 
 /* opened upgrades and gives the connection its user. Returns false if it did not become an open

@@ -238,14 +238,21 @@ void reply_json_history_begin(struct json_out *o, uint32_t id)
     begin_method_reply(o, id, COMMAND_HISTORY);
 }
 
-void reply_json_history_end(struct json_out *o, bool had_publications, struct text epoch,
-                            uint64_t offset)
+void reply_json_history_result_end(struct json_out *o, bool had_publications, struct text epoch,
+                                   uint64_t offset)
 {
     json_puts(o, had_publications ? "],\"epoch\":" : "\"publications\":[],\"epoch\":");
     put_text(o, epoch);
     json_puts(o, ",\"offset\":");
     json_put_uint(o, offset);
-    json_puts(o, "}}");
+    json_puts(o, "}");
+}
+
+void reply_json_history_end(struct json_out *o, bool had_publications, struct text epoch,
+                            uint64_t offset)
+{
+    reply_json_history_result_end(o, had_publications, epoch, offset);
+    json_puts(o, "}");
 }
 
 void reply_json_presence_begin(struct json_out *o, uint32_t id)
@@ -339,11 +346,13 @@ void push_json_refresh(struct json_out *o, bool expires, uint32_t ttl_s)
     json_puts(o, "}}}");
 }
 
-void push_json_pub(struct json_out *o, struct text channel, const struct publication_view *p)
+size_t push_json_pub(struct json_out *o, struct text channel, const struct publication_view *p)
 {
     begin_push(o, channel, "\"pub\":");
+    size_t object_at = o->len - 1; /* its bracket is the last thing written */
     put_data(o, p);
     put_info_and_tags(o, p);
+    return object_at;
 }
 
 void push_json_pub_end(struct json_out *o, uint64_t offset)

@@ -45,7 +45,7 @@ static size_t family(pid_t root, pid_t *pids, size_t cap)
     DIR *proc = opendir("/proc");
     for (struct dirent *e; proc && (e = readdir(proc)) && count < PROCESSES_MAX;) {
         if (!isdigit((unsigned char)e->d_name[0])) continue;
-        all[count].pid = (pid_t)atoi(e->d_name);
+        all[count].pid = (pid_t)strtol(e->d_name, NULL, 10);
         all[count].parent = parent_of(all[count].pid);
         count++;
     }

@@ -1,5 +1,6 @@
 /* Histories of channels (protocol.md 6.3): recovery, time, history_remove, the budget for all,
  * names that are only read. */
+/* link: -Wl,--wrap=malloc */
 #include "engine.h"
 
 #include "../ops.h"
@@ -12,6 +13,15 @@
 #define META_MS (100 * SECOND)
 
 static struct worker *w;
+
+/* A stream's ring is malloc's: it grows once in a while, by whatever worker publishes. */
+static bool no_malloc;
+void *__real_malloc(size_t size); /* NOLINT(bugprone-reserved-identifier) */
+void *__wrap_malloc(size_t size); /* NOLINT(bugprone-reserved-identifier) */
+void *__wrap_malloc(size_t size)  /* NOLINT(bugprone-reserved-identifier) */
+{
+    return no_malloc ? NULL : __real_malloc(size);
+}
 
 static void begin(uint32_t size, int64_t history_max_bytes)
 {
@@ -92,7 +102,7 @@ static struct pubsub_recovery subscribe(const char *name, struct pubsub_recovery
 {
     struct publication *missed[FEW];
     struct conn c;
-    struct subscription s = {.conn = &c, .flags = SUBSCRIPTION_RECOVERABLE};
+    struct subscription s = {.conn = &c, .flags = SUBSCRIPTION_POSITIONED};
     fake_open(&c, w, 1);
     struct local *l = pubsub_attach(w, name, strlen(name));
     assert_non_null(l);
@@ -460,7 +470,57 @@ static void test_names_at_once(void **state)
     end();
 }
 
+/* Streams that nobody uses make way for new channels, the least recently used first; those that
+ * are held do not. */
+static void test_streams_make_way(void **state)
+{
+    (void)state;
+    engine_open(&(struct engine_options){
+        .channel = {.history_size = 5, .history_ttl_ms = LIST_MS, .history_meta_ttl_ms = META_MS},
+        .bus = {.channels_max = 200, .history_max_bytes = 1 << 30}});
+    w = engine.server.workers[0];
+    struct pubsub_position first = publish("first", "1");
+    struct channel *held = pubsub_channel(w, "first", 5);
+    assert_non_null(held);
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 2000; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "%u", i);
+        struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};
+        struct channel *ch = pubsub_channel(w, name, strlen(name));
+        refused += !ch; /* a shard that has no stream yet when all places are taken */
+        if (ch) assert_int_equal(ops_publish(w, ch, &m, NULL), 0);
+        pubsub_channel_unref(ch);
+        assert_true(pubsub_channel_count() <= 200);
+    }
+    assert_true(refused < 200);
+    struct pubsub_position still = publish("first", "2");
+    assert_int_equal(still.offset, 2);
+    assert_memory_equal(still.epoch, first.epoch, sizeof first.epoch);
+    pubsub_channel_unref(held);
+    end();
+}
+
 /* ---- memory runs out ---- */
+
+/* What can not be kept is not sent either: a recovery would say that nothing was missed. */
+static void test_ring_can_not_grow(void **state)
+{
+    (void)state;
+    begin(20, 1 << 20);
+    publish_n("c", 8); /* the ring's first size */
+    struct channel *ch = pubsub_channel(w, "c", 1);
+    struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};
+    no_malloc = true;
+    int failed = ops_publish(w, ch, &m, NULL);
+    no_malloc = false;
+    assert_int_equal(failed, -1);
+    pubsub_channel_unref(ch);
+    assert_int_equal(position("c").offset, 8);
+    assert_int_equal(publish("c", "1").offset, 9);
+    ask("c", (struct pubsub_history){.max = FEW}, 1, 9);
+    end();
+}
 
 static void test_out_of_memory(void **state)
 {
@@ -498,6 +558,8 @@ int main(void)
         cmocka_unit_test(test_budget_with_subscribers),
         cmocka_unit_test(test_only_read),
         cmocka_unit_test(test_names_at_once),
+        cmocka_unit_test(test_streams_make_way),
+        cmocka_unit_test(test_ring_can_not_grow),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -99,8 +99,7 @@ static void subscribe(struct worker *w, struct side *me)
     fake_open(&s->c, w, me->count);
     s->c.protocol = CONN_CLIENT;
     s->s = (struct subscription){.conn = &s->c,
-                                 .flags = SUBSCRIPTION_POSITIONED | SUBSCRIPTION_RECOVERABLE |
-                                          SUBSCRIPTION_PRESENT};
+                                 .flags = SUBSCRIPTION_POSITIONED | SUBSCRIPTION_PRESENT};
     struct local *l = pubsub_attach(w, "c", 1);
     EXPECT(l && pubsub_subscribe_client(&s->s, l, &r) == 0);
     EXPECT(!s->c.out); /* nothing before the reply */

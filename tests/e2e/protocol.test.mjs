@@ -286,6 +286,31 @@ each('38-41 44 50 tokens that are not good', async (shape) => {
   }
 });
 
+each('a token in the header of the upgrade: as good, and as bad, as one in the command', async (shape) => {
+  const server = await start(shape);
+  const by = (t) => ({ headers: { Authorization: `Bearer ${t}` } });
+  const good = await server.connected({ params: {}, ...by(sign({ sub: '42' })) });
+  await good.ok('subscribe', { channel: 'a' });
+  await good.ok('publish', { channel: 'a', data: 1 });
+  assert.equal((await good.push('pub', 'a')).info.user, '42');
+  for (const bad of [sign({ sub: '42' }, { secret: `${SECRET}x` }), 'x']) await closed(server, 3500, [{ connect: {}, id: 1 }], { first: false, ...by(bad) });
+  const expired = await server.open(by(sign({ sub: '42', exp: nowSeconds() - 10 })));
+  await expired.fails(109, 'connect', {});
+  const other = await server.connected({ params: { token: sign({ sub: '43' }) }, ...by('x') }); /* the command's counts */
+  await other.ok('subscribe', { channel: 'a' });
+  await other.ok('publish', { channel: 'a', data: 2 });
+  assert.equal((await other.push('pub', 'a')).info.user, '43');
+});
+
+each('an end that is far away: ttl is a year at most', async (shape) => {
+  const server = await start(shape);
+  for (const exp of [nowSeconds() + 4294967297, 9e15]) {
+    const { hello } = await server.connected({ params: { token: sign({ sub: '42', exp }) } });
+    assert.equal(hello.expires, true);
+    assert.equal(hello.ttl, 365 * 86400);
+  }
+});
+
 each('42 43 expires and ttl', async (shape) => {
   const server = await start(shape);
   const hello = async (claims) => (await server.connected({ params: { token: sign({ sub: '42', ...claims }) } })).hello;
