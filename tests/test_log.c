@@ -96,7 +96,7 @@ static bool logfmt_ok(const char *p)
         if (*p == '"') {
             for (p++; *p != '"'; p++) {
                 if (*p == '\\') p++;
-                if (*p < ' ' && *p >= 0) return false;
+                if ((unsigned char)*p < ' ') return false;
             }
             p++;
         } else {
