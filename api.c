@@ -1,20 +1,74 @@
 #include "api.h"
 
 #include <mbedtls/constant_time.h>
+#include <mbedtls/platform_util.h>
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "api_methods.h"
+#include "log.h"
 
 static struct api_options options;
+
+/* Keys change when the configuration is read again, while calls come in: copied under a lock, which
+ * is held for a few comparisons. */
+static struct keys {
+    pthread_mutex_t lock;
+    struct kept_key {
+        char name[API_KEY_NAME];
+        uint8_t *bytes;
+        size_t len;
+        enum api_scope scope;
+    } items[API_KEYS_MAX];
+    size_t count;
+} keys = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void api_init(const struct api_options *o)
 {
     options = *o;
+    api_info_init(o->node_name);
 }
 
-/* ---- the key ---- */
+/* ---- keys ---- */
+
+static void forget(struct kept_key *items, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        mbedtls_platform_zeroize(items[i].bytes, items[i].len);
+        free(items[i].bytes);
+    }
+}
+
+int api_set_keys(const struct api_key *from, size_t count)
+{
+    struct kept_key fresh[API_KEYS_MAX], old[API_KEYS_MAX];
+    for (size_t i = 0; i < count; i++) {
+        fresh[i] = (struct kept_key){
+            .bytes = malloc(from[i].len), .len = from[i].len, .scope = from[i].scope};
+        if (!fresh[i].bytes) {
+            forget(fresh, i);
+            return -1;
+        }
+        memcpy(fresh[i].bytes, from[i].bytes, from[i].len);
+        snprintf(fresh[i].name, sizeof fresh[i].name, "%s", from[i].name);
+    }
+    pthread_mutex_lock(&keys.lock);
+    const size_t old_count = keys.count;
+    memcpy(old, keys.items, old_count * sizeof *old);
+    memcpy(keys.items, fresh, count * sizeof *fresh);
+    keys.count = count;
+    pthread_mutex_unlock(&keys.lock);
+    forget(old, old_count);
+    return 0;
+}
+
+void api_close(void)
+{
+    (void)api_set_keys(NULL, 0);
+}
 
 /* given_key finds the caller's key: X-API-Key, else Authorization: apikey K, else ?api_key=K. */
 static bool given_key(const struct http_request *r, struct http_str *key)
@@ -33,23 +87,55 @@ static bool given_key(const struct http_request *r, struct http_str *key)
     return http_query_get(r->query, "api_key", key);
 }
 
-static bool key_is_right(const struct http_request *r)
+/* find_key looks for a key among all, each compared in constant time. Returns its scope, 0 if it is
+ * not known. */
+static enum api_scope find_key(struct http_str key, char name[static API_KEY_NAME])
+{
+    enum api_scope scope = 0;
+    pthread_mutex_lock(&keys.lock);
+    for (size_t i = 0; i < keys.count; i++) {
+        const struct kept_key *k = &keys.items[i];
+        if (k->len != key.len || mbedtls_ct_memcmp(key.p, k->bytes, k->len) != 0) continue;
+        scope = k->scope;
+        memcpy(name, k->name, sizeof k->name);
+    }
+    pthread_mutex_unlock(&keys.lock);
+    return scope;
+}
+
+static enum api_scope scope_of(const struct http_request *r, char name[static API_KEY_NAME])
 {
     struct http_str key;
-    if (options.insecure) return true;
-    if (!options.key || !given_key(r, &key)) return false;
-    return key.len == options.key_len &&
-           mbedtls_ct_memcmp(key.p, options.key, options.key_len) == 0;
+    *name = 0;
+    if (options.insecure) return API_ALL;
+    return given_key(r, &key) ? find_key(key, name) : 0;
 }
 
 /* ---- answers ---- */
 
-static void reply_json(struct conn *c, const struct http_request *r, int status, const char *json,
-                       size_t len)
+struct job { /* one request under way */
+    struct api_call call;
+    struct conn *conn;            /* NULL: it has gone */
+    const struct http_request *r; /* NULL: the answer comes in a later turn */
+    const struct api_method *method;
+    bool transport; /* errors by the status as well */
+    struct mem_pool *pool;
+    jsmntok_t *tokens;
+    size_t tokens_size;
+};
+
+static void answer(const struct job *j, const struct http_reply *reply)
 {
-    struct http_reply reply = {
-        .status = status, .content_type = "application/json", .body = json, .len = len};
-    conn_http_reply(c, r, &reply);
+    if (j->r)
+        conn_http_reply(j->conn, j->r, reply);
+    else
+        conn_http_answer(j->conn, reply);
+}
+
+static void answer_json(const struct job *j, int status, const char *json, size_t len)
+{
+    answer(j, &(struct http_reply){
+                  .status = status, .content_type = "application/json", .body = json, .len = len});
 }
 
 static bool transport_errors(const struct http_request *r)
@@ -71,22 +157,51 @@ static int status_of(unsigned code)
     }
 }
 
-static void fail(struct conn *c, const struct http_request *r, unsigned code, const char *message)
+static void fail(const struct job *j, unsigned code)
 {
     char json[128];
-    bool transport = transport_errors(r);
     int n = snprintf(json, sizeof json,
-                     transport ? "{\"code\":%u,\"message\":\"%s\"}"
-                               : "{\"error\":{\"code\":%u,\"message\":\"%s\"}}",
-                     code, message);
-    reply_json(c, r, transport ? status_of(code) : 200, json, (size_t)n);
+                     j->transport ? "{\"code\":%u,\"message\":\"%s\"}"
+                                  : "{\"error\":{\"code\":%u,\"message\":\"%s\"}}",
+                     code, api_message(code));
+    answer_json(j, j->transport ? status_of(code) : 200, json, (size_t)n);
 }
 
-static void bad_request(struct conn *c, const struct http_request *r)
+static const struct http_reply bad_request = {.status = 400, .body = "Bad Request", .len = 11};
+
+static void finish(struct job *j, unsigned code)
 {
-    struct http_reply reply = {.status = 400, .body = "Bad Request", .len = 11};
-    metric_add(&c->worker->metrics, METRIC_REFUSED_BAD_REQUEST, 1);
-    conn_http_reply(c, r, &reply);
+    struct conn *c = j->conn;
+    if (!code && j->call.o.full) code = 100;
+    if (code == API_BAD_REQUEST) {
+        metric_add(&j->call.w->metrics, METRIC_REFUSED_BAD_REQUEST, 1);
+        if (c) answer(j, &bad_request);
+    } else if (code) {
+        if (c) fail(j, code);
+    } else if (c) {
+        answer_json(j, 200, j->call.o.p, j->call.o.len);
+    }
+    if (c && j->r) conn_pause_if_full(c);
+    mem_free(j->pool, j->tokens, j->tokens_size);
+    mem_free(j->pool, j->call.o.p, j->call.o.cap);
+    mem_free(j->pool, j, sizeof *j);
+}
+
+/* finished is of calls that had to wait. */
+static void finished(struct api_call *call, unsigned code)
+{
+    struct job *j = (struct job *)(void *)call;
+    struct conn *c = j->conn;
+    if (c) c->channel = NULL;
+    if (!code && j->method->run != api_batch) json_puts(&call->o, "}");
+    finish(j, code);
+}
+
+void api_ended(struct conn *c)
+{
+    if (!(c->flags & CONN_AWAITED) || !c->channel) return;
+    ((struct job *)c->channel)->conn = NULL;
+    c->channel = NULL;
 }
 
 /* ---- requests ---- */
@@ -97,12 +212,31 @@ static struct http_str method_of(const struct http_request *r)
     return (struct http_str){r->path.p + prefix, r->path.len - prefix};
 }
 
+static const struct api_method *named(const struct http_request *r)
+{
+    const struct http_str name = method_of(r);
+    return api_method_find(name.p, name.len);
+}
+
+/* refused answers a request whose key does not allow it. */
+static bool refused(struct conn *c, const struct http_request *r, const struct api_method *m)
+{
+    char name[API_KEY_NAME];
+    const enum api_scope scope = scope_of(r, name);
+    if (scope && api_permits(scope, m)) return false;
+    metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
+    if (scope)
+        conn_http_error(c, r, 403, "this key is not for this method: see http_api.keys");
+    else
+        conn_http_reply(c, r, &(struct http_reply){.status = 401, .body = ""});
+    return true;
+}
+
 int64_t api_head(struct conn *c, const struct http_request *r)
 {
-    if (!api_method_find(method_of(r))) {
-        conn_http_error(c, r, 404,
-                        "no such method: publish, broadcast, presence, presence_stats, history and "
-                        "history_remove are served");
+    const struct api_method *m = named(r);
+    if (!m) {
+        conn_http_error(c, r, 404, "no such method of the API: see docs/api.md");
         return 0;
     }
     if (r->method != HTTP_POST) {
@@ -113,51 +247,99 @@ int64_t api_head(struct conn *c, const struct http_request *r)
         conn_http_reply(c, r, &reply);
         return 0;
     }
-    if (!key_is_right(r)) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
-        struct http_reply reply = {.status = 401, .body = ""};
-        conn_http_reply(c, r, &reply);
-        return 0;
-    }
+    if (refused(c, r, m)) return 0;
     c->flags |= CONN_MAY_PUBLISH; /* is read later while subscribers have to catch up */
     if (!r->chunked && r->content_length == 0) {
-        bad_request(c, r);
+        metric_add(&c->worker->metrics, METRIC_REFUSED_BAD_REQUEST, 1);
+        conn_http_reply(c, r, &bad_request);
         return 0;
     }
     return options.max_body_bytes;
 }
 
-void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
+static struct job *new_job(struct conn *c, const struct http_request *r, size_t len)
 {
-    jsmntok_t tokens[API_TOKENS];
-    struct json doc;
+    struct mem_pool *pool = c->worker->pool;
     const size_t most = len / 2 + 2; /* an element takes two bytes at least */
     const unsigned count = most < API_ELEMENT_TOKENS ? (unsigned)most : API_ELEMENT_TOKENS;
-    const size_t elements = count * sizeof(jsmntok_t);
-    struct api_call call = {.w = c->worker,
-                            .doc = &doc,
-                            .channel_max_length = options.channel_max_length,
-                            .tokens = mem_alloc(c->worker->pool, elements),
-                            .token_count = count};
-    metric_add(&c->worker->metrics, METRIC_API_REQUESTS, 1);
-    unsigned code = API_BAD_REQUEST;
-    if (!call.tokens)
-        code = 100;
-    else if (json_parse(&doc, body, len, tokens, API_TOKENS, 1, JSON_LONE_SURROGATES) == 0 &&
-             json_type(&doc, 0) == JSON_OBJECT && json_unique(&doc, 0)) {
-        api_begin(&call, 256);
-        json_puts(&call.o, "{\"result\":");
-        code = api_method_find(method_of(r))(&call);
-        json_puts(&call.o, "}");
-        if (!code && call.o.full) code = 100;
+    struct job *j = mem_alloc(pool, sizeof *j);
+    jsmntok_t *tokens = mem_alloc(pool, count * sizeof *tokens);
+    if (!j || !tokens) {
+        mem_free(pool, tokens, count * sizeof *tokens);
+        mem_free(pool, j, sizeof *j);
+        return NULL;
     }
-    if (code == API_BAD_REQUEST)
-        bad_request(c, r);
-    else if (code)
-        fail(c, r, code, api_message(code));
-    else
-        reply_json(c, r, 200, call.o.p, call.o.len);
-    mem_free(c->worker->pool, call.tokens, elements);
-    mem_free(c->worker->pool, call.o.p, call.o.cap);
-    conn_pause_if_full(c);
+    *j = (struct job){.call = {.w = c->worker,
+                               .tokens = tokens,
+                               .token_count = count,
+                               .channel_max_length = options.channel_max_length,
+                               .finished = finished},
+                      .conn = c,
+                      .r = r,
+                      .method = named(r),
+                      .transport = transport_errors(r),
+                      .pool = pool,
+                      .tokens = tokens,
+                      .tokens_size = count * sizeof *tokens};
+    conn_peer_text(c, j->call.peer);
+    j->call.scope = scope_of(r, j->call.key_name);
+    return j;
+}
+
+static unsigned run(struct job *j, const char *body, size_t len)
+{
+    jsmntok_t own[API_TOKENS];
+    struct json doc;
+    struct api_call *call = &j->call;
+    if (!api_permits(call->scope, j->method)) return 103; /* the key was taken away meanwhile */
+    if (json_parse(&doc, body, len, own, API_TOKENS, 1, JSON_LONE_SURROGATES) != 0 ||
+        json_type(&doc, 0) != JSON_OBJECT || !json_unique(&doc, 0))
+        return API_BAD_REQUEST;
+    call->doc = &doc;
+    api_begin(call, 256);
+    if (j->method->run != api_batch) json_puts(&call->o, "{\"result\":");
+    unsigned code = j->method->run(call);
+    if (code != API_LATER && j->method->run != api_batch) json_puts(&call->o, "}");
+    api_audit(call, j->method, code);
+    call->doc = NULL;
+    return code;
+}
+
+void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
+{
+    struct job *j = new_job(c, r, len);
+    metric_add(&c->worker->metrics, METRIC_API_REQUESTS, 1);
+    if (!j) {
+        conn_http_error(c, r, 503, "out of memory");
+        return;
+    }
+    unsigned code = run(j, body, len);
+    if (code != API_LATER) {
+        finish(j, code);
+        return;
+    }
+    j->r = NULL;
+    c->channel = j;
+    conn_http_later(c);
+}
+
+/* ---- the log ---- */
+
+static size_t member_text(const struct json *doc, const char *name, char out[static USER_NAME_MAX])
+{
+    int64_t n = json_string(doc, json_member(doc, 0, name), out, USER_NAME_MAX);
+    return n > 0 ? (size_t)n : 0;
+}
+
+void api_audit(const struct api_call *call, const struct api_method *m, unsigned code)
+{
+    char user[USER_NAME_MAX], channel[USER_NAME_MAX];
+    const bool publishes = m->scope == API_PUBLISH;
+    if (!m->changes || (publishes && !options.audit_publications)) return;
+    const size_t user_len = member_text(call->doc, "user", user),
+                 channel_len = member_text(call->doc, "channel", channel);
+    log_event(LOG_INFO, "api call", LOG_STR("method", m->name), LOG_STR("key", call->key_name),
+              LOG_STR("peer", call->peer), LOG_STRN("user", user, user_len),
+              LOG_STRN("channel", channel, channel_len),
+              LOG_STR("result", code && code != API_LATER ? api_message(code) : "ok"));
 }

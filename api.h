@@ -5,20 +5,46 @@
 
 #include "conn.h"
 
-struct api_options {
-    const uint8_t *key; /* NULL: no key is set, every call is refused unless insecure */
-    size_t key_len;
-    bool insecure;
-    bool transport_errors; /* errors by the status as well, unless a request says otherwise */
-    int64_t max_body_bytes;
-    size_t channel_max_length;
+enum api_scope {                       /* what a key is for; one bit a kind of method */
+                 API_PUBLISH = 1 << 0, /* publish, broadcast */
+                 API_READ = 1 << 1,    /* what changes nothing */
+                 API_MANAGE = 1 << 2,  /* what acts on connections and histories */
+                 API_ALL = API_PUBLISH | API_READ | API_MANAGE,
 };
 
-void api_init(const struct api_options *o); /* before workers start */
+#define API_KEY_NAME 64
+struct api_key {
+    const char *name; /* for the log; cut to API_KEY_NAME - 1 bytes */
+    const uint8_t *bytes;
+    size_t len;
+    enum api_scope scope;
+};
+
+struct api_options {
+    bool insecure;           /* no key is asked for */
+    bool transport_errors;   /* errors by the status as well, unless a request says otherwise */
+    bool audit_publications; /* publish and broadcast are told to the log as well */
+    int64_t max_body_bytes;
+    size_t channel_max_length;
+    const char *node_name; /* NULL: made from the host's name */
+};
+
+/* api_init: before workers start. api_close forgets the keys; no worker runs. */
+void api_init(const struct api_options *o);
+void api_close(void);
+
+/* api_set_keys copies the keys that are accepted from now on, at most API_KEYS_MAX; without any
+ * every call is refused unless insecure. 0, or -1 when memory is out: then the old ones stay. Any
+ * thread. */
+#define API_KEYS_MAX 16
+int api_set_keys(const struct api_key *keys, size_t count);
 
 /* api_head answers a request head for /api/..., or returns how much body is accepted; api_request
  * handles the whole request. */
 int64_t api_head(struct conn *c, const struct http_request *r);
 void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len);
+
+/* api_ended is of struct app's ended: nobody waits for an answer any more. */
+void api_ended(struct conn *c);
 
 #endif

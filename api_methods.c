@@ -1,5 +1,6 @@
 #include "api_methods.h"
 
+#include <fnmatch.h>
 #include <mbedtls/base64.h>
 #include <string.h>
 
@@ -11,6 +12,15 @@ const char *api_message(unsigned code)
 {
     bool temporary;
     return code == 104 ? "not found" : ops_error_text(code, &temporary);
+}
+
+void api_put_error(struct json_out *o, unsigned code)
+{
+    json_puts(o, "\"error\":{\"code\":");
+    json_put_uint(o, code);
+    json_puts(o, ",\"message\":");
+    json_put_string(o, api_message(code), strlen(api_message(code)));
+    json_puts(o, "}");
 }
 
 void api_begin(struct api_call *call, size_t need)
@@ -31,41 +41,32 @@ void api_begin(struct api_call *call, size_t need)
 
 /* ---- fields ---- */
 
-/* optional gives a member of an object, or JSON_NONE if it is absent or null; false when it has
- * another type. */
-static bool optional(const struct json *doc, const char *name, enum json_type type, int *v)
+bool api_optional(const struct json *doc, const char *name, enum json_type type, int *v)
 {
     *v = json_member(doc, 0, name);
     if (json_type(doc, *v) == JSON_NULL) *v = JSON_NONE;
     return *v == JSON_NONE || json_type(doc, *v) == type;
 }
 
-static bool optional_int(const struct json *doc, const char *name, int64_t *n)
+bool api_optional_int(const struct json *doc, const char *name, int64_t *out)
 {
     int v;
-    return optional(doc, name, JSON_NUMBER, &v) && (v == JSON_NONE || json_int64(doc, v, n));
+    return api_optional(doc, name, JSON_NUMBER, &v) && (v == JSON_NONE || json_int64(doc, v, out));
 }
 
-static bool optional_bool(const struct json *doc, const char *name, bool *b)
+bool api_optional_bool(const struct json *doc, const char *name, bool *out)
 {
     int v;
-    return optional(doc, name, JSON_BOOL, &v) && (v == JSON_NONE || json_bool(doc, v, b));
+    return api_optional(doc, name, JSON_BOOL, &v) && (v == JSON_NONE || json_bool(doc, v, out));
 }
 
-struct channel_name {
-    char bytes[USER_NAME_MAX];
-    size_t len;
-};
-
-/* elements opens a member that is an array or an object; at most one at a time. */
-static bool elements(struct api_call *call, int v, struct json *sub)
+bool api_elements(struct api_call *call, int v, struct json *sub)
 {
     return json_parse_value(sub, call->doc, v, call->tokens, call->token_count, 1) == 0;
 }
 
-/* name_of decodes v and looks its namespace up. Returns 0 or an error code. */
-static unsigned name_of(const struct api_call *call, const struct json *doc, int v,
-                        struct channel_name *name)
+unsigned api_channel_name(const struct api_call *call, const struct json *doc, int v,
+                          struct api_channel *name)
 {
     int64_t n = json_string(doc, v, name->bytes, sizeof name->bytes);
     if (n <= 0 || (size_t)n > call->channel_max_length) return 107;
@@ -73,11 +74,11 @@ static unsigned name_of(const struct api_call *call, const struct json *doc, int
     return namespace_of(name->bytes, name->len) ? 0 : 102;
 }
 
-static unsigned channel_field(const struct api_call *call, struct channel_name *name)
+unsigned api_channel_field(const struct api_call *call, struct api_channel *name)
 {
     int v;
-    if (!optional(call->doc, "channel", JSON_STRING, &v)) return API_BAD_REQUEST;
-    return name_of(call, call->doc, v, name);
+    if (!api_optional(call->doc, "channel", JSON_STRING, &v)) return API_BAD_REQUEST;
+    return api_channel_name(call, call->doc, v, name);
 }
 
 /* ---- publish, broadcast ---- */
@@ -106,7 +107,7 @@ static unsigned decode_base64(struct api_call *call, struct json_slice text, str
 static bool are_texts(struct api_call *call, int tags)
 {
     struct json sub;
-    if (!elements(call, tags, &sub)) return false;
+    if (!api_elements(call, tags, &sub)) return false;
     for (int t = json_first(&sub, 0); t != JSON_NONE; t = json_next(&sub, 0, t))
         if (json_type(&sub, t) != JSON_STRING) return false;
     return true;
@@ -120,12 +121,13 @@ static unsigned read_payload(struct api_call *call, struct payload *p)
     int b64, tags, v;
     int64_t n;
     *p = (struct payload){.message.publisher = PUBSUB_NOBODY};
-    bool ok = optional(doc, "b64data", JSON_STRING, &b64) &&
-              optional(doc, "tags", JSON_OBJECT, &tags) &&
-              optional_bool(doc, "skip_history", &p->message.skip_history) &&
-              optional(doc, "delta", JSON_BOOL, &v) &&
-              optional(doc, "idempotency_key", JSON_STRING, &v) &&
-              optional(doc, "version_epoch", JSON_STRING, &v) && optional_int(doc, "version", &n);
+    bool ok = api_optional(doc, "b64data", JSON_STRING, &b64) &&
+              api_optional(doc, "tags", JSON_OBJECT, &tags) &&
+              api_optional_bool(doc, "skip_history", &p->message.skip_history) &&
+              api_optional(doc, "delta", JSON_BOOL, &v) &&
+              api_optional(doc, "idempotency_key", JSON_STRING, &v) &&
+              api_optional(doc, "version_epoch", JSON_STRING, &v) &&
+              api_optional_int(doc, "version", &n);
     if (!ok) return API_BAD_REQUEST;
     if (tags != JSON_NONE && !are_texts(call, tags)) return API_BAD_REQUEST;
     struct json_slice raw_tags = json_raw(doc, tags),
@@ -153,7 +155,7 @@ static void put_position(struct json_out *o, const struct channel_options *opt,
     json_puts(o, "}");
 }
 
-static unsigned publish_to(struct api_call *call, const struct channel_name *name,
+static unsigned publish_to(struct api_call *call, const struct api_channel *name,
                            const struct message *m)
 {
     struct pubsub_position at = {0};
@@ -169,12 +171,12 @@ static unsigned publish_to(struct api_call *call, const struct channel_name *nam
 static unsigned publish(struct api_call *call)
 {
     struct payload p;
-    struct channel_name name;
+    struct api_channel name;
     int v;
-    if (!optional(call->doc, "channel", JSON_STRING, &v)) return API_BAD_REQUEST;
+    if (!api_optional(call->doc, "channel", JSON_STRING, &v)) return API_BAD_REQUEST;
     unsigned code = read_payload(call, &p);
     if (code != API_BAD_REQUEST) {
-        unsigned named = name_of(call, call->doc, v, &name);
+        unsigned named = api_channel_name(call, call->doc, v, &name);
         if (named) code = named;
     }
     if (!code) code = publish_to(call, &name, &p.message);
@@ -186,27 +188,24 @@ static unsigned broadcast(struct api_call *call)
 {
     struct payload p;
     int channels;
-    if (!optional(call->doc, "channels", JSON_ARRAY, &channels)) return API_BAD_REQUEST;
+    if (!api_optional(call->doc, "channels", JSON_ARRAY, &channels)) return API_BAD_REQUEST;
     struct json list;
     unsigned code = read_payload(call, &p);
     if (!code && channels == JSON_NONE) code = 107;
-    if (!code && !elements(call, channels, &list)) code = 107;
+    if (!code && !api_elements(call, channels, &list)) code = 107;
     if (!code && json_size(&list, 0) == 0) code = 107;
     if (!code) {
         json_puts(&call->o, "{\"responses\":[");
         for (int v = json_first(&list, 0); v != JSON_NONE; v = json_next(&list, 0, v)) {
-            struct channel_name name;
+            struct api_channel name;
             if (v != json_first(&list, 0)) json_puts(&call->o, ",");
             api_begin(call, 256);
-            unsigned wrong = name_of(call, &list, v, &name);
+            unsigned wrong = api_channel_name(call, &list, v, &name);
             json_puts(&call->o, wrong ? "" : "{\"result\":");
             if (!wrong) wrong = publish_to(call, &name, &p.message);
             if (wrong) {
-                json_puts(&call->o, "{\"error\":{\"code\":");
-                json_put_uint(&call->o, wrong);
-                json_puts(&call->o, ",\"message\":");
-                json_put_string(&call->o, api_message(wrong), strlen(api_message(wrong)));
-                json_puts(&call->o, "}");
+                json_puts(&call->o, "{");
+                api_put_error(&call->o, wrong);
             }
             json_puts(&call->o, "}");
         }
@@ -235,8 +234,8 @@ static void list_one(const struct subscription *s, void *arg)
 
 static unsigned presence(struct api_call *call)
 {
-    struct channel_name name;
-    unsigned code = channel_field(call, &name);
+    struct api_channel name;
+    unsigned code = api_channel_field(call, &name);
     if (code) return code;
     if (!namespace_of(name.bytes, name.len)->presence) return 108;
     struct listing l = {.call = call};
@@ -251,8 +250,8 @@ static unsigned presence(struct api_call *call)
 
 static unsigned presence_stats(struct api_call *call)
 {
-    struct channel_name name;
-    unsigned code = channel_field(call, &name);
+    struct api_channel name;
+    unsigned code = api_channel_field(call, &name);
     if (code) return code;
     if (!namespace_of(name.bytes, name.len)->presence) return 108;
     uint32_t clients = 0, users = 0;
@@ -281,13 +280,14 @@ static unsigned read_wanted(struct api_call *call, struct wanted *q)
     int64_t limit = 0;
     int since;
     *q = (struct wanted){0};
-    if (!optional_int(doc, "limit", &limit) || !optional_bool(doc, "reverse", &q->h.reverse) ||
-        !optional(doc, "since", JSON_OBJECT, &since))
+    if (!api_optional_int(doc, "limit", &limit) ||
+        !api_optional_bool(doc, "reverse", &q->h.reverse) ||
+        !api_optional(doc, "since", JSON_OBJECT, &since))
         return API_BAD_REQUEST;
     q->h.max = limit < 0 || limit > HISTORY_ALL ? HISTORY_ALL : (uint32_t)limit;
     if (since == JSON_NONE) return 0;
     struct json sub;
-    if (!elements(call, since, &sub)) return API_BAD_REQUEST;
+    if (!api_elements(call, since, &sub)) return API_BAD_REQUEST;
     doc = &sub;
     int offset = json_member(doc, 0, "offset"), epoch = json_member(doc, 0, "epoch");
     q->h.has_since = true;
@@ -324,9 +324,9 @@ static unsigned find_history(struct api_call *call, struct channel *ch, struct w
 
 static unsigned history(struct api_call *call)
 {
-    struct channel_name name;
+    struct api_channel name;
     struct wanted q;
-    unsigned code = read_wanted(call, &q), named = channel_field(call, &name);
+    unsigned code = read_wanted(call, &q), named = api_channel_field(call, &name);
     if (code == API_BAD_REQUEST || named) return code == API_BAD_REQUEST ? code : named;
     const struct channel_options *opt = namespace_of(name.bytes, name.len);
     if (!channel_has_history(opt)) return 108;
@@ -340,8 +340,8 @@ static unsigned history(struct api_call *call)
 
 static unsigned history_remove(struct api_call *call)
 {
-    struct channel_name name;
-    unsigned code = channel_field(call, &name);
+    struct api_channel name;
+    unsigned code = api_channel_field(call, &name);
     if (code) return code;
     if (!channel_has_history(namespace_of(name.bytes, name.len))) return 108;
     struct channel *ch = pubsub_channel(call->w, name.bytes, name.len);
@@ -351,17 +351,97 @@ static unsigned history_remove(struct api_call *call)
     return 0;
 }
 
+/* ---- channels ---- */
+
+#define CHANNELS_BYTES_MAX (16u << 20) /* of one reply */
+
+struct channel_list {
+    struct api_call *call;
+    const char *pattern; /* NULL: all */
+    uint32_t count;
+    bool too_many;
+};
+
+static void list_channel(const char *name, size_t len, uint32_t subscribers, void *arg)
+{
+    struct channel_list *l = arg;
+    struct json_out *o = &l->call->o;
+    char text[USER_NAME_MAX + 1];
+    memcpy(text, name, len);
+    text[len] = 0;
+    if (l->pattern && fnmatch(l->pattern, text, 0) != 0) return;
+    l->too_many = l->too_many || o->len > CHANNELS_BYTES_MAX;
+    if (l->too_many) return;
+    api_begin(l->call, len * 6 + 64);
+    if (l->count++) json_puts(o, ",");
+    json_put_string(o, name, len);
+    json_puts(o, ":{\"num_clients\":");
+    json_put_uint(o, subscribers);
+    json_puts(o, "}");
+}
+
+/* has_few_stars: fnmatch's time is bounded by the name's length to the power of these. */
+static bool has_few_stars(const char *pattern)
+{
+    unsigned n = 0;
+    for (const char *p = pattern; *p; p++) n += *p == '*' && p[1] != '*';
+    return n <= 4;
+}
+
+static unsigned channels(struct api_call *call)
+{
+    char pattern[USER_NAME_MAX + 1];
+    struct channel_list l = {.call = call};
+    int v;
+    if (!api_optional(call->doc, "pattern", JSON_STRING, &v)) return API_BAD_REQUEST;
+    int64_t n = v == JSON_NONE ? 0 : json_string(call->doc, v, pattern, sizeof pattern - 1);
+    if (n < 0 || memchr(pattern, 0, (size_t)n)) return 107;
+    pattern[n] = 0;
+    if (n && !has_few_stars(pattern)) return 107;
+    if (n) l.pattern = pattern;
+    json_puts(&call->o, "{\"channels\":{");
+    pubsub_each_channel(list_channel, &l);
+    api_begin(call, 64);
+    json_puts(&call->o, "}}");
+    return l.too_many ? 106 : 0;
+}
+
+/* There is no backend that could serve it: no method is known. */
+static unsigned rpc(struct api_call *call)
+{
+    int v;
+    if (!api_optional(call->doc, "method", JSON_STRING, &v)) return API_BAD_REQUEST;
+    return v == JSON_NONE ? 107 : 104;
+}
+
 /* ---- the table ---- */
 
-api_method *api_method_find(struct http_str name)
+bool api_permits(enum api_scope scope, const struct api_method *m)
 {
-    static const struct {
-        const char *name;
-        api_method *run;
-    } methods[] = {{"publish", publish},   {"broadcast", broadcast},
-                   {"presence", presence}, {"presence_stats", presence_stats},
-                   {"history", history},   {"history_remove", history_remove}};
+    return (scope & m->scope) == m->scope;
+}
+
+const struct api_method *api_method_find(const char *name, size_t len)
+{
+    static const struct api_method methods[] = {
+        {"publish", publish, API_PUBLISH, true},
+        {"broadcast", broadcast, API_PUBLISH, true},
+        {"subscribe", api_subscribe, API_MANAGE, true},
+        {"unsubscribe", api_unsubscribe, API_MANAGE, true},
+        {"disconnect", api_disconnect, API_MANAGE, true},
+        {"refresh", api_refresh, API_MANAGE, true},
+        {"presence", presence, API_READ, false},
+        {"presence_stats", presence_stats, API_READ, false},
+        {"history", history, API_READ, false},
+        {"history_remove", history_remove, API_MANAGE, true},
+        {"channels", channels, API_READ, false},
+        {"connections", api_connections, API_READ, false},
+        {"info", api_info, API_READ, false},
+        {"rpc", rpc, API_MANAGE, false},
+        {"batch", api_batch, 0, false}, /* its commands are looked at one by one */
+    };
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (http_str_is(name, methods[i].name)) return methods[i].run;
+        if (strlen(methods[i].name) == len && memcmp(methods[i].name, name, len) == 0)
+            return &methods[i];
     return NULL;
 }

@@ -172,6 +172,7 @@ void client_open(struct conn *c, const struct http_request *r, const struct auth
         return;
     }
     c->channel = k;
+    c->sub_index = USER_NONE;
     if (protobuf || query_is(r, "format", "protobuf") || query_is(r, "cf_protocol", "protobuf"))
         k->phase = CLIENT_PROTOBUF;
     k->ws_pings = query_is(r, "cf_ws_frame_ping_pong", "true");
@@ -191,6 +192,7 @@ static void closed(struct conn *c)
 {
     struct client *k = client_of(c);
     if (!k) return;
+    if (c->sub_index != USER_NONE) users_leave(c);
     client_end_all(c);
     c->channel = NULL;
     free_client(c->worker, k);
@@ -365,6 +367,10 @@ static void connect_client(struct session *s, const struct command *m)
         return;
     }
     c->user = u;
+    if (users_join(c) == -1) {
+        fail_connect(s, m, 100);
+        return;
+    }
     keep_info(s, &who.claims);
     s->k->phase = CLIENT_CONNECTED;
     reply_connect(s, m, &who);
@@ -396,6 +402,34 @@ static void refresh(struct session *s, const struct command *m)
     struct json_out o = client_line(s, 128);
     reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0, ops_left_s(expires_s));
     client_line_end(s, &o);
+}
+
+void client_extend(struct conn *c, int64_t expires_s, struct text info)
+{
+    struct session s = {.c = c, .k = client_of(c), .w = c->worker};
+    char text[128];
+    struct json_out o = {.p = text, .cap = sizeof text};
+    keep_info(&s, &(struct jwt_claims){.info = {info.p, info.len}});
+    heartbeat_start(c, expires_s ? heartbeat_left_ms(expires_s) : -1);
+    push_json_refresh(&o, expires_s > 0, ops_left_s(expires_s));
+    conn_send(c, WS_TEXT, text, o.len);
+}
+
+struct text client_id(const struct conn *c, char out[static OPS_UUID_TEXT])
+{
+    return ops_uuid_text(client_of(c)->id, out);
+}
+
+bool client_has_id(const struct conn *c, struct text id)
+{
+    char text[OPS_UUID_TEXT];
+    struct text own = client_id(c, text);
+    return id.len == own.len && memcmp(id.p, own.p, own.len) == 0;
+}
+
+uint32_t client_channel_count(const struct conn *c)
+{
+    return client_of(c)->count;
 }
 
 /* ---- channels ---- */

@@ -35,6 +35,32 @@ void client_fired(struct conn *c);
  * back and recovers. */
 void client_missed(struct subscription *s);
 
+/* ---- what a backend may do to a client (protocol.md section 7) ---- */
+
+struct client_grant { /* a server-side subscription; texts are borrowed for the call */
+    struct text channel;
+    struct text info, data; /* raw JSON, or absent */
+    int64_t expires_s;      /* wall clock, 0 = never */
+    bool recover;           /* from `from` on */
+    struct position from;
+    struct jwt_override override;
+};
+
+/* client_grant subscribes a client and tells it by a push, what it has missed behind it. A channel
+ * that it has already stays as it is. 0, or an error code of protocol.md 4.1. client_revoke takes a
+ * channel away (2000). Both for CONN_CLIENT connections that users_each gives. */
+uint32_t client_grant(struct conn *c, const struct client_grant *g);
+void client_revoke(struct conn *c, struct text channel);
+
+/* client_extend sets when the connection ends (wall clock, 0 = never), and its info unless that is
+ * absent, and says so by a push. */
+void client_extend(struct conn *c, int64_t expires_s, struct text info);
+
+/* client_has_id: is this the client's id, as SDKs and presence show it? client_id writes it. */
+bool client_has_id(const struct conn *c, struct text id);
+struct text client_id(const struct conn *c, char out[static OPS_UUID_TEXT]);
+uint32_t client_channel_count(const struct conn *c);
+
 /* ---- between client.c and client_subs.c ---- */
 
 enum client_phase {

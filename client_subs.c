@@ -502,3 +502,74 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
     mem_free(w->pool, room, room_size);
     return code;
 }
+
+/* ---- by a backend ---- */
+
+static size_t push_size(const struct request *q, const struct pubsub_recovery *r)
+{
+    return missed_size(q, r) + (r->count + 1) * (q->channel.len * 6 + 64);
+}
+
+/* push_granted tells the client of its new subscription, then what it has missed, in one message.
+ */
+static void push_granted(struct conn *c, const struct request *q, const struct pubsub_recovery *r)
+{
+    struct mem_pool *pool = c->worker->pool;
+    const size_t size = push_size(q, r);
+    struct json_out o = {.p = mem_alloc(pool, size), .cap = size};
+    struct subscribe_result result = result_of(q, r);
+    if (!o.p) {
+        conn_close(c, 3004, "internal server error");
+        return;
+    }
+    push_json_subscribe(&o, q->channel, &result);
+    for (uint32_t i = 0; i < r->count; i++) {
+        json_puts(&o, "\n");
+        push_json_pub_object(&o, q->channel, ops_publication_object(r->missed[i]));
+    }
+    if (o.full)
+        conn_close(c, 3004, "internal server error");
+    else
+        conn_send(c, WS_TEXT, o.p, o.len);
+    mem_free(pool, o.p, size);
+}
+
+uint32_t client_grant(struct conn *c, const struct client_grant *g)
+{
+    struct worker *w = c->worker;
+    struct client *k = client_of(c);
+    struct request q = {.channel = g->channel,
+                        .options = namespace_of(g->channel.p, g->channel.len),
+                        .server_side = true,
+                        .recover = g->recover,
+                        .from = g->from,
+                        .override = &g->override,
+                        .chan_info = g->info,
+                        .data = g->data,
+                        .expires_s = g->expires_s};
+    if (!q.options) return 102;
+    if (client_find(k, g->channel.p, g->channel.len)) return 0;
+    if (k->count >= client_options.channel_limit) {
+        conn_close(c, 3505, "channel limit");
+        return 0;
+    }
+    size_t room_size = client_options.recovery_max * sizeof(struct publication *);
+    struct publication **room = mem_alloc(w->pool, room_size);
+    struct pubsub_recovery r;
+    settle(&q, c, NULL);
+    fill_recovery(&r, &q, room);
+    uint32_t code = room ? begin(c, &q, &r) : 100;
+    if (!code) {
+        push_granted(c, &q, &r);
+        if (q.expires_s) heartbeat_arm(c);
+    }
+    drop_missed(&r);
+    mem_free(w->pool, room, room_size);
+    return code;
+}
+
+void client_revoke(struct conn *c, struct text channel)
+{
+    struct subscription *sub = client_find(client_of(c), channel.p, channel.len);
+    if (sub) push_end(sub, 2000, "server unsubscribe");
+}

@@ -35,6 +35,7 @@
 #include "route.h"
 #include "tls.h"
 #include "users.h"
+#include "worker_errand.h"
 
 extern char **environ;
 
@@ -63,6 +64,8 @@ struct serve { /* everything that lives as long as the server */
         ino_t ino;
     } unixes[LISTENERS_MAX];
     size_t unix_count;
+    int argc; /* to read the configuration again */
+    char **argv;
     int signal_fd;
     int pid_fd; /* -1: the pid file is not ours */
 };
@@ -170,6 +173,7 @@ static void ended(struct conn *c)
               LOG_U64("code", c->close_code), LOG_U64("in", c->messages_in),
               LOG_U64("out", c->messages_out), LOG_U64("bytes_in", c->bytes_in),
               LOG_U64("bytes_out", c->bytes_out), LOG_I64("ms", life_ms));
+    api_ended(c);
     users_release(w, c->user);
     c->user = NULL;
 }
@@ -250,7 +254,24 @@ static void wire_client(struct serve *s)
                                  .version = ROOST_VERSION});
 }
 
-static void wire_formats(struct serve *s)
+/* set_api_keys makes c's keys those that are accepted. */
+static int set_api_keys(const struct config *c)
+{
+    static const enum api_scope scopes[] = {[CONFIG_SCOPE_PUBLISH] = API_PUBLISH,
+                                            [CONFIG_SCOPE_READ] = API_READ,
+                                            [CONFIG_SCOPE_ALL] = API_ALL};
+    struct api_key keys[API_KEYS_MAX];
+    size_t n = 0;
+    if (c->api_key.len)
+        keys[n++] = (struct api_key){"http_api.key", c->api_key.bytes, c->api_key.len, API_ALL};
+    for (size_t i = 0; i < c->api_keys.count && n < API_KEYS_MAX; i++) {
+        const struct config_key *k = &c->api_keys.items[i];
+        keys[n++] = (struct api_key){k->kid, k->secret.bytes, k->secret.len, scopes[k->scope]};
+    }
+    return api_set_keys(keys, n);
+}
+
+static int wire_formats(struct serve *s)
 {
     const struct config *c = &s->config;
     config_namespace_rules(c, &s->namespaces);
@@ -258,12 +279,13 @@ static void wire_formats(struct serve *s)
     namespace_init(&s->namespaces);
     raw_init((size_t)c->channel_max_length);
     wire_client(s);
-    api_init(&(struct api_options){.key = c->api_key.len ? c->api_key.bytes : NULL,
-                                   .key_len = c->api_key.len,
-                                   .insecure = c->api_insecure,
+    api_init(&(struct api_options){.insecure = c->api_insecure,
+                                   .audit_publications = c->api_audit_publications,
+                                   .node_name = c->node_name,
                                    .transport_errors = c->api_errors == CONFIG_API_ERRORS_TRANSPORT,
                                    .max_body_bytes = c->api_max_body_bytes,
                                    .channel_max_length = (size_t)c->channel_max_length});
+    if (set_api_keys(c) == -1) return say("API keys", strerror(errno));
     struct route_options r = {.auth = {.anonymous = c->anonymous,
                                        .insecure = c->insecure,
                                        .no_anonymous_tokens = c->no_anonymous_tokens,
@@ -287,6 +309,7 @@ static void wire_formats(struct serve *s)
                                     .pong_timeout_ms = c->pong_timeout_ms,
                                     .max_age_ms = c->connection_max_age_ms,
                                     .expired_close_delay_ms = c->expired_close_delay_ms});
+    return -1;
 }
 
 /* ---- workers and listeners ---- */
@@ -325,6 +348,7 @@ static int make_workers(struct serve *s)
     v->app = &s->app;
     v->conns_max = raise_descriptor_limit();
     v->started_s = (int64_t)time(NULL);
+    v->started_ms = clock_us() / 1000;
     struct pubsub_options bus = {.slice = (uint32_t)c->worker_fanout_slice,
                                  .channels_max = c->channel_limit,
                                  .history_max_bytes = c->history_max_bytes,
@@ -485,6 +509,28 @@ static void reopen_log(const struct config *c)
         log_event(LOG_INFO, "SIGHUP: log opened anew", LOG_STR("file", c->log_file));
 }
 
+/* reload_keys reads the configuration again for the keys of the HTTP API. A wrong one is told to
+ * the log, and the old keys stay. */
+static void reload_keys(struct serve *s)
+{
+    struct config_report report = {0};
+    struct config fresh = {0};
+    bool ok = config_load(&fresh, s->argc, s->argv, environ, &report) == CONFIG_LOADED;
+    for (size_t i = 0; i < report.count; i++)
+        if (report.notes[i].is_error)
+            log_event(LOG_ERROR, "SIGHUP: the configuration is wrong",
+                      LOG_STR("problem", report.notes[i].text));
+    if (fresh.dev && !fresh.api_key.len)
+        config_secret_set(&fresh.api_key, s->dev.api_key, strlen(s->dev.api_key));
+    if (ok && set_api_keys(&fresh) == 0)
+        log_event(LOG_INFO, "SIGHUP: API keys read again",
+                  LOG_U64("keys", fresh.api_keys.count + (fresh.api_key.len > 0)));
+    else
+        log_event(LOG_ERROR, "SIGHUP: the old API keys stay");
+    config_report_free(&report);
+    config_free(&fresh);
+}
+
 /* wait_for waits for a signal to stop (returns true) or until running workers are no more or
  * timeout_ms has passed (false). */
 static bool wait_for(struct serve *s, int64_t timeout_ms)
@@ -500,6 +546,7 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
             if (info.ssi_signo != SIGHUP) return true;
             reopen_log(&s->config);
+            reload_keys(s);
         }
         if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
     }
@@ -563,6 +610,7 @@ static int run(struct serve *s)
 static void clean_up(struct serve *s)
 {
     struct server *v = &s->server;
+    for (unsigned i = 0; i < v->worker_count; i++) worker_errands_abandon(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
     pubsub_close(); /* histories lie in the workers' pools */
@@ -576,6 +624,7 @@ static void clean_up(struct serve *s)
         unlink(s->config.pid_file);
         close(s->pid_fd);
     }
+    api_close();
     dev_state_wipe(&s->dev);
     config_free(&s->config);
     log_close();
@@ -592,7 +641,7 @@ static int serve(struct serve *s)
     s->server.done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (s->signal_fd == -1 || s->server.done_fd == -1) return say("signals", strerror(errno));
     wire_app(s);
-    wire_formats(s);
+    if ((status = wire_formats(s)) != -1) return status;
     if ((status = make_workers(s)) != -1) return status;
     if ((status = open_listeners(s)) != -1) return status;
     const char *why = write_pid(s);
@@ -605,6 +654,8 @@ int cmd_serve(int argc, char **argv)
     struct serve *s = calloc(1, sizeof *s);
     if (!s) return say("serve", strerror(errno));
     s->signal_fd = s->pid_fd = s->server.done_fd = -1;
+    s->argc = argc;
+    s->argv = argv;
     int status = load(s, argc, argv);
     if (status == -1) status = serve(s);
     clean_up(s);

@@ -175,5 +175,8 @@ void push_json_refresh(struct json_out *o, bool expires, uint32_t ttl_s);
 /* Returns where in o the Publication object begins; it ends two brackets before the push does. */
 size_t push_json_pub(struct json_out *o, struct text channel, const struct publication_view *p);
 void push_json_pub_end(struct json_out *o, uint64_t offset);
+/* push_json_pub_object writes the whole push of a Publication object that these two have written.
+ */
+void push_json_pub_object(struct json_out *o, struct text channel, struct text object);
 
 #endif

@@ -46,9 +46,13 @@ struct config_secret { /* bytes of a key; wiped by config_free. len 0: not set *
     size_t len;
 };
 
-struct config_key { /* one of client.token.keys */
-    char *kid;
+/* What a key of the HTTP API is for. */
+enum config_scope { CONFIG_SCOPE_NONE, CONFIG_SCOPE_PUBLISH, CONFIG_SCOPE_READ, CONFIG_SCOPE_ALL };
+
+struct config_key { /* one of client.token.keys, or of http_api.keys */
+    char *kid;      /* or name */
     struct config_secret secret;
+    enum config_scope scope; /* of http_api.keys; not said: CONFIG_SCOPE_NONE */
 };
 
 struct config_keys {
@@ -159,6 +163,8 @@ struct config {
     bool api_disabled;
     bool api_insecure; /* no key asked for */
     struct config_secret api_key;
+    struct config_keys api_keys; /* more of them, each with a name and a scope */
+    bool api_audit_publications; /* publish and broadcast are told to the log as well */
     int64_t api_max_body_bytes;
     enum config_api_errors api_errors;
 
@@ -167,8 +173,9 @@ struct config {
     bool metrics_public; /* also on the listeners of clients */
     bool health;         /* /healthz, /readyz */
     enum log_level log_level;
-    char *log_file; /* "" = standard error */
-    char *pid_file; /* "" = none */
+    char *node_name; /* "" = the host's name */
+    char *log_file;  /* "" = standard error */
+    char *pid_file;  /* "" = none */
 
     /* stopping */
     int64_t shutdown_timeout_ms;

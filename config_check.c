@@ -1,6 +1,7 @@
 /* config_check.c - what follows from several options together, and which of them do not fit. */
 #include "config_load.h"
 
+#include "api.h"
 #include "jwt.h"
 
 #include <errno.h>
@@ -195,6 +196,28 @@ static void check_keys(struct loader *l, const struct config_keys *keys, const c
     }
 }
 
+static void check_api_keys(struct loader *l, const struct config_keys *keys)
+{
+    const char *place = origin_of(l, "http_api.keys")->place;
+    char shown[VISIBLE_MAX];
+    if (keys->count >= API_KEYS_MAX)
+        loader_note(l, true, place, "http_api.keys has %zu keys; %d are possible", keys->count,
+                    API_KEYS_MAX - 1);
+    for (size_t i = 0; i < keys->count; i++) {
+        const struct config_key *k = &keys->items[i];
+        loader_visible(shown, k->kid, strlen(k->kid));
+        if (k->secret.len == 0)
+            loader_note(l, true, place, "http_api.keys: the key of \"%s\" is missing", shown);
+        else if (k->secret.len < API_KEY_SHORT)
+            loader_note(l, false, place,
+                        "http_api.keys: \"%s\" has only %zu bytes: better openssl rand -hex 32",
+                        shown, k->secret.len);
+        for (size_t j = 0; j < i; j++)
+            if (strcmp(k->kid, keys->items[j].kid) == 0)
+                loader_note(l, true, place, "http_api.keys: \"%s\" is there twice", shown);
+    }
+}
+
 static const char *place_of(struct loader *l, const char *value_key, const char *file_key)
 {
     const struct origin *v = origin_of(l, value_key), *f = origin_of(l, file_key);
@@ -261,6 +284,7 @@ static void check_secrets(struct loader *l)
     if (c->api_key.len > 0 && c->api_key.len < API_KEY_SHORT && !c->dev)
         loader_note(l, false, place_of(l, "http_api.key", "http_api.key_file"),
                     "the API key has only %zu bytes: better openssl rand -hex 32", c->api_key.len);
+    check_api_keys(l, &c->api_keys);
 }
 
 static void check_access(struct loader *l, bool clean)

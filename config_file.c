@@ -143,9 +143,44 @@ static void member_name(const struct source *s, int v, char out[static OPTION_NA
     if (strlen(out) != (size_t)len) memcpy(out, "?", 2); /* a NUL in a name: no known one */
 }
 
-/* ---- client.token.keys ---- */
+/* ---- client.token.keys, http_api.keys ---- */
 
-static void add_key_member(struct source *s, struct config_key *key, int v, const char *name)
+struct key_words { /* what the members of one key are called */
+    const char *list, *name, *secret, *secret_file, *known;
+    bool scoped;
+};
+
+static const struct key_words *words_of(const struct option *o)
+{
+    static const struct key_words api = {"http_api.keys",
+                                         "name",
+                                         "key",
+                                         "key_file",
+                                         "name, key or key_file, and scope",
+                                         true},
+                                  token = {"client.token.keys",
+                                           "kid",
+                                           "secret",
+                                           "secret_file",
+                                           "kid and secret or secret_file",
+                                           false};
+    return strcmp(o->key, api.list) == 0 ? &api : &token;
+}
+
+static void set_scope(struct source *s, struct config_key *key, int v, const char *value)
+{
+    if (strcmp(value, "publish") == 0)
+        key->scope = CONFIG_SCOPE_PUBLISH;
+    else if (strcmp(value, "read") == 0)
+        key->scope = CONFIG_SCOPE_READ;
+    else if (strcmp(value, "all") == 0)
+        key->scope = CONFIG_SCOPE_ALL;
+    else
+        wrong_at(s, v, "http_api.keys: scope must be publish, read or all");
+}
+
+static void add_key_member(struct source *s, struct config_key *key, int v, const char *name,
+                           const struct key_words *words)
 {
     static const struct option text = {.key = "", .kind = OPTION_STRING};
     char value[OPTION_TEXT_MAX + 1], place[PLACE_MAX], shown[VISIBLE_MAX];
@@ -155,23 +190,23 @@ static void add_key_member(struct source *s, struct config_key *key, int v, cons
         return;
     }
     value[len] = '\0';
-    if (strcmp(name, "kid") == 0) {
+    if (strcmp(name, words->name) == 0)
         config_string_set(&key->kid, value);
-    } else if (strcmp(name, "secret") == 0) {
+    else if (strcmp(name, words->secret) == 0)
         config_secret_set(&key->secret, value, (size_t)len);
-    } else if (strcmp(name, "secret_file") == 0) {
+    else if (strcmp(name, words->secret_file) == 0)
         config_read_secret(s->l, &key->secret, place_of(s, v, place), value);
-    } else {
-        wrong_at(s, v,
-                 "client.token.keys: unknown member \"%s\"; a key has kid and secret or "
-                 "secret_file",
-                 loader_visible(shown, name, strlen(name)));
-    }
+    else if (words->scoped && strcmp(name, "scope") == 0)
+        set_scope(s, key, v, value);
+    else
+        wrong_at(s, v, "%s: unknown member \"%s\"; a key has %s", words->list,
+                 loader_visible(shown, name, strlen(name)), words->known);
     explicit_bzero(value, sizeof value);
 }
 
-static void add_key(struct source *s, struct config_keys *list, int object)
+static void add_key(struct source *s, const struct option *o, struct config_keys *list, int object)
 {
+    const struct key_words *words = words_of(o);
     list->items = config_grow(list->items, list->count, sizeof *list->items);
     struct config_key *key = &list->items[list->count++];
     config_string_set(&key->kid, "");
@@ -179,12 +214,16 @@ static void add_key(struct source *s, struct config_keys *list, int object)
     char name[OPTION_NAME_MAX];
     for (int v = json_first(&s->doc, object); v != JSON_NONE; v = json_next(&s->doc, object, v)) {
         member_name(s, v, name);
-        add_key_member(s, key, v, name);
+        add_key_member(s, key, v, name, words);
     }
-    bool both = json_member(&s->doc, object, "secret") != JSON_NONE &&
-                json_member(&s->doc, object, "secret_file") != JSON_NONE;
-    if (!*key->kid) wrong_at(s, object, "client.token.keys: a key needs its kid");
-    if (both) wrong_at(s, object, "client.token.keys: secret or secret_file, not both");
+    bool both = json_member(&s->doc, object, words->secret) != JSON_NONE &&
+                json_member(&s->doc, object, words->secret_file) != JSON_NONE;
+    if (!*key->kid) wrong_at(s, object, "%s: a key needs its %s", words->list, words->name);
+    if (both)
+        wrong_at(s, object, "%s: %s or %s, not both", words->list, words->secret,
+                 words->secret_file);
+    if (words->scoped && json_member(&s->doc, object, "scope") == JSON_NONE)
+        wrong_at(s, object, "http_api.keys: a key needs its scope: publish, read or all");
 }
 
 /* ---- channel.namespaces ---- */
@@ -251,7 +290,7 @@ static void add_objects(struct source *s, const struct option *o, int list)
         if (json_type(&s->doc, v) != JSON_OBJECT) {
             wrong_at(s, v, "%s[%zu] must be an object", o->key, i);
         } else if (o->kind == OPTION_KEYS) {
-            add_key(s, option_field(s->l->c, o), v);
+            add_key(s, o, option_field(s->l->c, o), v);
         } else {
             add_namespace(s, option_field(s->l->c, o), v);
         }

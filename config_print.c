@@ -133,12 +133,19 @@ static void print_secret(FILE *to, const struct config_secret *s)
 
 static void print_keys(FILE *to, const struct config_keys *list)
 {
+    static const char *const scopes[] = {[CONFIG_SCOPE_NONE] = "",
+                                         [CONFIG_SCOPE_PUBLISH] = ", \"scope\": \"publish\"",
+                                         [CONFIG_SCOPE_READ] = ", \"scope\": \"read\"",
+                                         [CONFIG_SCOPE_ALL] = ", \"scope\": \"all\""};
     fputc('[', to);
     for (size_t i = 0; i < list->count; i++) {
-        fputs(i ? ", {\"kid\": " : "{\"kid\": ", to);
-        print_text(to, list->items[i].kid ? list->items[i].kid : "");
-        fputs(", \"secret\": ", to);
-        print_secret(to, &list->items[i].secret);
+        const struct config_key *k = &list->items[i];
+        fputs(i ? ", " : "", to);
+        fputs(k->scope ? "{\"name\": " : "{\"kid\": ", to);
+        print_text(to, k->kid ? k->kid : "");
+        fputs(k->scope ? ", \"key\": " : ", \"secret\": ", to);
+        print_secret(to, &k->secret);
+        fputs(scopes[k->scope], to);
         fputc('}', to);
     }
     fputc(']', to);

@@ -281,6 +281,12 @@ const struct option option_table[] = {
      .help = "Key that a backend shows in X-API-Key. Without one the API is off."},
     {"http_api.key_file", "api-key-file", "FILE", GROUP_API, OPTION_STRING, FIELD(api_key_file),
      .help = "File that holds the API key."},
+    {"http_api.keys", NULL, "JSON", GROUP_API, OPTION_KEYS, FIELD(api_keys),
+     .help = "More keys, for one purpose each: a list of {name, key or key_file, scope}; scope is "
+             "publish, read or all. The log names the key of each call that changes something."},
+    {"http_api.audit_publications", NULL, NULL, GROUP_API, OPTION_BOOL,
+     FIELD(api_audit_publications), .initial = "false",
+     .help = "The log tells of each publish and broadcast as well."},
     {"http_api.disabled", NULL, NULL, GROUP_API, OPTION_BOOL, FIELD(api_disabled),
      .initial = "false", .help = "No HTTP API, key or not."},
     {"http_api.insecure", NULL, NULL, GROUP_API, OPTION_BOOL, FIELD(api_insecure),
@@ -409,6 +415,8 @@ const struct option option_table[] = {
     /* ---- logs, metrics, process ---- */
     {"log.level", "log-level", NULL, GROUP_OBSERVE, OPTION_CHOICE, FIELD(log_level),
      .initial = "info", .choices = log_levels, .help = "What is logged: this and all before it."},
+    {"node.name", NULL, "NAME", GROUP_OBSERVE, OPTION_STRING, FIELD(node_name),
+     .help = "What this server is called in the API's info. Empty: the host's name."},
     {"log.file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(log_file),
      .help = "Where logs go, opened anew on SIGHUP. Empty: standard error."},
     {"prometheus.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics),
@@ -482,7 +490,6 @@ const struct option option_table[] = {
     {"engine.redis.password", .kind = OPTION_SECRET, PLANNED},
     {"engine.redis.db", .kind = OPTION_INT, PLANNED},
     TLS_ROWS("engine.redis.tls."),
-    {"node.name", .kind = OPTION_STRING, PLANNED},
     {"shutdown.delay", .kind = OPTION_DURATION, PLANNED},
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];

@@ -247,13 +247,14 @@ static void push_ready(struct conn *c)
 /* read_on takes away a reason not to read. */
 static void read_on(struct conn *c, uint32_t reason)
 {
+    const bool awaited_eof = c->flags & reason & CONN_AWAITED && c->flags & CONN_EOF;
     c->flags &= ~reason;
-    if (conn_may_read(c) && (c->flags & CONN_READABLE || c->in)) push_ready(c);
+    if (conn_may_read(c) && (c->flags & CONN_READABLE || c->in || awaited_eof)) push_ready(c);
 }
 
 void conn_read_again(struct conn *c)
 {
-    read_on(c, CONN_THROTTLED | CONN_PAUSED);
+    read_on(c, CONN_NOT_READ);
 }
 
 static void timer_fired(struct wheel_timer *t, void *worker)
@@ -567,7 +568,8 @@ static void end_of_input(struct conn *c)
 {
     c->flags |= CONN_EOF;
     c->flags &= ~(uint32_t)CONN_READABLE;
-    if (c->in && !conn_may_read(c)) return; /* what came in front of it first: ready() */
+    if (c->flags & CONN_AWAITED || (c->in && !conn_may_read(c)))
+        return; /* what came in front of it first: ready() */
     if (c->state == CONN_LINGER && outq_empty(c->out))
         conn_drop(c, c->close_code);
     else
@@ -785,7 +787,8 @@ static void stopping(struct worker *w)
             snprintf(reason, sizeof reason, "shutdown, come back in %u s",
                      1 + (unsigned)(worker_random(w) % RESTART_HINT_S));
             conn_close(c, w->server->app->handlers[c->protocol].drain_code, reason);
-        } else if (c->state == CONN_HTTP && c->timer.kind == CONN_DEADLINE_REQUEST) {
+        } else if (c->state == CONN_HTTP && c->timer.kind == CONN_DEADLINE_REQUEST &&
+                   !(c->flags & CONN_AWAITED)) {
             if (c->in) /* a request is half here: it has as long as a head */
                 conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
             else if (!(c->flags & CONN_READABLE))

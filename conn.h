@@ -56,6 +56,7 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_TLS = 1 << 18,      /* came in by a TLS listener */
                  CONN_COUNTED = 1 << 19,  /* is in the counts of open WebSocket connections */
                  CONN_PING_ODD = 1 << 20, /* heartbeat: the last ping was one of odd number */
+                 CONN_AWAITED = 1 << 21,  /* not read: the answer to its request is yet to come */
 };
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */
@@ -165,11 +166,12 @@ static inline const struct conn_options *conn_options(const struct conn *c)
     return &c->worker->server->app->conn;
 }
 
-/* conn_may_read: paused and throttled connections are neither read nor are the bytes looked at that
- * have been read already. */
+/* conn_may_read: these connections are neither read nor are the bytes looked at that have been read
+ * already. */
+#define CONN_NOT_READ (CONN_PAUSED | CONN_THROTTLED | CONN_AWAITED)
 static inline bool conn_may_read(const struct conn *c)
 {
-    return c->state != CONN_CLOSED && !(c->flags & (CONN_PAUSED | CONN_THROTTLED));
+    return c->state != CONN_CLOSED && !(c->flags & CONN_NOT_READ);
 }
 
 /* ---- all connections ---- */
@@ -200,7 +202,7 @@ void conn_pause_if_full(struct conn *c);
 /* conn_throttle reads the connection no further for a second. */
 void conn_throttle(struct conn *c);
 
-/* conn_read_again undoes both. */
+/* conn_read_again undoes both, and conn_http_later. */
 void conn_read_again(struct conn *c);
 
 /* conn_peer_text writes the peer's address, "127.0.0.1:4711", "[::1]:4711" or "unix". */
@@ -229,6 +231,12 @@ void conn_http_reply(struct conn *c, const struct http_request *r, const struct 
 
 /* conn_http_error answers status with one line that says what is wrong. */
 void conn_http_error(struct conn *c, const struct http_request *r, int status, const char *line);
+
+/* conn_http_later, instead of an answer to the request that is being handled, keeps c from reading
+ * further until conn_http_answer gives it; c may have been closed by then (struct app's ended is
+ * told), or be finishing: then the answer is dropped. */
+void conn_http_later(struct conn *c);
+void conn_http_answer(struct conn *c, const struct http_reply *reply);
 
 /* conn_upgrade answers 101 (RFC 6455 section 4.2.2), with subprotocol unless it is NULL, and makes
  * c an open connection of protocol. The caller then arms its heartbeat. */

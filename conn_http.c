@@ -36,11 +36,10 @@ static const char *date_line(struct worker *w)
     return w->date;
 }
 
-void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply)
+static void send_reply(struct conn *c, const struct http_reply *reply, bool with_body, bool close)
 {
     bool draining = atomic_load_explicit(&c->worker->server->draining, memory_order_relaxed);
-    bool close =
-        !r || !(c->flags & CONN_KEEP_ALIVE) || draining || reply->close || has_unread_body(c, r);
+    close = close || !(c->flags & CONN_KEEP_ALIVE) || draining || reply->close;
     char head[REPLY_HEAD_MAX];
     int n = snprintf(
         head, sizeof head,
@@ -49,7 +48,7 @@ void conn_http_reply(struct conn *c, const struct http_request *r, const struct 
         reply->content_type ? reply->content_type : "text/plain; charset=utf-8", reply->len,
         connection_line(reply->status, close), reply->headers ? reply->headers : "");
     size_t head_len = n > 0 && (size_t)n < sizeof head ? (size_t)n : 0;
-    size_t body_len = r && r->method == HTTP_HEAD ? 0 : reply->len;
+    size_t body_len = with_body ? reply->len : 0;
     struct frame *f = head_len ? frame_new(c->worker->pool, (uint32_t)(head_len + body_len)) : NULL;
     if (f) {
         memcpy(f->bytes, head, head_len);
@@ -58,6 +57,25 @@ void conn_http_reply(struct conn *c, const struct http_request *r, const struct 
     metric_add(&c->worker->metrics, METRIC_HTTP_REQUESTS, 1);
     conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
     if (close) conn_finish(c, WS_CLOSE_ABNORMAL);
+}
+
+void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply)
+{
+    send_reply(c, reply, !r || r->method != HTTP_HEAD, !r || has_unread_body(c, r));
+}
+
+void conn_http_later(struct conn *c)
+{
+    c->flags |= CONN_AWAITED;
+}
+
+void conn_http_answer(struct conn *c, const struct http_reply *reply)
+{
+    if (c->state == CONN_HTTP) send_reply(c, reply, true, false);
+    if (c->state == CONN_HTTP)
+        conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
+    conn_read_again(c);
+    conn_pause_if_full(c);
 }
 
 void conn_http_error(struct conn *c, const struct http_request *r, int status, const char *line)
@@ -278,7 +296,8 @@ void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
     struct conn_in *held = NULL; /* what bytes point into, once a kept request is answered */
     if (len == 0 && c->in && !next_kept(c, &held, &bytes, &len)) return;
     while (len && c->state == CONN_HTTP) {
-        if (c->flags & CONN_PAUSED) { /* its answers are not read: the requests behind them wait */
+        if (!conn_may_read(c)) { /* its answers are not read, or not made yet: what comes behind
+                                    them waits */
             (void)keep(c, bytes, len, true);
             break;
         }

@@ -231,13 +231,16 @@ void ops_info_of(const struct subscription *s, struct client_info *i, char id[st
 
 /* ---- what replies are made of ---- */
 
+struct text ops_publication_object(const struct publication *p)
+{
+    const char *bytes = (const char *)p->as[ENCODING_JSON].frame->bytes;
+    return text_of(bytes + p->object_at, p->object_len);
+}
+
 void ops_put_publications(struct json_out *o, struct publication *const *list, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const char *bytes = (const char *)list[i]->as[ENCODING_JSON].frame->bytes;
-        reply_json_publication_object(o, i == 0,
-                                      text_of(bytes + list[i]->object_at, list[i]->object_len));
-    }
+    for (uint32_t i = 0; i < count; i++)
+        reply_json_publication_object(o, i == 0, ops_publication_object(list[i]));
 }
 
 size_t ops_publications_size(struct publication *const *list, uint32_t count)

@@ -43,6 +43,7 @@ size_t ops_info_size(const struct client_info *i);
  * ops_publications_size is how many bytes that takes. */
 void ops_put_publications(struct json_out *o, struct publication *const *list, uint32_t count);
 size_t ops_publications_size(struct publication *const *list, uint32_t count);
+struct text ops_publication_object(const struct publication *p); /* one of them; borrowed */
 
 static inline struct text ops_epoch(const struct pubsub_position *at)
 {

@@ -54,6 +54,12 @@ struct channel *pubsub_shared(const struct local *l);
 const char *pubsub_name(const struct channel *ch, size_t *len);
 uint64_t pubsub_channel_count(void); /* any thread */
 
+/* pubsub_each_channel calls visit for each channel with subscribers, a shard at a time under its
+ * lock: visit must be quick and touch no channel. What begins or ends meanwhile may be left out. */
+void pubsub_each_channel(void (*visit)(const char *name, size_t len, uint32_t subscribers,
+                                       void *arg),
+                         void *arg);
+
 /* ---- subscriptions ---- */
 
 /* pubsub_subscribe makes a raw connection hear what is published from now on; its place is kept in

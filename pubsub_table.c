@@ -57,6 +57,28 @@ uint64_t pubsub_channel_count(void)
     return (uint64_t)atomic_load_explicit(&bus.channels, memory_order_relaxed);
 }
 
+static uint32_t subscribers_of(const struct channel *ch)
+{
+    uint32_t n = 0;
+    for (unsigned e = 0; e < ENCODINGS; e++)
+        n += atomic_load_explicit(&ch->wanted[e], memory_order_relaxed);
+    return n;
+}
+
+void pubsub_each_channel(void (*visit)(const char *name, size_t len, uint32_t subscribers,
+                                       void *arg),
+                         void *arg)
+{
+    for (int i = 0; i < SHARDS; i++) {
+        struct shard *s = &bus.shards[i];
+        pthread_mutex_lock(&s->lock);
+        for (uint32_t b = 0; b < s->bucket_count; b++)
+            for (const struct channel *ch = s->buckets[b]; ch; ch = ch->next)
+                if (subscribers_of(ch)) visit(ch->name, ch->len, subscribers_of(ch), arg);
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
 static struct channel **bucket_of(struct shard *s, uint64_t hash)
 {
     return &s->buckets[hash & (s->bucket_count - 1)];

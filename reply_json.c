@@ -363,3 +363,11 @@ void push_json_pub_end(struct json_out *o, uint64_t offset)
     }
     json_puts(o, "}}}");
 }
+
+void push_json_pub_object(struct json_out *o, struct text channel, struct text object)
+{
+    begin_push(o, channel, "\"pub\":");
+    if (!o->full) o->len--; /* the bracket is the object's */
+    json_put(o, object.p, object.len);
+    json_puts(o, "}}");
+}

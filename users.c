@@ -7,13 +7,23 @@
 #include "hash.h"
 #include "tls.h"
 
+/* A client in the list of its user. Places are numbers, which stay good when the array grows, and
+ * half as long as pointers. */
+struct member {
+    struct conn *conn;
+    uint32_t next, prev; /* USER_NONE = none */
+};
+
 struct users {
     struct hash_key key;
     struct user **buckets;
     uint32_t bucket_count, count; /* a power of two; users */
+    struct member *members;       /* dense */
+    uint32_t member_count, member_cap;
 };
 
 #define FIRST_BUCKETS 64
+#define FIRST_MEMBERS 64
 
 int users_open(struct worker *w)
 {
@@ -35,6 +45,7 @@ void users_close(struct worker *w)
     struct users *t = w->users;
     if (!t) return;
     mem_free(w->pool, t->buckets, t->bucket_count * sizeof *t->buckets);
+    mem_free(w->pool, t->members, t->member_cap * sizeof *t->members);
     free(t);
     w->users = NULL;
 }
@@ -70,6 +81,19 @@ static void resize(struct worker *w, struct users *t, uint32_t bucket_count)
     mem_free(w->pool, old, old_count * sizeof *old);
 }
 
+struct user *users_find(struct worker *w, const char *name, size_t len)
+{
+    struct user *u = *bucket_of(w->users, name, len);
+    while (u && !(u->len == len && (!len || memcmp(u->name, name, len) == 0))) u = u->next;
+    return u;
+}
+
+uint32_t users_count(const struct worker *w)
+{
+    const struct users *t = w->users;
+    return t->count;
+}
+
 struct user *users_intern(struct worker *w, const char *name, size_t len)
 {
     struct users *t = w->users;
@@ -77,16 +101,16 @@ struct user *users_intern(struct worker *w, const char *name, size_t len)
         errno = EINVAL;
         return NULL;
     }
-    for (struct user *u = *bucket_of(t, name, len); u; u = u->next) {
-        if (u->len == len && (!len || memcmp(u->name, name, len) == 0)) {
-            u->refs++;
-            return u;
-        }
+    struct user *u = users_find(w, name, len);
+    if (u) {
+        u->refs++;
+        return u;
     }
-    struct user *u = mem_alloc(w->pool, sizeof *u + len);
+    u = mem_alloc(w->pool, sizeof *u + len);
     if (!u) return NULL;
     if (t->count >= t->bucket_count) resize(w, t, t->bucket_count * 2);
     u->refs = 1;
+    u->first = USER_NONE;
     u->len = (uint8_t)len;
     if (len) memcpy(u->name, name, len);
     struct user **b = bucket_of(t, name, len);
@@ -107,4 +131,81 @@ void users_release(struct worker *w, struct user *u)
     mem_free(w->pool, u, size_of(u));
     if (t->bucket_count > FIRST_BUCKETS && t->count < t->bucket_count / 8)
         resize(w, t, t->bucket_count / 4);
+}
+
+/* ---- a user's clients ---- */
+
+static bool resize_members(struct worker *w, struct users *t, uint32_t cap)
+{
+    struct member *other = mem_alloc(w->pool, cap * sizeof *other);
+    if (!other) return false;
+    if (t->member_count) memcpy(other, t->members, t->member_count * sizeof *other);
+    mem_free(w->pool, t->members, t->member_cap * sizeof *other);
+    t->members = other;
+    t->member_cap = cap;
+    return true;
+}
+
+/* link_in makes i the neighbour of what its member says are its neighbours. */
+static void link_in(struct users *t, uint32_t i)
+{
+    const struct member *m = &t->members[i];
+    if (m->prev == USER_NONE)
+        m->conn->user->first = i;
+    else
+        t->members[m->prev].next = i;
+    if (m->next != USER_NONE) t->members[m->next].prev = i;
+}
+
+int users_join(struct conn *c)
+{
+    struct users *t = c->worker->users;
+    if (t->member_count == t->member_cap &&
+        !resize_members(c->worker, t, t->member_cap ? t->member_cap * 2 : FIRST_MEMBERS))
+        return -1;
+    c->sub_index = t->member_count++;
+    t->members[c->sub_index] =
+        (struct member){.conn = c, .next = c->user->first, .prev = USER_NONE};
+    link_in(t, c->sub_index);
+    return 0;
+}
+
+void users_leave(struct conn *c)
+{
+    struct users *t = c->worker->users;
+    const uint32_t hole = c->sub_index, last = --t->member_count;
+    const struct member gone = t->members[hole];
+    if (gone.prev == USER_NONE)
+        c->user->first = gone.next;
+    else
+        t->members[gone.prev].next = gone.next;
+    if (gone.next != USER_NONE) t->members[gone.next].prev = gone.prev;
+    if (hole != last) {
+        t->members[hole] = t->members[last];
+        t->members[hole].conn->sub_index = hole;
+        link_in(t, hole);
+    }
+    c->sub_index = USER_NONE;
+    if (t->member_cap > FIRST_MEMBERS && t->member_count < t->member_cap / 4)
+        (void)resize_members(c->worker, t, t->member_cap / 2);
+}
+
+void users_each(struct worker *w, const struct user *u, void (*visit)(struct conn *c, void *arg),
+                void *arg)
+{
+    const struct users *t = w->users;
+    for (uint32_t i = u->first, next; i != USER_NONE; i = next) {
+        struct conn *c = t->members[i].conn;
+        const uint32_t last = t->member_count - 1;
+        next = t->members[i].next;
+        visit(c, arg);
+        if (c->sub_index == USER_NONE && next == last) next = i; /* it has moved into the hole */
+    }
+}
+
+void users_visit(struct worker *w, void (*visit)(const struct user *u, void *arg), void *arg)
+{
+    const struct users *t = w->users;
+    for (uint32_t i = 0; i < t->bucket_count; i++)
+        for (const struct user *u = t->buckets[i]; u; u = u->next) visit(u, arg);
 }

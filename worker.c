@@ -13,6 +13,7 @@
 
 #include "log.h"
 #include "tls.h"
+#include "worker_errand.h"
 
 #define TX_SIZE (64u * 1024)
 #define SLEEP_MAX_MS 60000
@@ -109,6 +110,7 @@ struct worker *worker_new(struct server *s, unsigned index)
     read_clock(w);
     wheel_init(&w->wheel, worker_tick(w));
     mailbox_init(&w->mailbox, s->options.mailbox_max_bytes);
+    mailbox_init(&w->errands, 0);
     w->pool = mem_pool_new();
     w->rx = malloc(w->rx_size);
     w->tx = malloc(w->tx_size);
@@ -284,7 +286,8 @@ static int sleep_ms(const struct worker *w, int timeout_ms)
 {
     int idle_ms = w->server->ops->idle_ms(w);
     if (w->ready.count || idle_ms == 0 ||
-        atomic_load_explicit(&w->mailbox.newest, memory_order_relaxed))
+        atomic_load_explicit(&w->mailbox.newest, memory_order_relaxed) ||
+        atomic_load_explicit(&w->errands.newest, memory_order_relaxed))
         return 0;
     if (idle_ms < timeout_ms) timeout_ms = idle_ms;
     uint32_t ticks = wheel_next(&w->wheel, (uint32_t)(clock_us() / 1000 / WORKER_TICK_MS));
@@ -348,7 +351,10 @@ void worker_turn(struct worker *w, int timeout_ms)
     enum worker_stop how = (enum worker_stop)atomic_load_explicit(&w->stop, memory_order_acquire);
     if (how > w->stopped) obey_stop(w, how);
     if (w->wake) worker_wake_others(w);
+    /* Taken first and done last: what was published before an errand was sent comes before it. */
+    struct post *errands = mailbox_take(&w->errands);
     ops->posts(w, mailbox_take(&w->mailbox));
+    worker_errands(w, errands);
     /* After a stall, what peers sent meanwhile is read before any deadline is looked at. */
     if (n < REACTOR_EVENTS || ++w->full_turns > FULL_TURNS_MAX) {
         w->full_turns = 0;
@@ -366,13 +372,31 @@ void worker_turn(struct worker *w, int timeout_ms)
     if (n) metric_observe(&w->metrics, HISTOGRAM_TURN, (uint64_t)(clock_us() - w->now_us));
 }
 
+static bool all_drained(const struct server *s)
+{
+    return atomic_load_explicit(&s->undrained, memory_order_acquire) == 0;
+}
+
+/* note_drained: the last one without connections wakes the others, which have waited for it. */
+static void note_drained(struct worker *w)
+{
+    struct server *s = w->server;
+    if (atomic_fetch_sub_explicit(&s->undrained, 1, memory_order_acq_rel) != 1) return;
+    for (unsigned i = 0; i < s->worker_count; i++) reactor_wake(&s->workers[i]->reactor);
+}
+
 static void *run(void *arg)
 {
     struct worker *w = arg;
     log_thread((int)w->index);
     mem_pool_own(w->pool);
-    while (w->stopped != WORKER_ENDS && !(w->stopped == WORKER_DRAINS && w->conns.count == 0))
+    bool drained = false;
+    while (w->stopped != WORKER_ENDS && !(drained && all_drained(w->server))) {
         worker_turn(w, SLEEP_MAX_MS);
+        if (drained || w->stopped != WORKER_DRAINS || w->conns.count) continue;
+        drained = true; /* for good: its listeners are closed */
+        note_drained(w);
+    }
     if (atomic_fetch_sub_explicit(&w->server->running, 1, memory_order_acq_rel) == 1 &&
         w->server->done_fd != -1)
         (void)eventfd_write(w->server->done_fd, 1);
@@ -382,9 +406,11 @@ static void *run(void *arg)
 int worker_start(struct worker *w)
 {
     atomic_fetch_add_explicit(&w->server->running, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->server->undrained, 1, memory_order_relaxed);
     int e = pthread_create(&w->thread, NULL, run, w);
     if (e == 0) return 0;
     atomic_fetch_sub_explicit(&w->server->running, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&w->server->undrained, 1, memory_order_relaxed);
     errno = e;
     return -1;
 }

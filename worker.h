@@ -93,7 +93,9 @@ struct server { /* the process */
     _Atomic int64_t unauthenticated_bytes; /* kept for connections without a verified token */
     _Atomic bool draining;                 /* readyz says 503; set by main */
     _Atomic int running;                   /* worker threads; release by the one that ends */
-    int done_fd; /* eventfd, -1 = none: written when the last thread ends */
+    _Atomic int undrained; /* those that may still have connections; they all end together, so that
+                              errands come back */
+    int done_fd;           /* eventfd, -1 = none: written when the last thread ends */
 };
 
 struct worker {
@@ -137,6 +139,7 @@ struct worker {
     pthread_t thread;
     _Atomic int stop; /* enum worker_stop; written by main */
     struct mailbox mailbox;
+    struct mailbox errands; /* worker_errand.h */
 };
 
 #define WORKER_TICK_MS 8

@@ -54,6 +54,7 @@ static struct engine engine; /* struct app's functions have no place for a conte
 
 static void engine_ended(struct conn *c)
 {
+    api_ended(c);
     users_release(c->worker, c->user);
     c->user = NULL;
     engine.ended++;

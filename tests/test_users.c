@@ -118,12 +118,102 @@ static void test_out_of_memory(void **state)
     }
 }
 
+/* ---- clients of a user ---- */
+
+enum { CLIENTS = 600, USERS = 7 };
+
+struct visit {
+    unsigned count, leave_every; /* 0: nobody leaves */
+    bool seen[CLIENTS];
+    const struct conn *first;
+};
+
+static void see(struct conn *c, void *arg)
+{
+    struct visit *v = arg;
+    unsigned i = (unsigned)(c - v->first);
+    assert_false(v->seen[i]); /* nobody twice */
+    v->seen[i] = true;
+    if (v->leave_every && ++v->count % v->leave_every == 0) users_leave(c);
+}
+
+/* see_all visits every user and asserts that exactly those who are joined are seen, each with its
+ * own. */
+static void see_all(struct conn *conns, unsigned leave_every)
+{
+    bool joined[CLIENTS];
+    struct visit v = {.leave_every = leave_every, .first = conns};
+    for (unsigned i = 0; i < CLIENTS; i++) joined[i] = conns[i].sub_index != USER_NONE;
+    for (unsigned u = 0; u < USERS; u++) {
+        struct user *who = users_find(w, (char[]){(char)('a' + u)}, 1);
+        bool before[CLIENTS];
+        memcpy(before, v.seen, sizeof before);
+        assert_non_null(who);
+        users_each(w, who, see, &v);
+        for (unsigned i = 0; i < CLIENTS; i++)
+            if (v.seen[i] && !before[i]) assert_ptr_equal(conns[i].user, who);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) assert_int_equal(v.seen[i], joined[i]);
+}
+
+/* However they come and go, also while they are visited, each is seen once and nobody is missed. */
+static void test_clients_of_users(void **state)
+{
+    (void)state;
+    static struct conn conns[CLIENTS];
+    begin();
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        conns[i] = (struct conn){.worker = w, .sub_index = USER_NONE};
+        conns[i].user = users_intern(w, (char[]){(char)('a' + i % USERS)}, 1);
+    }
+    for (unsigned round = 0; round < 40; round++) {
+        for (unsigned i = 0; i < CLIENTS; i++) {
+            const bool in = conns[i].sub_index != USER_NONE;
+            if (worker_random(w) % 3 == 0) continue;
+            if (in)
+                users_leave(&conns[i]);
+            else
+                assert_int_equal(users_join(&conns[i]), 0);
+        }
+        see_all(conns, 0);
+        see_all(conns, 1 + round % 5);
+        see_all(conns, 0);
+    }
+    for (unsigned i = 0; i < CLIENTS; i++) {
+        if (conns[i].sub_index != USER_NONE) users_leave(&conns[i]);
+        users_release(w, conns[i].user);
+    }
+    engine_close();
+}
+
+static void test_join_out_of_memory(void **state)
+{
+    (void)state;
+    struct conn c[3];
+    begin();
+    for (unsigned i = 0; i < 3; i++) {
+        c[i] = (struct conn){.worker = w, .sub_index = USER_NONE};
+        c[i].user = users_intern(w, "u", 1);
+    }
+    mem_fail_at(1);
+    assert_int_equal(users_join(&c[0]), -1);
+    assert_int_equal(users_join(&c[1]), 0);
+    mem_fail_at(0);
+    assert_int_equal(c[0].sub_index, USER_NONE);
+    assert_int_equal(users_join(&c[2]), 0);
+    users_leave(&c[1]);
+    users_leave(&c[2]);
+    for (unsigned i = 0; i < 3; i++) users_release(w, c[i].user);
+    engine_close();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_name_once), cmocka_unit_test(test_odd_names),
         cmocka_unit_test(test_length),        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_clients_of_users),
+        cmocka_unit_test(test_join_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -190,8 +190,3 @@ export async function result(server, method, body, options) {
   return answer.json.result || answer.json;
 }
 
-/* has: whether the server knows a method of the API. */
-export async function has(server, method) {
-  return (await api(server, method, '{}')).status !== 404;
-}
-

@@ -34,6 +34,9 @@ const EXPECTED = {
     { block: 'b64data', says: /\{"result":\{\}\}\{"result":\{\}\}\{"error":\{"code":102,[^]* 404 Not Found[^]*\{"code":102,/ },
     { block: '/readyz', says: /^ok\n[^]*roost_publications_total [1-9]/ },
   ],
+  'docs/api.md': [
+    { block: '/api/info', says: /"num_clients":\d[^]*\{"connections":\{[^]*\{"result":\{\}\}[^]*\{"replies":\[\{"publish":\{\}\},\{"channels":/ },
+  ],
   'docs/tokens.md': [
     { block: 'rand -hex 32 > token_secret', says: /^/ },
     { block: 'token make', says: GOOD_TOKEN },
