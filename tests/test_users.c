@@ -210,9 +210,12 @@ static void test_join_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_name_once), cmocka_unit_test(test_odd_names),
-        cmocka_unit_test(test_length),        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_clients_of_users),
+        cmocka_unit_test(test_one_name_once),
+        cmocka_unit_test(test_odd_names),
+        cmocka_unit_test(test_length),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_clients_of_users),
         cmocka_unit_test(test_join_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
