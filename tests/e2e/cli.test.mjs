@@ -1,14 +1,13 @@
 /* roost token, roost sub, roost pub. */
 import {
-  assert, fs, path, ROOST, serve, connect, test, done, command, within, patience, lines, atEnd, temporary, token, SECRET, until, sanitizerEnv, metrics, secretText,
+  assert, bound, fs, path, ROOST, serve, connect, test, done, command, within, patience, lines, atEnd, temporary, token, SECRET, until, sanitizerEnv, metrics, secretText,
   publish, skip,
 } from './lib.mjs';
-import { spawn } from 'node:child_process';
 
 /* A program under test with its lines. */
 function start(args, env = {}) {
   const dir = temporary();
-  const child = spawn(ROOST, args, { cwd: dir, env: { PATH: process.env.PATH, HOME: dir, ...sanitizerEnv, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = bound(ROOST, args, { cwd: dir, env: { PATH: process.env.PATH, HOME: dir, ...sanitizerEnv, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
   child.errors = '';
   child.stderr.setEncoding('utf8').on('data', (t) => (child.errors += t));
   child.line = lines(child.stdout);

@@ -1,17 +1,16 @@
 /* roost sub and roost pub where connections are cut, refused and changed over: nothing twice, what is
  * uncertain is said. cli.test.mjs has the plain uses. */
 import {
-  assert, ROOST, serve, launch, connect, test, done, command, within, patience, lines, atEnd, temporary, token, SECRET, until, sanitizerEnv,
+  assert, bound, ROOST, serve, launch, connect, test, done, command, within, patience, lines, atEnd, temporary, token, SECRET, until, sanitizerEnv,
   metrics, certificate, fs, path, scaled,
 } from './lib.mjs';
-import { spawn } from 'node:child_process';
 import http from 'node:http';
 import net from 'node:net';
 import { WebSocketServer } from 'ws';
 
 function start(args, env = {}) {
   const dir = temporary();
-  const child = spawn(ROOST, args, { cwd: dir, env: { PATH: process.env.PATH, HOME: dir, ...sanitizerEnv, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = bound(ROOST, args, { cwd: dir, env: { PATH: process.env.PATH, HOME: dir, ...sanitizerEnv, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
   child.errors = '';
   child.stderr.setEncoding('utf8').on('data', (t) => (child.errors += t));
   child.line = lines(child.stdout);

@@ -1,9 +1,9 @@
 /* The first hour: `roost serve --dev`, and every line that it prints, as printed. */
 import {
-  assert, fs, path, ROOST, serve, launch, connect, fresh, test, done, command, within, patience, lines, atEnd, request, temporary, Client, WebSocket,
+  assert, boundGroup, fs, path, ROOST, serve, launch, connect, fresh, test, done, command, within, patience, lines, atEnd, request, temporary, Client, WebSocket,
   upgradeHead, Raw, requestHead, skip, frame, OP, secretText, until,
 } from './lib.mjs';
-import { spawn, spawnSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -32,11 +32,10 @@ async function dev(args = LISTEN, options = {}) {
 
 /* A shell as the user's: roost in the PATH, ws installed. */
 function shell(server, line) {
-  const child = spawn('/bin/sh', ['-c', line], {
+  const child = boundGroup('/bin/sh', ['-c', line], {
     cwd: server.dir,
     env: { PATH: `${path.dirname(ROOST)}:${process.env.PATH}`, HOME: server.dir, NODE_PATH: path.join(HERE, 'node_modules') },
     stdio: ['pipe', 'pipe', 'pipe'],
-    detached: true,
   });
   child.errors = '';
   child.stderr.on('data', (d) => (child.errors += d));
@@ -135,7 +134,7 @@ test('colours on a terminal, none in a file, none with NO_COLOR', async () => {
   if (spawnSync('script', ['--version']).error) skip('no script(1) here');
   const seen = async (env) => {
     const dir = temporary();
-    const child = spawn('script', ['-qfec', `${ROOST} serve --dev ${LISTEN.join(' ')}`, '/dev/null'], { cwd: dir, env: { PATH: process.env.PATH, HOME: dir, TERM: 'xterm', ...env }, stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+    const child = boundGroup('script', ['-qfec', `setpriv --pdeathsig KILL ${ROOST} serve --dev ${LISTEN.join(' ')}`, '/dev/null'], { cwd: dir, env: { PATH: process.env.PATH, HOME: dir, TERM: 'xterm', ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
     let text = '';
     const over = new Promise((resolve) => child.on('close', resolve));
     child.stdout.on('data', (d) => (text += d));

@@ -3,8 +3,7 @@
  * The ```sh blocks of the three run in order in one folder, with other ports. Each has a row below, so a new block
  * needs one. A block with a server, `roost sub` or chat.js stays running; its word is waited for, and later more of it. ```js blocks that begin with
  * a file name, and ```json ones, become files. */
-import { assert, fs, path, ROOST, test, done, atEnd, temporary, within, patience, until, sanitizerEnv, command } from './lib.mjs';
-import { spawn } from 'node:child_process';
+import { assert, boundGroup, fs, path, ROOST, test, done, atEnd, temporary, within, patience, until, sanitizerEnv, command } from './lib.mjs';
 import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 
@@ -74,7 +73,7 @@ class Folder {
   }
 
   start(text) {
-    const child = spawn('/bin/sh', ['-c', text], { cwd: this.dir, env: this.env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const child = boundGroup('/bin/sh', ['-c', text], { cwd: this.dir, env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
     child.said = '';
     for (const out of [child.stdout, child.stderr]) out.setEncoding('utf8').on('data', (t) => (child.said += t));
     child.over = new Promise((resolve) => child.on('close', (code) => resolve((child.code = code))));

@@ -232,11 +232,28 @@ export class Server {
   }
 }
 
+/* bound is spawn for what must not outlive us: however we end, the kernel ends it (PR_SET_PDEATHSIG). */
+export function bound(program, args, options) {
+  return spawn('setpriv', ['--pdeathsig', 'KILL', program, ...args], options);
+}
+
+const KEEPER = 'read -r over || kill -KILL "-$1"'; /* our end of the pipe is closed when we are gone */
+
+/* boundGroup starts a shell with a process group of its own; all of the group ends with us. */
+export function boundGroup(program, args, options) {
+  const child = spawn(program, args, { ...options, detached: true });
+  const keeper = spawn('/bin/sh', ['-c', KEEPER, 'keeper', `${child.pid}`], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+  keeper.stdin.on('error', () => {});
+  keeper.unref();
+  child.on('close', () => keeper.stdin.end('over\n'));
+  return child;
+}
+
 /* launch starts the binary with any arguments, in a folder of its own. */
 export function launch(args, { env = {}, cwd, prefix = [] } = {}) {
   const dir = cwd || temporary();
   const command = [...prefix, ROOST, ...args];
-  const child = spawn(command[0], command.slice(1), {
+  const child = bound(command[0], command.slice(1), {
     cwd: dir,
     env: { PATH: process.env.PATH, HOME: dir, ...sanitizerEnv, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -282,7 +299,7 @@ export async function certificate(kind = 'ec') {
 
 /* command runs a program to its end: {code, out, err}; throws unless it exits with the code wanted (null: any). */
 export async function command(program, args, { input, code = 0, env, cwd, seconds = 30 } = {}) {
-  const child = spawn(program, args, { env: env || process.env, cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = bound(program, args, { env: env || process.env, cwd, stdio: ['pipe', 'pipe', 'pipe'] });
   const result = { out: '', err: '' };
   child.stdout.setEncoding('utf8').on('data', (t) => (result.out += t));
   child.stderr.setEncoding('utf8').on('data', (t) => (result.err += t));
