@@ -4,6 +4,7 @@
 #include <mbedtls/base64.h>
 #include <string.h>
 
+#include "idempotency.h"
 #include "users.h"
 
 #define HISTORY_ALL 100000 /* publications of one reply, when all are asked for */
@@ -87,6 +88,8 @@ struct payload { /* what is to be published, once for all channels */
     struct message message;
     uint8_t *bytes; /* of b64data; the pool's */
     size_t size;
+    bool once; /* key counts */
+    struct idempotency_key key;
 };
 
 static unsigned decode_base64(struct api_call *call, struct json_slice text, struct payload *p)
@@ -113,23 +116,45 @@ static bool are_texts(struct api_call *call, int tags)
     return true;
 }
 
-/* read_payload checks the types of all fields; delta, idempotency and version are known but have no
- * effect yet. */
+/* read_key takes a key of any length; an empty one is as absent. */
+static unsigned read_key(struct api_call *call, int v, struct payload *p)
+{
+    struct json_slice text;
+    if (v == JSON_NONE) return 0;
+    if (json_plain(call->doc, v, &text)) {
+        p->key = idempotency_key(text.p, text.len);
+        p->once = text.len > 0;
+        return 0;
+    }
+    const size_t size = json_raw(call->doc, v).len;
+    char *decoded = mem_alloc(call->w->pool, size);
+    if (!decoded) return 100;
+    const int64_t n = json_string(call->doc, v, decoded, size);
+    p->once = n > 0;
+    if (p->once) p->key = idempotency_key(decoded, (size_t)n);
+    mem_free(call->w->pool, decoded, size);
+    return n < 0 ? API_BAD_REQUEST : 0;
+}
+
+/* read_payload checks the types of all fields; delta and version are known but have no effect yet.
+ */
 static unsigned read_payload(struct api_call *call, struct payload *p)
 {
     const struct json *doc = call->doc;
-    int b64, tags, v;
+    int b64, tags, key, v;
     int64_t n;
     *p = (struct payload){.message.publisher = PUBSUB_NOBODY};
     bool ok = api_optional(doc, "b64data", JSON_STRING, &b64) &&
               api_optional(doc, "tags", JSON_OBJECT, &tags) &&
               api_optional_bool(doc, "skip_history", &p->message.skip_history) &&
               api_optional(doc, "delta", JSON_BOOL, &v) &&
-              api_optional(doc, "idempotency_key", JSON_STRING, &v) &&
+              api_optional(doc, "idempotency_key", JSON_STRING, &key) &&
               api_optional(doc, "version_epoch", JSON_STRING, &v) &&
               api_optional_int(doc, "version", &n);
     if (!ok) return API_BAD_REQUEST;
     if (tags != JSON_NONE && !are_texts(call, tags)) return API_BAD_REQUEST;
+    unsigned code = read_key(call, key, p);
+    if (code) return code;
     struct json_slice raw_tags = json_raw(doc, tags),
                       data = json_raw(doc, json_member(doc, 0, "data")), text;
     p->message.tags = text_of(raw_tags.p, raw_tags.len);
@@ -155,14 +180,37 @@ static void put_position(struct json_out *o, const struct channel_options *opt,
     json_puts(o, "}");
 }
 
+static unsigned publish_now(struct worker *w, const struct api_channel *name,
+                            const struct message *m, struct pubsub_position *at)
+{
+    struct channel *ch = pubsub_channel(w, name->bytes, name->len);
+    int failed = ops_publish(w, ch, m, at);
+    pubsub_channel_unref(ch);
+    return failed ? 100 : 0;
+}
+
+/* publish_once publishes unless a call with the same key has done so already. */
+static unsigned publish_once(struct worker *w, const struct api_channel *name,
+                             const struct payload *p, struct pubsub_position *at)
+{
+    if (!p->once) return publish_now(w, name, &p->message, at);
+    const struct idempotency_id id = idempotency_id(&p->key, name->bytes, name->len);
+    switch (idempotency_begin(w, &id, at)) {
+    case IDEMPOTENCY_REPEAT: return 0;
+    case IDEMPOTENCY_NO_MEMORY: return 100;
+    case IDEMPOTENCY_FIRST: break;
+    }
+    unsigned code = publish_now(w, name, &p->message, at);
+    idempotency_end(w, &id, code ? NULL : at);
+    return code;
+}
+
 static unsigned publish_to(struct api_call *call, const struct api_channel *name,
-                           const struct message *m)
+                           const struct payload *p)
 {
     struct pubsub_position at = {0};
-    struct channel *ch = pubsub_channel(call->w, name->bytes, name->len);
-    int failed = ops_publish(call->w, ch, m, &at);
-    pubsub_channel_unref(ch);
-    if (failed) return 100;
+    unsigned code = publish_once(call->w, name, p, &at);
+    if (code) return code;
     api_begin(call, 128);
     put_position(&call->o, namespace_of(name->bytes, name->len), &at);
     return 0;
@@ -179,7 +227,7 @@ static unsigned publish(struct api_call *call)
         unsigned named = api_channel_name(call, call->doc, v, &name);
         if (named) code = named;
     }
-    if (!code) code = publish_to(call, &name, &p.message);
+    if (!code) code = publish_to(call, &name, &p);
     mem_free(call->w->pool, p.bytes, p.size);
     return code;
 }
@@ -202,7 +250,7 @@ static unsigned broadcast(struct api_call *call)
             api_begin(call, 256);
             unsigned wrong = api_channel_name(call, &list, v, &name);
             json_puts(&call->o, wrong ? "" : "{\"result\":");
-            if (!wrong) wrong = publish_to(call, &name, &p.message);
+            if (!wrong) wrong = publish_to(call, &name, &p);
             if (wrong) {
                 json_puts(&call->o, "{");
                 api_put_error(&call->o, wrong);

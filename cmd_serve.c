@@ -27,6 +27,7 @@
 #include "cpus.h"
 #include "dev.h"
 #include "heartbeat.h"
+#include "idempotency.h"
 #include "listen.h"
 #include "log.h"
 #include "namespace.h"
@@ -186,6 +187,12 @@ static void heartbeat(struct conn *c)
         heartbeat_fired(c);
 }
 
+static void each_turn(struct worker *w, struct post *oldest)
+{
+    pubsub_posts(w, oldest);
+    idempotency_sweep(w);
+}
+
 static void wire_app(struct serve *s)
 {
     const struct config *c = &s->config;
@@ -208,7 +215,7 @@ static void wire_app(struct serve *s)
             {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler, [CONN_CLIENT] = client_handler},
     };
     s->ops = conn_worker_ops;
-    s->ops.posts = pubsub_posts;
+    s->ops.posts = each_turn;
     s->ops.idle_ms = pubsub_idle_ms;
 }
 
@@ -285,6 +292,7 @@ static int wire_formats(struct serve *s)
                                    .transport_errors = c->api_errors == CONFIG_API_ERRORS_TRANSPORT,
                                    .max_body_bytes = c->api_max_body_bytes,
                                    .channel_max_length = (size_t)c->channel_max_length});
+    idempotency_open(c->api_idempotency_max_entries);
     if (set_api_keys(c) == -1) return say("API keys", strerror(errno));
     struct route_options r = {.auth = {.anonymous = c->anonymous,
                                        .insecure = c->insecure,
@@ -625,6 +633,7 @@ static void clean_up(struct serve *s)
         close(s->pid_fd);
     }
     api_close();
+    idempotency_close();
     dev_state_wipe(&s->dev);
     config_free(&s->config);
     log_close();

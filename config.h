@@ -166,6 +166,7 @@ struct config {
     struct config_keys api_keys; /* more of them, each with a name and a scope */
     bool api_audit_publications; /* publish and broadcast are told to the log as well */
     int64_t api_max_body_bytes;
+    int64_t api_idempotency_max_entries;
     enum config_api_errors api_errors;
 
     /* observation */

@@ -293,6 +293,10 @@ const struct option option_table[] = {
      .initial = "false", .help = "The API asks for no key. For a closed network only."},
     {"http_api.max_body_size", NULL, NULL, GROUP_API, OPTION_SIZE, FIELD(api_max_body_bytes),
      .initial = "1MiB", .min = KIB, .max = 64 * MIB, .help = "Longer request bodies are refused."},
+    {"http_api.idempotency_max_entries", NULL, "N", GROUP_API, OPTION_INT,
+     FIELD(api_idempotency_max_entries), .initial = "1000000", .min = 64, .max = 1 << 26,
+     .help = "Publish calls with an idempotency_key whose results are remembered, for 300 s each, "
+             "in about 60 bytes; beyond it the oldest are forgotten."},
 
     {"http_api.error_mode", NULL, NULL, GROUP_API, OPTION_CHOICE, FIELD(api_errors), .initial = "",
      .choices = error_modes,

@@ -56,6 +56,12 @@
     X(TIMED_OUT_AGE, "timeouts_total", COUNTER, "what=\"age\"", "")                                \
     X(SLOW_CLOSED, "slow_total", COUNTER, "action=\"close\"", "Slow consumers by what was done")   \
     X(SLOW_DROPPED, "slow_total", COUNTER, "action=\"drop\"", "")                                  \
+    X(IDEMPOTENCY_KEYS, "idempotency_keys", GAUGE, "",                                             \
+      "Publish calls with an idempotency key whose result is remembered")                          \
+    X(IDEMPOTENCY_REPEATS, "idempotency_repeats_total", COUNTER, "",                               \
+      "Publish calls answered with the result of an earlier one")                                  \
+    X(IDEMPOTENCY_EVICTED, "idempotency_evicted_total", COUNTER, "",                               \
+      "Results forgotten early because there were too many")                                       \
     X(LOST, "posts_lost_total", COUNTER, "", "Publications a worker's full mailbox did not take")  \
     X(CONTROL_THROTTLED, "control_floods_total", COUNTER, "",                                      \
       "Times a connection was paused for its control frames")                                      \

@@ -9,6 +9,7 @@
 #include "../api.h"
 #include "../conn.h"
 #include "../heartbeat.h"
+#include "../idempotency.h"
 #include "../pubsub.h"
 #include "../raw.h"
 #include "../route.h"
@@ -121,6 +122,7 @@ static void engine_fill(const struct engine_options *o)
     };
     engine_fill_rules(o);
     raw_init(255);
+    idempotency_open(IDEMPOTENCY_SHARDS * 100);
     api_init(&(struct api_options){
         .insecure = true, .max_body_bytes = 1 << 20, .channel_max_length = 255});
     route_init(&(struct route_options){
@@ -158,6 +160,7 @@ static void engine_close(void)
         pubsub_worker_close(s->workers[i]);
     }
     pubsub_close();
+    idempotency_close();
     assert_int_equal(pubsub_channel_count(), 0);
     for (unsigned i = 0; i < s->worker_count; i++) {
         mem_pool_reclaim(s->workers[i]->pool);

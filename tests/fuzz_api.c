@@ -9,6 +9,7 @@
 #include "../api_methods.h"
 #include "../client.h"
 #include "../heartbeat.h"
+#include "../idempotency.h"
 #include "../worker_errand.h"
 #include "guard.h"
 
@@ -43,6 +44,7 @@ static void tear_down(void) /* streams lie in pools, where no leak detector look
     for (unsigned i = 0; i < 2; i++) pubsub_worker_close(server.workers[i]);
     for (unsigned i = 0; i < 2; i++) users_close(server.workers[i]);
     pubsub_close();
+    idempotency_close();
     for (unsigned i = 0; i < 2; i++) worker_delete(server.workers[i]);
 }
 
@@ -89,6 +91,7 @@ static void set_up(void)
                                          .version = "fuzz"});
     const struct pubsub_options bus = {
         .slice = 512, .channels_max = 200, .history_max_bytes = 1 << 20, .missed = client_missed};
+    idempotency_open(IDEMPOTENCY_SHARDS * 2);
     if (pubsub_open(&bus, 2) == -1) abort();
     for (unsigned i = 0; i < 2; i++) {
         struct worker *w = worker_new(&server, i);
