@@ -20,12 +20,15 @@
 static const struct bench_mode *const modes[] = {&bench_idle, &bench_connect, &bench_echo,
                                                  &bench_fanout};
 #define MODES (sizeof modes / sizeof modes[0])
+static const struct bench_dialect *const dialects[] = {&dialect_raw, &dialect_echo,
+                                                       &dialect_centrifuge};
+#define DIALECTS (sizeof dialects / sizeof dialects[0])
 
 volatile bool bench_stop;
 
 static const char *server_arguments[SERVER_ARGUMENTS_MAX];
 static struct credentials credentials;
-static char channel_segment[512], dev_ca_file[1100];
+static char own_channel[32], dev_ca_file[1100];
 
 int64_t bench_clock_ns(void)
 {
@@ -44,23 +47,30 @@ static void usage(FILE *to)
         "\n"
         "  idle     connections that do nothing: memory and CPU time of each (15,000)\n"
         "  connect  opening handshakes with a token of their own each\n"
-        "  echo     messages to /echo and back (64 connections of 64 bytes)\n"
+        "  echo     messages to the server and back (64 connections of 64 bytes)\n"
         "  fanout   one publisher, all others listen (1,000 connections, 128 bytes)\n"
         "\n"
+        "  --dialect D        raw: the path names the channel; echo: everything comes back;\n"
+        "                     centrifuge: as Centrifuge SDKs speak, in JSON, the token in "
+        "connect,\n"
+        "                     publications by the publish command [raw; of echo: echo]\n"
         "  --connections N    how many\n"
-        "  --size BYTES       of a message, 16 to 16 MiB\n"
+        "  --size BYTES       of a message, 16 (centrifuge: 34) to 16 MiB\n"
         "  --window W         messages under way: on each connection (echo), in all (fanout) [1]\n"
         "  --seconds S        how long is measured [5]\n"
         "  --warm-up S        before that [1]\n"
         "  --count N          stop after N messages, if that is sooner\n"
         "  --ramp N           handshakes under way at once [64]\n"
-        "  --channel NAME     for fanout and idle [bench-...]\n"
-        "  --close            connect: close by a closing handshake, not by a reset\n"
+        "  --channel NAME     that they listen to [bench-...]\n"
+        "  --no-subscribe     idle, connect, centrifuge: connect and no more\n"
+        "  --leave S          idle: all leave, and memory is looked at again S seconds later\n"
+        "  --close            connect, idle: leave by a closing handshake, not by a reset\n"
         "  --json             one JSON object instead of a table\n"
         "  --quiet            no progress line\n"
         "server of its own:\n"
         "  --tls              over TLS, with a certificate made for it\n"
         "  --workers N        worker threads [1]\n"
+        "  --history N        its channels keep the last N publications; SDKs see offsets [0]\n"
         "  --server-arg ARG   a further argument of `roost serve`; may be repeated\n"
         "  --bare PROGRAM     start PROGRAM instead, one of those `make bench` builds\n"
         "server at URL:\n"
@@ -87,6 +97,10 @@ enum {
     OPT_COUNT,
     OPT_RAMP,
     OPT_CHANNEL,
+    OPT_DIALECT,
+    OPT_NO_SUBSCRIBE,
+    OPT_LEAVE,
+    OPT_HISTORY,
     OPT_CLOSE,
     OPT_JSON,
     OPT_QUIET,
@@ -110,6 +124,10 @@ static const struct option long_options[] = {
     {"count", required_argument, NULL, OPT_COUNT},
     {"ramp", required_argument, NULL, OPT_RAMP},
     {"channel", required_argument, NULL, OPT_CHANNEL},
+    {"dialect", required_argument, NULL, OPT_DIALECT},
+    {"no-subscribe", no_argument, NULL, OPT_NO_SUBSCRIBE},
+    {"leave", required_argument, NULL, OPT_LEAVE},
+    {"history", required_argument, NULL, OPT_HISTORY},
     {"close", no_argument, NULL, OPT_CLOSE},
     {"json", no_argument, NULL, OPT_JSON},
     {"quiet", no_argument, NULL, OPT_QUIET},
@@ -164,6 +182,7 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
         {OPT_COUNT, "count", 1, UINT64_MAX},
         {OPT_RAMP, "ramp", 1, 10000},
         {OPT_WORKERS, "workers", 1, 256},
+        {OPT_HISTORY, "history", 0, 1000000},
         {OPT_SERVER_PID, "server-pid", 1, INT32_MAX},
     };
     uint64_t n;
@@ -182,22 +201,36 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
         o->ramp = (unsigned)n;
     else if (value == OPT_WORKERS)
         o->target.workers = (unsigned)n;
+    else if (value == OPT_HISTORY)
+        o->target.history = (unsigned)n;
     else
         o->server_pid = (pid_t)n;
     return true;
 }
 
+/* Room is left for the number of a connection behind it. */
 static bool channel_option(struct bench_options *o, const char *arg)
 {
-    o->channel = channel_segment;
-    if (*arg && url_encode_segment(channel_segment, sizeof channel_segment, arg, strlen(arg)) > 0)
-        return true;
+    o->channel = arg;
+    if (*arg && strlen(arg) + 12 <= BENCH_CHANNEL_MAX) return true;
     fprintf(stderr, "roost bench: --channel: the name is empty or too long\n");
     return false;
 }
 
-static bool take_option(struct bench_options *o, int value, const char *arg)
+static bool dialect_option(struct bench *b, const char *arg)
 {
+    for (size_t i = 0; i < DIALECTS; i++)
+        if (strcmp(dialects[i]->name, arg) == 0) {
+            b->dialect = dialects[i];
+            return true;
+        }
+    fprintf(stderr, "roost bench: there is no dialect %s: raw, echo, centrifuge\n", arg);
+    return false;
+}
+
+static bool take_option(struct bench *b, int value, const char *arg)
+{
+    struct bench_options *o = &b->o;
     switch (value) {
     case OPT_CONNECTIONS:
     case OPT_SIZE:
@@ -205,10 +238,14 @@ static bool take_option(struct bench_options *o, int value, const char *arg)
     case OPT_COUNT:
     case OPT_RAMP:
     case OPT_WORKERS:
+    case OPT_HISTORY:
     case OPT_SERVER_PID: return number_option(o, value, arg);
     case OPT_SECONDS: return span("seconds", arg, &o->seconds);
     case OPT_WARM_UP: return span("warm-up", arg, &o->warm_s);
+    case OPT_LEAVE: return span("leave", arg, &o->leave_s);
     case OPT_CHANNEL: return channel_option(o, arg);
+    case OPT_DIALECT: return dialect_option(b, arg);
+    case OPT_NO_SUBSCRIBE: o->no_subscribe = true; return true;
     case OPT_CLOSE: o->close_handshake = true; return true;
     case OPT_JSON: o->json = true; return true;
     case OPT_QUIET: o->quiet = true; return true;
@@ -233,12 +270,37 @@ static const struct bench_mode *find_mode(const char *name)
     return NULL;
 }
 
+/* settle looks at the options together. */
+static bool settle(struct bench *b)
+{
+    const char *why = NULL;
+    char text[80];
+    if (!b->dialect) b->dialect = b->mode->dialect;
+    if (!b->o.connections) b->o.connections = b->mode->connections;
+    if (!b->o.size) b->o.size = b->mode->size;
+    b->o.target.clients = b->dialect == &dialect_centrifuge;
+    if (b->mode == &bench_fanout && b->dialect == &dialect_echo)
+        why = "an echo is no fan-out";
+    else if (b->o.target.bare && b->dialect == &dialect_centrifuge)
+        why = "a bare loop does not speak centrifuge";
+    else if (b->o.no_subscribe && b->mode->message)
+        why = "--no-subscribe is for idle and connect";
+    else if (b->o.size < b->dialect->size_min) {
+        snprintf(text, sizeof text, "--size: a message of %s has %zu bytes or more",
+                 b->dialect->name, b->dialect->size_min);
+        why = text;
+    }
+    if (why) fprintf(stderr, "roost bench: %s\n", why);
+    return !why;
+}
+
 /* Returns -1 to go on, else the exit status. */
 static int parse(struct bench *b, int argc, char **argv)
 {
     int value;
     optind = 0;
-    b->o = (struct bench_options){.window = 1, .ramp = 64, .seconds = 5, .warm_s = 1};
+    b->o =
+        (struct bench_options){.window = 1, .ramp = 64, .seconds = 5, .warm_s = 1, .leave_s = -1};
     b->o.target.workers = 1;
     b->o.target.arguments = server_arguments;
     while ((value = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
@@ -246,7 +308,7 @@ static int parse(struct bench *b, int argc, char **argv)
             usage(stdout);
             return 0;
         }
-        if (!take_option(&b->o, value, optarg)) return 2;
+        if (!take_option(b, value, optarg)) return 2;
     }
     if (argc - optind < 1 || argc - optind > 2) {
         fprintf(stderr, "usage: roost bench idle|connect|echo|fanout [URL] [options]; --help\n");
@@ -254,9 +316,7 @@ static int parse(struct bench *b, int argc, char **argv)
     }
     b->mode = find_mode(argv[optind]);
     b->o.url = argv[optind + 1]; /* NULL at argv's end */
-    if (!b->mode) return 2;
-    if (!b->o.connections) b->o.connections = b->mode->connections;
-    if (!b->o.size) b->o.size = b->mode->size;
+    if (!b->mode || !settle(b)) return 2;
     return -1;
 }
 
@@ -335,7 +395,8 @@ static uint8_t *make_message(size_t size)
 static int prepare(struct bench *b)
 {
     char err[400];
-    b->peer.max_message_bytes = b->o.size + 1024;
+    if (b->dialect != &dialect_centrifuge) /* there several lines may come in one message */
+        b->peer.max_message_bytes = b->o.size + 1024;
     if (b->peer.url.scheme == URL_WSS) {
         b->peer.tls = tls_client_new(b->o.cacert, b->o.insecure, err, sizeof err);
         if (!b->peer.tls) return complain("TLS", err);
@@ -344,14 +405,16 @@ static int prepare(struct bench *b)
     if (!b->o.channel) {
         uint32_t random;
         random_bytes(&random, sizeof random);
-        snprintf(channel_segment, sizeof channel_segment, "bench-%08x", random);
-        b->o.channel = channel_segment;
+        snprintf(own_channel, sizeof own_channel, "bench-%08x", random);
+        b->o.channel = own_channel;
     }
     b->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     b->conns = calloc(b->o.connections, sizeof *b->conns);
     b->message = make_message(b->o.size);
     b->loop = dial_loop_new();
     if (b->epoll_fd == -1 || !b->conns || !b->message || !b->loop)
+        return complain("start", strerror(errno));
+    if (b->dialect->prepare && b->dialect->prepare(b) == -1)
         return complain("start", strerror(errno));
     return 0;
 }
@@ -371,6 +434,7 @@ static void take_down(struct bench *b)
     if (b->epoll_fd > 0) close(b->epoll_fd);
     free(b->conns);
     free(b->message);
+    free(b->line);
     credentials_wipe(&credentials);
 }
 
@@ -386,6 +450,7 @@ int cmd_bench(int argc, char **argv)
     status = 1;
     if (raise_descriptors(b.o.connections) == 0 && find_server(&b) == 0 && prepare(&b) == 0) {
         b.mode->run(&b);
+        b.counts.unanswered = load_unanswered(&b);
         report_progress_end(&b);
         report_print(&b);
         status = report_faultless(&b) ? 0 : 1;

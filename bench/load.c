@@ -11,23 +11,30 @@
 #define EVENTS 512
 #define TURN_MS 100
 
-/* ---- tokens ---- */
+/* ---- names and tokens ---- */
 
-/* A token of its own for each connection, as in real life: subject a UUID, three patterns. */
-static const char *make_token(const struct bench *b, char *out, size_t cap)
+void bench_channel(const struct bench *b, unsigned i, char out[static BENCH_CHANNEL_MAX + 1])
+{
+    size_t len = strlen(b->o.channel);
+    memcpy(out, b->o.channel, len + 1);
+    if (b->mode->publishers == BENCH_EACH_TO_ITSELF)
+        snprintf(out + len, BENCH_CHANNEL_MAX + 1 - len, "-%u", i);
+}
+
+/* A token of its own for each connection, as in real life: subject a UUID. */
+const char *load_token(const struct bench *b, char *out, size_t cap)
 {
     uint8_t id[16];
     char claims[512];
     if (b->o.token) return b->o.token;
     if (!*b->target.secret) return NULL;
     random_bytes(id, sizeof id);
-    int n =
-        snprintf(claims, sizeof claims,
-                 "{\"sub\":\"%02x%02x%02x%02x-%02x%02x-4%x%02x-8%x%02x-%02x%02x%02x%02x%02x%02x\","
-                 "\"exp\":%lld,\"roost\":{\"pub\":[\"bench-*\",\"chat:*\",\"news\"],"
-                 "\"sub\":[\"bench-*\",\"chat:*\",\"news\"]}}",
-                 id[0], id[1], id[2], id[3], id[4], id[5], id[6] & 15, id[7], id[8] & 15, id[9],
-                 id[10], id[11], id[12], id[13], id[14], id[15], (long long)time(NULL) + 86400);
+    int n = snprintf(
+        claims, sizeof claims,
+        "{\"sub\":\"%02x%02x%02x%02x-%02x%02x-4%x%02x-8%x%02x-%02x%02x%02x%02x%02x%02x\","
+        "\"exp\":%lld%s}",
+        id[0], id[1], id[2], id[3], id[4], id[5], id[6] & 15, id[7], id[8] & 15, id[9], id[10],
+        id[11], id[12], id[13], id[14], id[15], (long long)time(NULL) + 86400, b->dialect->claims);
     const struct jwt_key key = {.secret = (const uint8_t *)b->target.secret,
                                 .secret_len = strlen(b->target.secret)};
     return jwt_make(out, cap, &key, claims, (size_t)n) > 0 ? out : NULL;
@@ -35,60 +42,35 @@ static const char *make_token(const struct bench *b, char *out, size_t cap)
 
 /* ---- what arrives ---- */
 
-static void take_message(struct bench_conn *c)
+void load_received(struct bench_conn *c, uint64_t seq, int64_t sent_ns, size_t len)
 {
     struct bench *b = c->bench;
-    uint64_t seq;
-    int64_t sent_ns;
-    if (c->bad || c->at != b->o.size) {
-        b->counts.damaged++;
-        return;
-    }
-    memcpy(&seq, c->head, sizeof seq);
-    memcpy(&sent_ns, c->head + sizeof seq, sizeof sent_ns);
     if (b->phase == BENCH_MEASURING) {
         b->counts.messages++;
-        b->counts.bytes += c->at;
+        b->counts.bytes += len;
         if (sent_ns >= b->began_ns) histogram_add(&b->latency, (uint64_t)(b->now_ns - sent_ns));
     }
     b->mode->message(c, seq, sent_ns);
 }
 
-/* A piece of a message: the head is kept, everything behind it must be the pattern. */
-static void take_piece(struct bench_conn *c, const struct ws_event *ev)
+static void on_upgraded(struct dial *d, void *user)
 {
-    struct bench *b = c->bench;
-    const uint8_t *p = ev->payload;
-    size_t len = ev->len;
-    if (ev->first) {
-        c->at = 0;
-        c->bad = ev->opcode != WS_BINARY;
-    }
-    if (c->at < BENCH_HEAD) {
-        size_t n = BENCH_HEAD - c->at < len ? BENCH_HEAD - c->at : len;
-        memcpy(c->head + c->at, p, n);
-        c->at += n;
-        p += n;
-        len -= n;
-    }
-    if (len > b->o.size - c->at || memcmp(p, b->message + c->at, len) != 0)
-        c->bad = true;
-    else
-        c->at += len;
-    if (ev->last) take_message(c);
+    struct bench_conn *c = user;
+    (void)d;
+    c->bench->dialect->upgraded(c);
 }
 
 static void on_event(struct dial *d, const struct ws_event *ev, void *user)
 {
     struct bench_conn *c = user;
     (void)d;
-    if (ev->kind == WS_EVENT_DATA && c->bench->mode->message)
-        take_piece(c, ev);
+    if (ev->kind == WS_EVENT_DATA)
+        c->bench->dialect->piece(c, ev);
     else if (ev->opcode == WS_PING)
         c->bench->counts.pings++;
 }
 
-static const struct dial_handler handler = {.event = on_event};
+static const struct dial_handler handler = {.opened = on_upgraded, .event = on_event};
 
 /* ---- the epoll set ---- */
 
@@ -108,14 +90,16 @@ static void watch(struct bench_conn *c)
 bool load_begin(struct bench_conn *c)
 {
     struct bench *b = c->bench;
-    char target[512], token[2048];
-    b->mode->target(b, c->index, target, sizeof target);
-    const struct dial_request request = {.target = target,
-                                         .token = make_token(b, token, sizeof token),
-                                         .handler = &handler,
-                                         .user = c};
+    char target[2048], token[2048];
+    b->dialect->target(b, c->index, target, sizeof target);
+    const struct dial_request request = {
+        .target = target,
+        .token = b->dialect->token_in_command ? NULL : load_token(b, token, sizeof token),
+        .handler = &handler,
+        .user = c};
     c->fd = -1;
     c->open = c->leaving = false;
+    c->client = (struct bench_client){0};
     c->began_ns = bench_clock_ns();
     c->dial = dial_new(b->loop, &b->peer, &request);
     if (!c->dial || dial_state(c->dial) == DIAL_CLOSED) {
@@ -128,6 +112,16 @@ bool load_begin(struct bench_conn *c)
     return true;
 }
 
+static void let_go(struct bench_conn *c)
+{
+    dial_free(c->dial);
+    free(c->client.part);
+    c->client.part = NULL;
+    c->dial = NULL;
+    c->open = false;
+    c->fd = -1;
+}
+
 void load_drop(struct bench_conn *c)
 {
     const struct linger reset = {.l_onoff = 1};
@@ -135,10 +129,7 @@ void load_drop(struct bench_conn *c)
         setsockopt(dial_fd(c->dial), SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     if (c->dial && !c->open && dial_state(c->dial) != DIAL_CLOSED) c->bench->opening--;
     if (c->open) c->bench->open--;
-    c->open = false;
-    dial_free(c->dial);
-    c->dial = NULL;
-    c->fd = -1;
+    let_go(c);
 }
 
 static void ended(struct bench_conn *c)
@@ -154,13 +145,10 @@ static void ended(struct bench_conn *c)
     if (!*b->failure && !c->leaving)
         snprintf(b->failure, sizeof b->failure, "connection %u: %s", c->index,
                  dial_end(c->dial)->text);
-    c->open = false;
-    dial_free(c->dial);
-    c->dial = NULL;
-    c->fd = -1;
+    let_go(c);
 }
 
-static void became_open(struct bench_conn *c)
+void load_opened(struct bench_conn *c)
 {
     struct bench *b = c->bench;
     c->open = true;
@@ -174,7 +162,6 @@ static void step(struct bench_conn *c, uint32_t events)
 {
     if (!c->dial) return;
     enum dial_state state = dial_step(c->dial, (short)events);
-    if (!c->open && (state == DIAL_OPEN || state == DIAL_CLOSING)) became_open(c);
     /* One that we leave is waited for: who closes the socket first keeps its port for a minute. */
     if (state == DIAL_CLOSED || (dial_close_received(c->dial) && !c->leaving))
         ended(c);
@@ -201,13 +188,15 @@ void load_flush(struct bench_conn *c)
     watch(c);
 }
 
-bool load_send(struct bench_conn *c, uint64_t seq)
+void load_leave(struct bench_conn *c)
 {
-    struct bench *b = c->bench;
-    if (!c->dial) return false;
-    memcpy(b->message, &seq, sizeof seq);
-    memcpy(b->message + sizeof seq, &b->now_ns, sizeof b->now_ns);
-    return dial_send(c->dial, WS_BINARY, b->message, b->o.size) >= 0;
+    if (!c->open || !c->bench->o.close_handshake) {
+        load_drop(c);
+        return;
+    }
+    c->leaving = true;
+    dial_close(c->dial, WS_CLOSE_NORMAL, "done");
+    load_flush(c);
 }
 
 /* ---- phases ---- */
@@ -235,6 +224,14 @@ bool load_open(struct bench *b)
     return true;
 }
 
+uint64_t load_unanswered(const struct bench *b)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < b->next; i++)
+        n += b->conns[i].client.commands - b->conns[i].client.answers.next;
+    return n + b->answer_faults.lost;
+}
+
 void load_close_all(struct bench *b)
 {
     for (unsigned i = 0; i < b->next; i++) load_drop(&b->conns[i]);
@@ -247,7 +244,7 @@ static int64_t own_cpu_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void run_until(struct bench *b, double seconds, void (*each)(struct bench *b))
+void load_run(struct bench *b, double seconds, void (*each)(struct bench *b))
 {
     int64_t end_ns = bench_clock_ns() + (int64_t)(seconds * 1e9);
     while (!bench_stop) {
@@ -262,13 +259,13 @@ static void run_until(struct bench *b, double seconds, void (*each)(struct bench
 void load_measure(struct bench *b, void (*each)(struct bench *b))
 {
     b->phase = BENCH_WARMING;
-    run_until(b, b->o.warm_s, each);
+    load_run(b, b->o.warm_s, each);
     b->counts.messages = b->counts.bytes = 0;
     b->began_server_ns = target_cpu_ns(&b->target);
     b->began_client_ns = own_cpu_ns();
     b->began_ns = bench_clock_ns();
     b->phase = BENCH_MEASURING;
-    run_until(b, b->o.seconds, each);
+    load_run(b, b->o.seconds, each);
     b->phase = BENCH_DRAINING;
     b->measured_s = (double)(bench_clock_ns() - b->began_ns) / 1e9;
     b->client_cpu_s = (double)(own_cpu_ns() - b->began_client_ns) / 1e9;

@@ -41,16 +41,20 @@ static double per(double n, double d)
 
 static double bytes_per_connection(const struct bench *b)
 {
-    if (b->pss_before <= 0 || b->pss_after <= 0 || b->open == 0) return -1;
-    return (double)(b->pss_after - b->pss_before) / b->open;
+    if (b->pss_before <= 0 || b->pss_after <= 0 || b->pss_connections == 0) return -1;
+    return (double)(b->pss_after - b->pss_before) / b->pss_connections;
+}
+
+static uint64_t sum(const struct order_faults *f)
+{
+    return f->lost + f->doubled + f->reordered;
 }
 
 bool report_faultless(const struct bench *b)
 {
     const struct bench_counts *n = &b->counts;
-    const struct order_faults *f = &b->faults;
-    return !*b->failure && !n->damaged && !n->refused && !n->closed && !f->lost && !f->doubled &&
-           !f->reordered;
+    return !*b->failure && !n->damaged && !n->refused && !n->closed && !n->unanswered &&
+           !sum(&b->faults) && !sum(&b->offset_faults) && !b->answer_faults.doubled;
 }
 
 /* ---- for people ---- */
@@ -95,10 +99,15 @@ static void print_latency(const struct bench *b)
 
 static void print_memory(const struct bench *b)
 {
+    char name[64];
     if (b->pss_after <= 0) return;
     row("server memory before, bytes", (double)b->pss_before, "PSS");
     row("server memory with them", (double)b->pss_after, "PSS");
     row("bytes per connection", bytes_per_connection(b), "");
+    if (b->pss_left > 0) {
+        snprintf(name, sizeof name, "still held, %g s after", b->o.leave_s);
+        row(name, (double)(b->pss_left - b->pss_before), "all had left");
+    }
     row("pings answered", (double)b->counts.pings, "");
 }
 
@@ -109,6 +118,11 @@ static void print_faults(const struct bench *b)
         (unsigned long long)b->faults.lost, (unsigned long long)b->faults.doubled,
         (unsigned long long)b->faults.reordered, (unsigned long long)b->counts.damaged,
         (unsigned long long)b->counts.refused, (unsigned long long)b->counts.closed);
+    if (b->dialect == &dialect_centrifuge)
+        printf(
+            "  offsets out of line %llu, publish commands unanswered %llu, answered again %llu\n",
+            (unsigned long long)sum(&b->offset_faults), (unsigned long long)b->counts.unanswered,
+            (unsigned long long)b->answer_faults.doubled);
     if (*b->failure) printf("  FAILED: %s\n", b->failure);
 }
 
@@ -117,7 +131,7 @@ static void print_table(const struct bench *b)
     char name[64];
     printf("roost bench %s: %u connections", b->mode->name, b->o.connections);
     if (b->mode->message) printf(", %zu bytes, window %u", b->o.size, b->o.window);
-    printf(", %s", b->o.url ? b->o.url : b->target.url);
+    printf(", %s, %s", b->dialect->name, b->o.url ? b->o.url : b->target.url);
     if (!b->o.url && b->o.target.bare)
         printf(" (%s)", b->o.target.bare);
     else if (!b->o.url)
@@ -164,7 +178,7 @@ static void text(const char *name, const char *value)
 
 static void print_json(const struct bench *b)
 {
-    printf("{\"mode\":\"%s\"", b->mode->name);
+    printf("{\"mode\":\"%s\",\"dialect\":\"%s\"", b->mode->name, b->dialect->name);
     text("url", b->o.url ? b->o.url : b->target.url);
     count("connections", b->o.connections);
     count("size", b->o.size);
@@ -186,6 +200,7 @@ static void print_json(const struct bench *b)
     number("pss_before_bytes", b->pss_before > 0 ? (double)b->pss_before : -1, 0);
     number("pss_after_bytes", b->pss_after > 0 ? (double)b->pss_after : -1, 0);
     number("bytes_per_connection", bytes_per_connection(b), 1);
+    if (b->o.leave_s >= 0) number("pss_left_bytes", b->pss_left > 0 ? (double)b->pss_left : -1, 0);
     printf(",\"latency_ms\":{");
     for (size_t i = 0; i < QUANTILES; i++)
         printf("%s\"%s\":%.4f", i ? "," : "", quantile_names[i],
@@ -197,6 +212,9 @@ static void print_json(const struct bench *b)
     count("damaged", b->counts.damaged);
     count("refused", b->counts.refused);
     count("closed", b->counts.closed);
+    count("offset_faults", sum(&b->offset_faults));
+    count("unanswered", b->counts.unanswered);
+    count("answered_again", b->answer_faults.doubled);
     if (*b->failure) text("failure", b->failure);
     printf(",\"ok\":%s}\n", report_faultless(b) ? "true" : "false");
 }

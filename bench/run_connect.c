@@ -1,16 +1,9 @@
 /* connect: `ramp` connections at a time are opened, with a token of their own each, and dropped as
- * soon as they are open; latency is from connect to the handshake's answer. */
+ * soon as they are open; latency is from connect(2) to the answer of the handshake, or of the
+ * commands that a dialect has behind it. */
 #include "bench.h"
 
-#include <stdio.h>
-
 #define REFUSED_MAX 100 /* then it is no use to go on */
-
-static void target(const struct bench *b, unsigned i, char *out, size_t cap)
-{
-    (void)i;
-    snprintf(out, cap, "%s/raw/bench-connect?pub=0", b->peer.url.path);
-}
 
 static void count(struct bench *b, const struct bench_conn *c)
 {
@@ -26,13 +19,8 @@ static void again(struct bench *b)
         struct bench_conn *c = &b->conns[i];
         if (c->dial && (!c->open || c->leaving)) continue;
         if (c->open) count(b, c);
-        if (c->open && b->o.close_handshake) {
-            c->leaving = true;
-            dial_close(c->dial, WS_CLOSE_NORMAL, "done");
-            load_flush(c);
-            continue;
-        }
-        load_drop(c);
+        load_leave(c);
+        if (c->dial) continue; /* its Close is under way */
         if (b->phase < BENCH_DRAINING && (b->counts.refused > REFUSED_MAX || !load_begin(c)))
             bench_stop = true;
     }
@@ -55,5 +43,5 @@ const struct bench_mode bench_connect = {.name = "connect",
                                          .connections = 64,
                                          .size = 64,
                                          .latency = true,
-                                         .target = target,
+                                         .dialect = &dialect_raw,
                                          .run = run};

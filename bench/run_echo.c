@@ -1,22 +1,15 @@
-/* echo: every connection keeps `window` messages under way to /echo; each comes back to its own. */
+/* echo: every connection keeps `window` messages under way, and each comes back to it: from /echo,
+ * or from a channel that it has for itself. */
 #include "bench.h"
 
-#include <stdio.h>
-
 #define STALL_NS (3 * 1000000000ll)
-
-static void target(const struct bench *b, unsigned i, char *out, size_t cap)
-{
-    (void)i;
-    snprintf(out, cap, "%s", *b->peer.url.path ? b->peer.url.path : "/echo");
-}
 
 static void message(struct bench_conn *c, uint64_t seq, int64_t sent_ns)
 {
     struct bench *b = c->bench;
     (void)sent_ns;
     order_take(&c->order, seq, &b->faults);
-    if (b->phase < BENCH_DRAINING && load_send(c, c->sent)) c->sent++;
+    if (b->phase < BENCH_DRAINING && b->dialect->send(c, c->sent)) c->sent++;
 }
 
 static uint64_t missing(const struct bench *b)
@@ -26,15 +19,20 @@ static uint64_t missing(const struct bench *b)
     return n;
 }
 
+static uint64_t under_way(const struct bench *b)
+{
+    return missing(b) + load_unanswered(b);
+}
+
 /* What is under way may come until nothing has come for STALL_NS. */
 static void drain(struct bench *b)
 {
-    uint64_t left = missing(b);
+    uint64_t left = under_way(b);
     int64_t moved_ns = bench_clock_ns();
     while (left && b->open && !*b->failure && bench_clock_ns() - moved_ns < STALL_NS) {
         load_turn(b, 100);
-        if (missing(b) != left) moved_ns = bench_clock_ns();
-        left = missing(b);
+        if (under_way(b) != left) moved_ns = bench_clock_ns();
+        left = under_way(b);
     }
 }
 
@@ -45,7 +43,7 @@ static void run(struct bench *b)
     b->now_ns = bench_clock_ns();
     for (unsigned i = 0; i < b->next; i++) {
         struct bench_conn *c = &b->conns[i];
-        while (c->sent < b->o.window && load_send(c, c->sent)) c->sent++;
+        while (c->sent < b->o.window && b->dialect->send(c, c->sent)) c->sent++;
         load_flush(c);
     }
     load_measure(b, NULL);
@@ -58,6 +56,7 @@ const struct bench_mode bench_echo = {.name = "echo",
                                       .connections = 64,
                                       .size = 64,
                                       .latency = true,
-                                      .target = target,
+                                      .publishers = BENCH_EACH_TO_ITSELF,
+                                      .dialect = &dialect_echo,
                                       .message = message,
                                       .run = run};

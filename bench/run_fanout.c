@@ -15,11 +15,6 @@ struct fanout {
     int64_t moved_ns;             /* last delivery */
 };
 
-static void target(const struct bench *b, unsigned i, char *out, size_t cap)
-{
-    snprintf(out, cap, "%s/raw/%s%s", b->peer.url.path, b->o.channel, i ? "?pub=0" : "");
-}
-
 static void got(struct fanout *f, uint64_t seq)
 {
     if (seq >= f->done && seq < f->published && f->waiting[seq % WINDOW_MAX])
@@ -50,7 +45,7 @@ static void publish(struct bench *b)
     while (f->done < f->published && f->waiting[f->done % WINDOW_MAX] == 0) f->done++;
     while (b->phase < BENCH_DRAINING && f->published - f->done < b->o.window) {
         b->now_ns = bench_clock_ns();
-        if (!load_send(&b->conns[0], f->published)) break;
+        if (!b->dialect->send(&b->conns[0], f->published)) break;
         f->waiting[f->published++ % WINDOW_MAX] = b->o.connections;
         sent = true;
     }
@@ -60,6 +55,12 @@ static void publish(struct bench *b)
                  STALL_NS / 1000000000);
         bench_stop = true;
     }
+}
+
+static bool under_way(const struct bench *b)
+{
+    const struct fanout *f = b->state;
+    return f->done < f->published || load_unanswered(b);
 }
 
 static void run(struct bench *b)
@@ -76,7 +77,7 @@ static void run(struct bench *b)
         publish(b);
         load_measure(b, publish);
         int64_t deadline_ns = bench_clock_ns() + STALL_NS;
-        for (publish(b); f->done < f->published && b->open && bench_clock_ns() < deadline_ns;
+        for (publish(b); under_way(b) && b->open && !bench_stop && bench_clock_ns() < deadline_ns;
              publish(b))
             load_turn(b, 100);
         for (unsigned i = 0; i < b->next; i++)
@@ -91,6 +92,7 @@ const struct bench_mode bench_fanout = {.name = "fanout",
                                         .connections = 1000,
                                         .size = 128,
                                         .latency = true,
-                                        .target = target,
+                                        .publishers = BENCH_THE_FIRST,
+                                        .dialect = &dialect_raw,
                                         .message = message,
                                         .run = run};

@@ -127,8 +127,8 @@ static void clear_environment(void)
 
 static void exec_server(const struct target *t, const struct target_options *o)
 {
-    char cert[128], key[128], workers[16];
-    const char *argv[ARGUMENTS_MAX + 20] = {
+    char cert[128], key[128], workers[16], history[16];
+    const char *argv[ARGUMENTS_MAX + 32] = {
         "roost",  "serve",     "--listen", o->tls ? "wss://127.0.0.1:0" : "ws://127.0.0.1:0",
         "--echo", "--workers", workers,    "--max-message",
         "64MiB"};
@@ -141,6 +141,21 @@ static void exec_server(const struct target *t, const struct target_options *o)
         argv[n++] = cert;
         argv[n++] = "--key";
         argv[n++] = key;
+    }
+    if (o->clients) {
+        argv[n++] = "--channel.without_namespace.allow_subscribe_for_client";
+        argv[n++] = "true";
+        argv[n++] = "--channel.without_namespace.allow_publish_for_subscriber";
+        argv[n++] = "true";
+    }
+    if (o->history) {
+        snprintf(history, sizeof history, "%u", o->history);
+        argv[n++] = "--channel.without_namespace.history_size";
+        argv[n++] = history;
+        argv[n++] = "--channel.without_namespace.history_ttl";
+        argv[n++] = "5m";
+        argv[n++] = "--channel.without_namespace.force_recovery";
+        argv[n++] = "true";
     }
     for (size_t i = 0; i < o->argument_count && i < ARGUMENTS_MAX; i++) argv[n++] = o->arguments[i];
     argv[n] = NULL;

@@ -1,15 +1,19 @@
-/* bench/histogram.h and bench/order.h: the load generator's own correctness, against known data. */
+/* bench/histogram.h, bench/order.h and bench/reply.h: the load generator's own correctness, against
+ * known data. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/histogram.h"
 #include "bench/order.h"
+#include "bench/reply.h"
+#include "guard.h"
 
 /* ---- histogram ---- */
 
@@ -124,12 +128,150 @@ static void test_order_adds_up(void **state)
     }
 }
 
+/* ---- replies of a Centrifuge server: protocol.md sections 1.3, 2, 3 ---- */
+
+/* read_guarded reads a line whose end is the end of what may be read. */
+static int read_guarded(struct reply *r, const char *line, size_t len)
+{
+    char *copy = guard_copy(line, len);
+    int result = reply_read(r, copy, len);
+    if (result == 0 && r->data.p) /* as an offset: the copy goes */
+        r->data.p = line + (r->data.p - copy);
+    if (result == 0 && r->message.p) r->message.p = line + (r->message.p - copy);
+    guard_free(copy, len);
+    return result;
+}
+
+static bool slice_is(struct json_slice s, const char *text)
+{
+    return text ? s.len == strlen(text) && memcmp(s.p, text, s.len) == 0 : s.len == 0;
+}
+
+static void test_replies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        struct reply expected;
+        const char *channel, *data, *message;
+    } cases[] = {
+        {.line = "{}", .expected = {.kind = REPLY_PING}},
+        {.line = "{\"id\":1,\"connect\":{\"client\":\"5e7d\",\"version\":\"0.1\",\"ping\":25,"
+                 "\"pong\":true}}",
+         .expected = {.kind = REPLY_RESULT, .id = 1, .method = COMMAND_CONNECT, .pong = true}},
+        {.line =
+             "{\"connect\":{\"client\":\"\",\"subs\":{\"a\":{\"offset\":3}}},\"id\":4294967295}",
+         .expected = {.kind = REPLY_RESULT, .id = UINT32_MAX, .method = COMMAND_CONNECT}},
+        {.line = "{\"id\":2,\"subscribe\":{}}",
+         .expected = {.kind = REPLY_RESULT, .id = 2, .method = COMMAND_SUBSCRIBE}},
+        {.line = "{\"id\":2,\"subscribe\":{\"recoverable\":true,\"epoch\":\"kQzX\",\"offset\":41}}",
+         .expected = {.kind = REPLY_RESULT,
+                      .id = 2,
+                      .method = COMMAND_SUBSCRIBE,
+                      .positioned = true,
+                      .offset = 41}},
+        {.line = "{\"id\":2,\"subscribe\":{\"positioned\":true,\"publications\":[{\"data\":1,"
+                 "\"offset\":9}]}}",
+         .expected =
+             {.kind = REPLY_RESULT, .id = 2, .method = COMMAND_SUBSCRIBE, .positioned = true}},
+        {.line = "{\"id\":3,\"publish\":{}}",
+         .expected = {.kind = REPLY_RESULT, .id = 3, .method = COMMAND_PUBLISH}},
+        {.line = "{\"id\":3,\"error\":{\"code\":103,\"message\":\"permission denied\"}}",
+         .expected = {.kind = REPLY_ERROR, .id = 3, .code = 103},
+         .message = "\"permission denied\""},
+        {.line = "{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":{\"x\":[1,{}]},\"offset\":"
+                 "18446744073709551615,\"info\":{\"user\":\"u\",\"client\":\"c\"}}}}",
+         .expected = {.kind = REPLY_PUBLICATION, .offset = UINT64_MAX},
+         .channel = "a",
+         .data = "{\"x\":[1,{}]}"},
+        {.line = "{\"push\":{\"pub\":{\"data\":null},\"channel\":\"\\u00e9\"}}",
+         .expected = {.kind = REPLY_PUBLICATION},
+         .channel = "\xc3\xa9",
+         .data = "null"},
+        {.line = "{\"push\":{\"channel\":\"a\",\"unsubscribe\":{\"code\":2500,\"reason\":"
+                 "\"insufficient\"}}}",
+         .expected = {.kind = REPLY_UNSUBSCRIBED, .code = 2500},
+         .channel = "a",
+         .message = "\"insufficient\""},
+        {.line = "{\"push\":{\"disconnect\":{\"code\":3001,\"reason\":\"shutdown\"}}}",
+         .expected = {.kind = REPLY_DISCONNECTED, .code = 3001},
+         .message = "\"shutdown\""},
+        {.line =
+             "{\"push\":{\"channel\":\"a\",\"join\":{\"info\":{\"user\":\"\",\"client\":\"\"}}}}",
+         .expected = {.kind = REPLY_OTHER}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct reply r;
+        const struct reply *e = &cases[i].expected;
+        size_t len = strlen(cases[i].line);
+        for (size_t cut = 0; cut < len; cut++)
+            if (read_guarded(&r, cases[i].line, cut) != -1)
+                fail_msg("%s: taken with %zu bytes", cases[i].line, cut);
+        if (read_guarded(&r, cases[i].line, len) != 0 || r.kind != e->kind || r.id != e->id ||
+            (e->kind == REPLY_RESULT && r.method != e->method) || r.code != e->code ||
+            r.pong != e->pong || r.positioned != e->positioned || r.offset != e->offset ||
+            !slice_is((struct json_slice){r.channel, r.channel_len}, cases[i].channel) ||
+            !slice_is(r.data, cases[i].data) || !slice_is(r.message, cases[i].message))
+            fail_msg("%s is not what it should be", cases[i].line);
+    }
+}
+
+static void test_no_replies(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "",
+        "[]",
+        "null",
+        "{\"x\":1}",
+        "{\"id\":1}", /* a success without its object */
+        "{\"id\":0,\"publish\":{}}",
+        "{\"id\":-1,\"publish\":{}}",
+        "{\"id\":4294967296,\"publish\":{}}",
+        "{\"id\":\"1\",\"publish\":{}}",
+        "{\"id\":1,\"publish\":null}",
+        "{\"id\":1,\"publish\":[]}",
+        "{\"id\":1,\"connect\":{}}",
+        "{\"id\":1,\"connect\":{\"client\":\"a\",\"pong\":1}}",
+        "{\"id\":1,\"subscribe\":{\"offset\":-1}}",
+        "{\"id\":1,\"subscribe\":{\"positioned\":0}}",
+        "{\"id\":1,\"error\":null}",
+        "{\"id\":1,\"error\":{\"code\":100}}",
+        "{\"id\":1,\"error\":{\"code\":100,\"message\":\"\"}}",
+        "{\"id\":1,\"error\":{\"message\":\"a\"}}",
+        "{\"push\":[]}",
+        "{\"push\":{\"pub\":{\"data\":1}}}",
+        "{\"push\":{\"channel\":\"\",\"pub\":{\"data\":1}}}",
+        "{\"push\":{\"channel\":\"a\",\"pub\":{}}}",
+        "{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":1.5}}}",
+        "{\"push\":{\"channel\":\"a\",\"unsubscribe\":{\"code\":2500}}}",
+        "{\"push\":{\"disconnect\":{\"reason\":\"a\"}}}",
+    };
+    struct reply r;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        if (read_guarded(&r, lines[i], strlen(lines[i])) != -1) fail_msg("%s is taken", lines[i]);
+}
+
+/* A name of 255 bytes is one, a longer one is not. */
+static void test_longest_channel(void **state)
+{
+    (void)state;
+    char line[512];
+    struct reply r;
+    for (int len = REPLY_CHANNEL_MAX; len <= REPLY_CHANNEL_MAX + 1; len++) {
+        int n = snprintf(line, sizeof line,
+                         "{\"push\":{\"channel\":\"%0*d\",\"pub\":{\"data\":1}}}", len, 0);
+        assert_int_equal(read_guarded(&r, line, (size_t)n), len <= REPLY_CHANNEL_MAX ? 0 : -1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_buckets),       cmocka_unit_test(test_known_quantiles),
         cmocka_unit_test(test_few_values),    cmocka_unit_test(test_order),
-        cmocka_unit_test(test_order_adds_up),
+        cmocka_unit_test(test_order_adds_up), cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_no_replies),    cmocka_unit_test(test_longest_channel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,10 @@
 /* roost bench: it verifies what it counts. Nothing here depends on speed. */
-import { assert, ROOST, test, done, command, atEnd, sanitizerEnv, serve, token } from './lib.mjs';
+import { assert, ROOST, test, done, command, atEnd, sanitizerEnv, SANITIZED, serve, token } from './lib.mjs';
 import { WebSocketServer } from 'ws';
 
 const env = { PATH: process.env.PATH, HOME: '/nonexistent', ...sanitizerEnv };
 async function bench(args, code = 0) {
-  const result = await command(ROOST, ['bench', ...args, '--json', '--quiet', '--warm-up', '0.1', '--seconds', '0.5'], { env, code: null, seconds: 60 });
+  const result = await command(ROOST, ['bench', ...args, '--json', '--quiet', '--warm-up', '0.1', ...(args.includes('--seconds') ? [] : ['--seconds', '0.5'])], { env, code: null, seconds: 60 });
   assert.equal(result.code, code, result.out + result.err);
   assert.doesNotMatch(result.err, /Sanitizer|runtime error/);
   return JSON.parse(result.out);
@@ -12,12 +12,21 @@ async function bench(args, code = 0) {
 
 for (const args of [['echo', '--connections', '8'], ['echo', '--connections', '4', '--window', '16', '--size', '40000'], ['echo', '--tls', '--connections', '4', '--size', '16'],
   ['fanout', '--connections', '50', '--window', '16'], ['fanout', '--tls', '--connections', '20', '--workers', '2'], ['connect'], ['connect', '--tls', '--close', '--ramp', '4'],
-  ['idle', '--connections', '300']]) {
+  ['echo', '--dialect', 'raw', '--connections', '8'], ['idle', '--connections', '300'], ['idle', '--dialect', 'echo', '--connections', '300'], ['connect', '--dialect', 'echo'],
+  ...[['echo', '--connections', '8'], ['echo', '--connections', '4', '--window', '16', '--size', '40000', '--history', '5'], ['echo', '--tls', '--connections', '4', '--size', '34'],
+    ['fanout', '--connections', '50', '--window', '16'], ['fanout', '--connections', '20', '--workers', '2', '--history', '10', '--tls'],
+    ['fanout', '--connections', '8', '--channel', 'a "name" / \\ with %20', '--server-arg', '--channel.without_namespace.channel_regex', '--server-arg', '.*'],
+    ['connect'], ['connect', '--no-subscribe', '--close', '--ramp', '4'], ['idle', '--connections', '3000', '--leave', '3'], ['idle', '--connections', '3000', '--no-subscribe', '--leave', '3', '--close']]
+    .map(([mode, ...rest]) => [mode, '--dialect', 'centrifuge', ...rest])]) {
   test(`own server: ${args.join(' ')}`, async () => {
     const r = await bench(args);
     assert.equal(r.ok, true);
     assert.equal(r.lost + r.doubled + r.reordered + r.damaged + r.refused + r.closed, 0);
-    if (args[0] === 'idle') assert.ok(r.opened === 300 && r.bytes_per_connection > 0);
+    assert.equal(r.dialect, args[args.indexOf('--dialect') + 1 || args.length] || (args[0] === 'echo' ? 'echo' : 'raw'));
+    assert.equal(r.offset_faults + r.unanswered + r.answered_again, 0);
+    if (args.includes('--leave')) /* a sanitizer keeps what is freed */
+      assert.ok(r.pss_left_bytes > 0 && (SANITIZED || r.pss_left_bytes < r.pss_after_bytes), JSON.stringify(r));
+    if (args[0] === 'idle') assert.ok(r.opened === r.connections && r.bytes_per_connection > 0);
     else assert.ok(r.messages > 0 && r.server_cpu_s > 0 && r.per_server_cpu_second > 0 && r.latency_ms.max >= r.latency_ms.p50);
   });
 }
@@ -75,8 +84,86 @@ test('a server that swaps two messages is found out', async () => {
   assert.deepEqual([r.reordered, r.lost, r.doubled], [1, 0, 0], JSON.stringify(r));
 });
 
+/* A Centrifuge server for one publisher that does one thing wrong, once, in the first window. Channels have offsets. */
+async function badCentrifuge(change) {
+  const state = { n: 0, listeners: new Set(), change };
+  return badServer((ws, text) => {
+    for (const line of String(text).split('\n')) centrifugeCommand(state, ws, JSON.parse(line));
+  });
+}
+
+function centrifugeCommand(state, ws, m) {
+  const reply = (body) => ws.send(JSON.stringify({ id: m.id, ...body }));
+  if (m.connect) reply({ connect: { client: 'c', ping: 25, pong: true } });
+  else if (m.subscribe) {
+    state.listeners.add(ws);
+    reply({ subscribe: { recoverable: true, positioned: true, epoch: 'abcd', offset: state.n } });
+  } else if (m.publish) {
+    const offset = ++state.n;
+    const push = { push: { channel: m.publish.channel, pub: { data: m.publish.data, offset } } };
+    const to = [...state.listeners];
+    to.slice(0, -1).forEach((l) => l.send(JSON.stringify(push)));
+    const last = to.at(-1); /* what is wrong is so for one of them */
+    const what = offset === 4 && state.change[0](push, last, state);
+    const held = state.held;
+    if (what !== 'lost') (what || [push]).forEach((p) => last.send(typeof p === 'string' ? p : JSON.stringify(p)));
+    if (held && held !== push) {
+      last.send(JSON.stringify(held));
+      state.held = null;
+    }
+    if (!(offset === 4 && state.change[1]?.(reply))) reply({ publish: {} });
+  }
+}
+
+const text = (push, edit) => [edit(JSON.stringify(push))];
+for (const [name, field, ...change] of [
+  ['loses', 'lost', () => 'lost'],
+  ['doubles', 'doubled', (p) => [p, p]],
+  ['swaps two messages', 'reordered', (p, l, state) => { state.held = p; return 'lost'; }],
+  ['damages', 'damaged', (p) => text(p, (t) => t.replace(/.(","offset)/, '!$1'))],
+  ['shortens', 'damaged', (p) => text(p, (t) => t.replace(/.(","offset)/, '$1'))],
+  ['names another channel', 'damaged', (p) => [{ push: { ...p.push, channel: 'other' } }]],
+  ['sends what is no JSON', 'damaged', (p) => text(p, (t) => t + '}')],
+  ['sends an empty line behind', 'damaged', (p) => text(p, (t) => t + '\n')],
+  ['sends a binary message', 'damaged', (p, l) => { l.send(Buffer.from(JSON.stringify(p))); return 'lost'; }],
+  ['skips an offset', 'offset_faults', (p, l, state) => { state.n++; p.push.pub.offset++; return [p]; }],
+  ['gives an offset twice', 'offset_faults', (p) => { p.push.pub.offset--; return [p]; }],
+  ['leaves an offset out', 'damaged', (p) => { delete p.push.pub.offset; return [p]; }],
+  ['does not answer publish', 'unanswered', null, () => true],
+  ['answers publish twice', 'answered_again', null, (reply) => { reply({ publish: {} }); }],
+  ['answers with another method as well', 'damaged', null, (reply) => { reply({ history: {} }); }],
+  ['refuses to publish', 'unanswered', null, (reply) => { reply({ error: { code: 103, message: 'permission denied' } }); return true; }],
+  ['unsubscribes', 'lost', (p) => [{ push: { channel: p.push.channel, unsubscribe: { code: 2500, reason: 'insufficient state' } } }]],
+]) {
+  test(`a Centrifuge server that ${name} is found out`, async () => {
+    const url = await badCentrifuge([change[0] || (() => null), change[1]]);
+    const r = await bench(['fanout', url, '--dialect', 'centrifuge', '--connections', '3', '--window', '8'], 1);
+    assert.equal(r.ok, false);
+    assert.ok(r[field] > 0, JSON.stringify(r));
+  });
+}
+
+test('a Centrifuge server that refuses is quoted', async () => {
+  const server = await serve(['--log-level', 'info']);
+  const args = [server.url('ws'), '--dialect', 'centrifuge', '--connections', '4', '--token'];
+  const denied = await bench(['fanout', ...args, token()], 1);
+  assert.match(denied.failure, /error 103 "permission denied"/);
+  const invalid = await bench(['connect', ...args, 'no.good.token'], 1);
+  assert.match(invalid.failure, /3500.*invalid token/);
+  const missing = await bench(['fanout', ...args, token(), '--channel', 'nowhere:1'], 1);
+  assert.match(missing.failure, /error 102 "unknown channel"/);
+});
+
+test('pings of a Centrifuge server are answered', async () => {
+  const r = await bench(['idle', '--dialect', 'centrifuge', '--connections', '20', '--seconds', '4', '--server-arg', '--ping-interval', '--server-arg', '1s',
+    '--server-arg', '--client.pong_timeout', '--server-arg', '500ms']);
+  assert.ok(r.pings >= 40 && r.closed === 0, JSON.stringify(r));
+});
+
 test('wrong usage is 2', async () => {
-  for (const args of [[], ['nonsense'], ['echo', '--size', '15'], ['echo', '--window', '0'], ['echo', '--connections', 'x'], ['echo', 'a', 'b']])
+  for (const args of [[], ['nonsense'], ['echo', '--size', '15'], ['echo', '--window', '0'], ['echo', '--connections', 'x'], ['echo', 'a', 'b'], ['echo', '--dialect', 'other'], ['fanout', '--dialect', 'echo'],
+    ['fanout', '--dialect', 'centrifuge', '--size', '33'], ['fanout', '--dialect', 'centrifuge', '--bare', 'x'], ['echo', '--dialect', 'centrifuge', '--no-subscribe'],
+    ['idle', '--leave', 'x'], ['idle', '--channel', 'c'.repeat(244)]])
     assert.equal((await command(ROOST, ['bench', ...args], { env, code: null })).code, 2, args.join(' '));
   assert.match((await command(ROOST, ['bench', '--help'], { env })).out, /^usage: roost bench/);
   const many = await command(ROOST, ['bench', 'idle', '--connections', '1000000'], { env, code: null });
