@@ -183,10 +183,7 @@ static void put_position(struct json_out *o, const struct channel_options *opt,
 static unsigned publish_now(struct worker *w, const struct api_channel *name,
                             const struct message *m, struct pubsub_position *at)
 {
-    struct channel *ch = pubsub_channel(w, name->bytes, name->len);
-    int failed = ops_publish(w, ch, m, at);
-    pubsub_channel_unref(ch);
-    return failed ? 100 : 0;
+    return ops_publish_to(w, text_of(name->bytes, name->len), m, at) == -1 ? 100 : 0;
 }
 
 /* publish_once publishes unless a call with the same key has done so already. */

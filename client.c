@@ -483,10 +483,7 @@ static void publish(struct session *s, const struct command *m)
     struct client_info info;
     client_info_of(s->c, sub, &info, id);
     struct message message = {.payload = m->data, .info = &info, .publisher = conn_key(s->c)};
-    struct channel *ch = pubsub_channel(s->w, m->channel.p, m->channel.len);
-    int failed = ops_publish(s->w, ch, &message, NULL);
-    pubsub_channel_unref(ch);
-    if (failed)
+    if (ops_publish_to(s->w, m->channel, &message, NULL) == -1)
         client_error(s, m->id, 100);
     else
         empty_reply(s, m);

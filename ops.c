@@ -1,5 +1,6 @@
 #include "ops.h"
 
+#include <errno.h>
 #include <mbedtls/base64.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,20 @@ int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
         lacks = pubsub_publish(w, ch, p, m->skip_history ? PUBSUB_SKIP_HISTORY : 0, at);
     } while (lacks);
     return 0;
+}
+
+int ops_publish_to(struct worker *w, struct text channel, const struct message *m,
+                   struct pubsub_position *at)
+{
+    struct channel *ch = pubsub_channel(w, channel.p, channel.len);
+    if (!ch && errno) {
+        metric_add(&w->metrics, errno == ENOSPC ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY,
+                   1);
+        return -1;
+    }
+    int failed = ops_publish(w, ch, m, at);
+    pubsub_channel_unref(ch);
+    return failed;
 }
 
 /* ---- joins and leaves ---- */

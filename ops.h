@@ -24,6 +24,11 @@ struct message {           /* what is published, as it came; texts are borrowed 
 int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
                 struct pubsub_position *at);
 
+/* ops_publish_to finds the channel by its name; -1 also if it has a history and there is no room
+ * for another channel. */
+int ops_publish_to(struct worker *w, struct text channel, const struct message *m,
+                   struct pubsub_position *at);
+
 /* ops_membership tells a channel's subscribers that a client has joined or left. */
 void ops_membership(struct worker *w, struct channel *ch, bool joined,
                     const struct client_info *info);

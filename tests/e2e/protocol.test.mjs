@@ -772,6 +772,20 @@ each('100 idempotency_key', async (shape) => {
   await c.quiet();
 });
 
+each('no room for one more channel: error 100 where a history is promised, and a key is still good', async (shape) => {
+  const open = { name: 'open', history_size: 9, history_ttl: '60s', allow_publish_for_client: true };
+  const server = await start(shape, { more: [open] }, ['--channel.limit', '1']);
+  const c = await server.connected({ user: '42' });
+  await c.ok('subscribe', { channel: 'a' });
+  const once = { channel: 'hist:i', data: 1, idempotency_key: 'k' };
+  assert.equal((await api(server, 'publish', once)).json.error?.code, 100);
+  await c.fails(100, 'publish', { channel: 'open:i', data: 1 });
+  assert.deepEqual(await result(server, 'publish', { ...once, channel: 'b' }), {}); /* nobody is there, and nothing would be kept */
+  assert.equal((await metrics(server)).get('refused_total{reason="channels"}'), 2);
+  await c.ok('unsubscribe', { channel: 'a' });
+  assert.equal((await result(server, 'publish', once)).offset, 1);
+});
+
 /* ---- end of life ---- */
 
 each('101 SIGTERM: 3001 to all', async (shape) => {
