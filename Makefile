@@ -160,6 +160,7 @@ install: all ## PREFIX=/usr/local, DESTDIR
 	install -D -m 755 roost $(DESTDIR)$(PREFIX)/bin/roost
 	install -D -m 644 docs/roost.8 $(DESTDIR)$(PREFIX)/share/man/man8/roost.8
 	install -D -m 644 contrib/roost.service $(DESTDIR)$(PREFIX)/lib/systemd/system/roost.service
+	install -D -m 644 contrib/roost.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/roost.socket
 
 clean: ## removes what was built
 	rm -rf build roost roost-*.tar.gz

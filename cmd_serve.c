@@ -31,6 +31,7 @@
 #include "listen.h"
 #include "log.h"
 #include "namespace.h"
+#include "notify.h"
 #include "pubsub.h"
 #include "raw.h"
 #include "route.h"
@@ -42,6 +43,7 @@ extern char **environ;
 
 const char *cmd_program = "roost";
 
+#define PROGRESS_MS 1000 /* how often a stop tells how far it is */
 #define BACKLOG 65535
 #define CONNS_MAX (16u << 20) /* when the descriptor limit is "unlimited" */
 
@@ -65,7 +67,9 @@ struct serve { /* everything that lives as long as the server */
         ino_t ino;
     } unixes[LISTENERS_MAX];
     size_t unix_count;
-    int argc; /* to read the configuration again */
+    uint64_t turns[WORKERS_MAX]; /* of each worker when the watchdog last looked */
+    int64_t watch_at_ms;         /* when it looks again */
+    int argc;                    /* to read the configuration again */
     char **argv;
     int signal_fd;
     int pid_fd; /* -1: the pid file is not ours */
@@ -418,9 +422,13 @@ static int listen_on(struct serve *s, struct config_url u, bool admin)
                          .clients = !admin,
                          .local = u.loopback,
                          .tls = u.scheme == CONFIG_WSS ? s->tls : NULL};
+    l.fd = listen_inherited(u.scheme == CONFIG_UNIX ? NULL : u.host, u.ipv6, u.port, u.path, &o);
+    l.shared = l.kept = l.fd != -1;
     for (unsigned i = 0; i < s->server.worker_count; i++) {
-        o.first = i == 0;
-        if (u.scheme != CONFIG_UNIX) {
+        o.first = i == 0 && !s->config.reuse_port;
+        if (l.kept) {
+            /* one for all, from a service manager */
+        } else if (u.scheme != CONFIG_UNIX) {
             l.fd = listen_tcp(u.host, u.ipv6, &u.port, &o);
         } else if (i == 0) {
             l.shared = true;
@@ -463,6 +471,10 @@ static int open_listeners(struct serve *s)
         int status = listen_on(s, c->admin_listen.items[i], true);
         if (status != -1) return status;
     }
+    const unsigned rest = listen_inherited_rest();
+    if (rest)
+        log_event(LOG_WARN, "sockets of the service manager that fit no listener are closed",
+                  LOG_U64("count", rest));
     return -1;
 }
 
@@ -539,6 +551,28 @@ static void reload_keys(struct serve *s)
     config_free(&fresh);
 }
 
+/* watch tells the service manager that all is well, if every worker has made a turn since the last
+ * look; then it gives each a reason for another one. */
+static void watch(struct serve *s)
+{
+    const struct server *v = &s->server;
+    const int64_t now_ms = clock_us() / 1000;
+    bool well = true;
+    if (!notify_watchdog_ms() || now_ms < s->watch_at_ms) return;
+    s->watch_at_ms = now_ms + notify_watchdog_ms();
+    for (unsigned i = 0; i < v->worker_count; i++) {
+        const uint64_t turns = metric_get(&v->workers[i]->metrics, METRIC_TURNS);
+        well = well && turns != s->turns[i];
+        s->turns[i] = turns;
+        reactor_wake(&v->workers[i]->reactor);
+    }
+    if (well)
+        notify("WATCHDOG=1");
+    else
+        log_event(LOG_ERROR, "a worker has made no turn for a while: the watchdog is not told",
+                  LOG_I64("ms", notify_watchdog_ms()));
+}
+
 /* wait_for waits for a signal to stop (returns true) or until running workers are no more or
  * timeout_ms has passed (false). */
 static bool wait_for(struct serve *s, int64_t timeout_ms)
@@ -547,6 +581,8 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
     for (;;) {
         int64_t left = until - clock_us() / 1000;
         if (left <= 0) return false;
+        watch(s);
+        if (notify_watchdog_ms() && left > notify_watchdog_ms()) left = notify_watchdog_ms();
         struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN},
                               {.fd = s->server.done_fd, .events = POLLIN}};
         poll(p, 2, left > 60000 ? 60000 : (int)left);
@@ -560,14 +596,46 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
     }
 }
 
+/* close_rate: connections a second, so that all are closed in time. */
+static uint32_t close_rate(const struct config *c, int64_t connections)
+{
+    const int64_t least = connections * 1000 / (c->shutdown_timeout_ms * 4 / 5 + 1) + 1;
+    if (!c->shutdown_close_rate) return 0;
+    return (uint32_t)(c->shutdown_close_rate > least ? c->shutdown_close_rate : least);
+}
+
+/* wait_out waits until the workers are done, saying how far they are. Returns true if a second
+ * signal came first. */
+static bool wait_out(struct serve *s)
+{
+    for (int64_t left = s->config.shutdown_timeout_ms; left > 0; left -= PROGRESS_MS) {
+        if (wait_for(s, left < PROGRESS_MS ? left : PROGRESS_MS)) return true;
+        if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
+        notify("STATUS=stopping: %lld of %u connections are left", (long long)open_conns(s),
+               s->server.drain_from);
+    }
+    return false;
+}
+
+/* drain: not ready, then closed to newcomers, then everybody is closed. */
 static void drain(struct serve *s)
 {
+    struct server *v = &s->server;
+    notify("STOPPING=1\nSTATUS=stopping: %lld connections", (long long)open_conns(s));
     log_event(LOG_INFO, "stopping", LOG_I64("connections", open_conns(s)),
+              LOG_I64("delay_ms", s->config.shutdown_delay_ms),
               LOG_I64("timeout_ms", s->config.shutdown_timeout_ms));
-    atomic_store_explicit(&s->server.draining, true, memory_order_relaxed);
-    close_unix(s); /* before the workers take in what waits, so that nobody comes behind them */
-    stop_workers(s, WORKER_DRAINS);
-    if (wait_for(s, s->config.shutdown_timeout_ms))
+    atomic_store_explicit(&v->draining, true, memory_order_relaxed);
+    bool again = s->config.shutdown_delay_ms && wait_for(s, s->config.shutdown_delay_ms);
+    if (!again) {
+        v->drain_from = (uint32_t)open_conns(s);
+        v->drain_rate = close_rate(&s->config, v->drain_from);
+        atomic_store_explicit(&v->closing, true, memory_order_relaxed);
+        close_unix(s); /* before the workers take in what waits, so that nobody comes behind them */
+        stop_workers(s, WORKER_DRAINS);
+        again = wait_out(s);
+    }
+    if (again)
         log_event(LOG_WARN, "second signal: ending at once", LOG_I64("connections", open_conns(s)));
     stop_workers(s, WORKER_ENDS);
 }
@@ -578,6 +646,7 @@ static void inject_fault(void)
 #ifdef ROOST_FAULTS
     const char *k = getenv("ROOST_TEST_FAIL_ALLOC");
     if (k) mem_fail_at(strtoull(k, NULL, 10));
+    if (getenv("ROOST_TEST_WEDGE")) atomic_store(&worker_wedge, true);
     k = getenv("ROOST_TEST_FAIL_TLS_ALLOC");
     if (k) tls_memory_fail_at(strtoull(k, NULL, 10));
 #endif
@@ -608,6 +677,7 @@ static int run(struct serve *s)
         dev_banner(stdout, &s->dev, cmd_program, s->wss_url ? s->wss_url : s->ws_url,
                    s->ws_url ? s->ws_url : s->wss_url);
     fflush(stdout);
+    notify("READY=1\nSTATUS=serving with %u workers", v->worker_count);
     wait_for(s, -1);
     drain(s);
     for (unsigned i = 0; i < v->worker_count; i++) worker_join(v->workers[i]);
@@ -632,6 +702,7 @@ static void clean_up(struct serve *s)
         unlink(s->config.pid_file);
         close(s->pid_fd);
     }
+    notify_close();
     api_close();
     idempotency_close();
     dev_state_wipe(&s->dev);
@@ -648,6 +719,7 @@ static int serve(struct serve *s)
     if (c->dev && (status = prepare_dev(s)) != -1) return status;
     s->signal_fd = open_signals();
     s->server.done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    notify_open();
     if (s->signal_fd == -1 || s->server.done_fd == -1) return say("signals", strerror(errno));
     wire_app(s);
     if ((status = wire_formats(s)) != -1) return status;

@@ -103,6 +103,7 @@ struct config {
     /* listeners */
     struct config_urls listen;
     struct config_urls admin_listen; /* API, metrics and console, if any; then not on listen */
+    bool reuse_port;                 /* another server may listen on the same ports */
     char *tls_cert_file;             /* PEM chain */
     char *tls_key_file;              /* PEM key */
     int64_t tls_max_handshakes;      /* in flight at once, whole process */
@@ -179,7 +180,9 @@ struct config {
     char *pid_file;  /* "" = none */
 
     /* stopping */
+    int64_t shutdown_delay_ms; /* not ready, but serving still */
     int64_t shutdown_timeout_ms;
+    int64_t shutdown_close_rate; /* connections a second, whole process; 0 = all at once */
 
     /* the work of one turn of a worker */
     int64_t worker_accepts_per_turn;     /* connections accepted from a listener */

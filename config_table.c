@@ -331,6 +331,11 @@ const struct option option_table[] = {
     {"websocket.handler_prefix", NULL, "PATH", GROUP_CONNECTION, OPTION_STRING,
      FIELD(websocket_path), .initial = "/connection/websocket",
      .help = "Where the client protocol is spoken."},
+    {"http_server.reuse_port", NULL, NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(reuse_port),
+     .initial = "false",
+     .help =
+         "Listen also on a port that another roost with this option listens on: the new server is "
+         "started, then the old one stopped."},
     {"http_server.handshake_timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
      FIELD(handshake_timeout_ms), .initial = "5s", .min = 1, .max = HOUR,
      .help = "For the TLS handshake and the request head in all."},
@@ -342,7 +347,16 @@ const struct option option_table[] = {
      .help = "For the peer's Close after ours; then the connection is cut."},
     {"shutdown.timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION, FIELD(shutdown_timeout_ms),
      .initial = "30s", .min = 1, .max = DAY,
-     .help = "After SIGTERM, connections are closed politely within this time."},
+     .help = "After SIGTERM and the delay, connections are closed politely within this time."},
+    {"shutdown.delay", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION, FIELD(shutdown_delay_ms),
+     .initial = "0", .max = HOUR,
+     .help =
+         "After SIGTERM, /readyz says 503 for so long while everything is served as before: until "
+         "a balancer sends no more."},
+    {"shutdown.close_rate", NULL, NULL, GROUP_CONNECTION, OPTION_INT, FIELD(shutdown_close_rate),
+     .initial = "1000", .max = 10000000,
+     .help = "Connections closed a second when the server stops, those not in use first; more if "
+             "four fifths of shutdown.timeout would not be enough. 0: all at once."},
 
     /* ---- limits ---- */
     {"websocket.message_size_limit", "max-message", "BYTES", GROUP_LIMIT, OPTION_SIZE,
@@ -494,7 +508,6 @@ const struct option option_table[] = {
     {"engine.redis.password", .kind = OPTION_SECRET, PLANNED},
     {"engine.redis.db", .kind = OPTION_INT, PLANNED},
     TLS_ROWS("engine.redis.tls."),
-    {"shutdown.delay", .kind = OPTION_DURATION, PLANNED},
 };
 const size_t option_count = sizeof option_table / sizeof option_table[0];
 

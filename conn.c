@@ -14,7 +14,6 @@
 #define IOV_MAX_PIECES 64
 #define SEALED_ROOM                                                                                \
     (44u * 1024) /* of the worker's tx: sealed records; behind it plain bytes are gathered */
-#define RESTART_HINT_S 8 /* clients of a stopping server come back within so many seconds */
 
 static const uint8_t may_become[] = {
     [CONN_TLS_HANDSHAKE] = 1 << CONN_HTTP | 1 << CONN_LINGER | 1 << CONN_CLOSED,
@@ -774,29 +773,6 @@ static void ready(struct worker *w)
     memmove(w->ready.items, w->ready.items + n, w->ready.count * sizeof *w->ready.items);
 }
 
-/* ---- stopping ---- */
-
-static void stopping(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->conns.count; i++) {
-        struct conn *c = w->conns.items[i];
-        if (w->stopped == WORKER_ENDS) {
-            conn_drop(c, WS_CLOSE_RESTART);
-        } else if (c->state == CONN_OPEN) {
-            char reason[64];
-            snprintf(reason, sizeof reason, "shutdown, come back in %u s",
-                     1 + (unsigned)(worker_random(w) % RESTART_HINT_S));
-            conn_close(c, w->server->app->handlers[c->protocol].drain_code, reason);
-        } else if (c->state == CONN_HTTP && c->timer.kind == CONN_DEADLINE_REQUEST &&
-                   !(c->flags & CONN_AWAITED)) {
-            if (c->in) /* a request is half here: it has as long as a head */
-                conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
-            else if (!(c->flags & CONN_READABLE))
-                conn_finish(c, WS_CLOSE_RESTART); /* between two requests */
-        }
-    }
-}
-
 /* The bus is the only user of posts; it is wired in by cmd_serve, which copies this table. */
 const struct worker_ops conn_worker_ops = {
     .accepted = accepted,
@@ -805,5 +781,6 @@ const struct worker_ops conn_worker_ops = {
     .timer = timer_fired,
     .flush = flush_dirty,
     .end = end_of_turn,
-    .stopping = stopping,
+    .stopping = conn_stopping,
+    .draining = conn_draining,
 };

@@ -2,7 +2,7 @@
  * WebSocket messages on it.
  *
  * conn.c moves bytes between socket, TLS and queue; conn_http.c reads requests and writes responses
- * (RFC 9112); conn_ws.c reads and sends messages (RFC 6455). What a request or a message means is
+ * (RFC 9112); conn_ws.c reads and sends messages (RFC 6455); conn_drain.c closes them all. What a request or a message means is
  * said by the layers above, through struct app. An idle connection owns its struct and its TLS
  * session and nothing else: unfinished input and unsent output are made when they are needed and
  * freed when they are done. Threads: a connection belongs to its worker for life; everything here
@@ -259,7 +259,9 @@ void conn_close(struct conn *c, unsigned code, const char *reason);
 struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, const void *payload,
                                  size_t len);
 
-/* ---- between conn.c, conn_http.c and conn_ws.c ---- */
+/* ---- between conn.c, conn_http.c, conn_ws.c and conn_drain.c ---- */
+void conn_stopping(struct worker *w);
+int conn_draining(struct worker *w);
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */

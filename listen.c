@@ -2,8 +2,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -68,6 +70,14 @@ static bool is_taken(const struct sockaddr_storage *sa, socklen_t len)
     return taken;
 }
 
+/* accepted sockets inherit these: no system call per connection */
+static void set_inherited_options(int fd, const struct listen_options *o)
+{
+    set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT);
+    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)o->user_timeout_ms);
+}
+
 int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_options *o)
 {
     struct sockaddr_storage sa;
@@ -86,10 +96,7 @@ int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == -1) return fail(fd);
     if (ipv6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
-    /* accepted sockets inherit these: no system call per connection */
-    set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, NOTSENT_LOWAT);
-    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)o->user_timeout_ms);
+    set_inherited_options(fd, o);
     if (bind(fd, (struct sockaddr *)&sa, len) == -1 || listen(fd, o->backlog) == -1)
         return fail(fd);
     *port = bound_port(fd);
@@ -124,4 +131,76 @@ int listen_unix(const char *path, const struct listen_options *o)
         r = bind(fd, (struct sockaddr *)&sa, sizeof sa);
     if (r == -1 || listen(fd, o->backlog) == -1) return fail(fd);
     return fd;
+}
+
+/* ---- sockets of a service manager ---- */
+
+#define FIRST_INHERITED 3 /* SD_LISTEN_FDS_START */
+#define INHERITED_MAX 64
+
+static uint64_t taken; /* bits of those that have an owner */
+
+static int inherited_count(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+    if (!pid || !fds || strtoll(pid, NULL, 10) != getpid()) return 0;
+    const long n = strtol(fds, NULL, 10);
+    return n < 0 ? 0 : n > INHERITED_MAX ? INHERITED_MAX : (int)n;
+}
+
+static bool is_listening(int fd)
+{
+    int yes = 0;
+    socklen_t len = sizeof yes;
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
+}
+
+/* is_at: is fd bound to that address? */
+static bool is_at(int fd, const char *host, bool ipv6, uint16_t port, const char *path)
+{
+    struct sockaddr_storage want = {0}, have = {0};
+    socklen_t len = sizeof have;
+    if (getsockname(fd, (struct sockaddr *)&have, &len) == -1) return false;
+    if (!host) {
+        const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&have;
+        return un->sun_family == AF_UNIX && strcmp(un->sun_path, path) == 0;
+    }
+    if (!fill_address(&want, host, ipv6, port) || have.ss_family != want.ss_family) return false;
+    if (!ipv6) {
+        const struct sockaddr_in *a = (const void *)&have, *b = (const void *)&want;
+        return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
+    }
+    const struct sockaddr_in6 *a = (const void *)&have, *b = (const void *)&want;
+    return a->sin6_port == b->sin6_port && memcmp(&a->sin6_addr, &b->sin6_addr, 16) == 0;
+}
+
+int listen_inherited(const char *host, bool ipv6, uint16_t port, const char *path,
+                     const struct listen_options *o)
+{
+    const int n = inherited_count();
+    for (int i = 0; i < n; i++) {
+        const int fd = FIRST_INHERITED + i;
+        if (taken & 1ull << i || !is_listening(fd) || !is_at(fd, host, ipv6, port, path)) continue;
+        taken |= 1ull << i;
+        (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+        (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        if (host) set_inherited_options(fd, o);
+        return fd;
+    }
+    return -1;
+}
+
+unsigned listen_inherited_rest(void)
+{
+    unsigned rest = 0;
+    const int n = inherited_count();
+    for (int i = 0; i < n; i++) {
+        if (taken & 1ull << i) continue;
+        close(FIRST_INHERITED + i);
+        rest++;
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    return rest;
 }

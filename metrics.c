@@ -130,6 +130,8 @@ int64_t metrics_render(char *out, size_t cap, const struct metrics *const *worke
     add_gauge(&t, "start_time_seconds", "When the process started, Unix time",
               (uint64_t)process->start_time_s);
     add_gauge(&t, "workers", "Worker threads", count);
+    add_gauge(&t, "draining", "1 while the server stops: roost_connections says who is left",
+              process->draining ? 1 : 0);
     add_gauge(&t, "channels", "Channels that exist", process->channels);
     add_gauge(&t, "memory_used_bytes", "Bytes of workers' objects", process->memory_used_bytes);
     add_gauge(&t, "memory_mapped_bytes", "Bytes mapped for workers' objects",

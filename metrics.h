@@ -6,6 +6,7 @@
 #define METRICS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -119,6 +120,7 @@ void metric_observe(struct metrics *m, enum histogram id, uint64_t us);
 #define METRICS_TEXT_MAX (64u * 1024)
 struct metrics_process { /* what belongs to no worker */
     const char *version;
+    bool draining;
     uint64_t channels, memory_used_bytes, memory_mapped_bytes;
     int64_t start_time_s;
 };

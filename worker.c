@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -294,6 +295,7 @@ static int sleep_ms(const struct worker *w, int timeout_ms)
     int64_t ms = ticks == UINT32_MAX ? SLEEP_MAX_MS : (int64_t)ticks * WORKER_TICK_MS;
     if (w->rest_until_ms && ms > REST_MS) ms = REST_MS;
     if (w->trimming && ms > TRIM_MS) ms = TRIM_MS;
+    if (w->drain_ms >= 0 && ms > w->drain_ms) ms = w->drain_ms;
     if (ms > timeout_ms) ms = timeout_ms;
     return (int)ms;
 }
@@ -322,7 +324,8 @@ static void obey_stop(struct worker *w, enum worker_stop how)
 {
     if (w->stopped == WORKER_RUNS) {
         for (unsigned i = 0; i < w->listener_count; i++)
-            if (w->listeners[i].fd != -1) accept_some(w, &w->listeners[i], 65536);
+            if (w->listeners[i].fd != -1 && !w->listeners[i].kept)
+                accept_some(w, &w->listeners[i], 65536);
         close_listeners(w);
     }
     w->stopped = how;
@@ -339,8 +342,24 @@ static bool any_mailbox_half_full(const struct server *s)
     return false;
 }
 
+#ifdef ROOST_FAULTS
+_Atomic bool worker_wedge;
+#endif
+
+/* wedge: in builds for tests, a worker can be made to hang until the server is to end at once. */
+static void wedge(const struct worker *w)
+{
+#ifdef ROOST_FAULTS
+    while (w->index == 0 && atomic_load(&worker_wedge) && atomic_load(&w->stop) != WORKER_ENDS)
+        sched_yield();
+#else
+    (void)w;
+#endif
+}
+
 void worker_turn(struct worker *w, int timeout_ms)
 {
+    wedge(w);
     const struct worker_ops *ops = w->server->ops;
     int n = reactor_wait(&w->reactor, sleep_ms(w, timeout_ms));
     read_clock(w);
@@ -350,6 +369,7 @@ void worker_turn(struct worker *w, int timeout_ms)
     if (w->ready.count) ops->ready(w);
     enum worker_stop how = (enum worker_stop)atomic_load_explicit(&w->stop, memory_order_acquire);
     if (how > w->stopped) obey_stop(w, how);
+    w->drain_ms = w->stopped == WORKER_DRAINS ? ops->draining(w) : -1;
     if (w->wake) worker_wake_others(w);
     /* Taken first and done last: what was published before an errand was sent comes before it. */
     struct post *errands = mailbox_take(&w->errands);

@@ -34,6 +34,7 @@ struct app;
 struct listener {
     int fd;
     bool shared;            /* the descriptor is one for all workers */
+    bool kept;              /* somebody else keeps it open: what waits is for the next server */
     bool local;             /* loopback or Unix socket */
     bool admin;             /* of --admin-listen */
     bool clients;           /* of --listen */
@@ -61,6 +62,8 @@ struct worker_ops {
     void (*end)(struct worker *w);   /* free what the turn has closed */
     void (*stopping)(
         struct worker *w); /* once, when a stop was asked for; listeners are closed already */
+    int (*draining)(struct worker *w); /* in each turn of a drain: closes what is due; how long
+                                          until more is */
 };
 
 /* conn_vector: connections of one worker, in an array mapped once for as many as there can be
@@ -91,11 +94,23 @@ struct server { /* the process */
     _Atomic int64_t connections;           /* WebSocket connections open */
     _Atomic int64_t tls_in_flight;         /* TLS handshakes begun and not ended */
     _Atomic int64_t unauthenticated_bytes; /* kept for connections without a verified token */
-    _Atomic bool draining;                 /* readyz says 503; set by main */
-    _Atomic int running;                   /* worker threads; release by the one that ends */
+    _Atomic bool draining; /* readyz says 503, and answers end their connections; set by main */
+    _Atomic bool closing;  /* newcomers are refused, and then closed who is there; set by main */
+    /* set by main before it stops workers: how many connections there are, and how many of them a
+     * second are closed, in all */
+    uint32_t drain_from, drain_rate;
+    _Atomic int running;   /* worker threads; release by the one that ends */
     _Atomic int undrained; /* those that may still have connections; they all end together, so that
                               errands come back */
     int done_fd;           /* eventfd, -1 = none: written when the last thread ends */
+};
+
+struct drain {       /* of one worker */
+    uint32_t cursor; /* connections below it have not been looked at in this pass */
+    bool busy_too;   /* the second pass: those in use as well */
+    int64_t credit;  /* in thousandths of a connection */
+    int64_t rate;    /* thousandths of a connection a millisecond: connections a second */
+    int64_t at_ms;   /* of credit */
 };
 
 struct worker {
@@ -103,8 +118,10 @@ struct worker {
     struct server *server;
     unsigned index;
     enum worker_stop stopped; /* how far stop has been obeyed */
-    int64_t now_ms, now_us;   /* monotonic; read once a turn */
-    uint64_t wake;            /* bits of workers whose mailbox was empty when this one pushed */
+    struct drain drain;
+    int drain_ms;           /* until more is due, -1 = nothing is */
+    int64_t now_ms, now_us; /* monotonic; read once a turn */
+    uint64_t wake;          /* bits of workers whose mailbox was empty when this one pushed */
     struct mem_pool *pool;
     struct wheel wheel; /* ticks of WORKER_TICK_MS */
     struct metrics metrics;
@@ -181,6 +198,10 @@ void worker_arm(struct worker *w, struct wheel_timer *t, int64_t in_ms);
 uint64_t worker_random(struct worker *w);
 
 int64_t clock_us(void); /* monotonic */
+
+#ifdef ROOST_FAULTS
+extern _Atomic bool worker_wedge; /* the first worker makes no turn any more */
+#endif
 
 static inline void conn_vector_push(struct conn_vector *v, struct conn *c)
 {

@@ -20,7 +20,7 @@ if readelf -lW "$work/$name/roost" | grep -q INTERP; then
     exit 1
 fi
 # shellcheck disable=SC2046
-cp LICENSE NOTICE $(ls README.md CHANGELOG.md 2>/dev/null) docs/roost.8 contrib/roost.service "$work/$name/"
+cp LICENSE NOTICE $(ls README.md CHANGELOG.md 2>/dev/null) docs/roost.8 contrib/roost.service contrib/roost.socket "$work/$name/"
 mkdir "$work/$name/docs" "$work/$name/bench" # where the README has its links
 cp docs/*.md docs/roost.8 "$work/$name/docs/"
 cp bench/*.md "$work/$name/bench/"
