@@ -116,44 +116,54 @@ static bool are_texts(struct api_call *call, int tags)
     return true;
 }
 
-/* read_key takes a key of any length; an empty one is as absent. */
-static unsigned read_key(struct api_call *call, int v, struct payload *p)
+/* with_text calls take with a string of any length, decoded, unless it is absent or empty. */
+static unsigned with_text(struct api_call *call, int v, struct payload *p,
+                          void (*take)(struct payload *p, const char *text, size_t len))
 {
     struct json_slice text;
     if (v == JSON_NONE) return 0;
     if (json_plain(call->doc, v, &text)) {
-        p->key = idempotency_key(text.p, text.len);
-        p->once = text.len > 0;
+        if (text.len) take(p, text.p, text.len);
         return 0;
     }
     const size_t size = json_raw(call->doc, v).len;
     char *decoded = mem_alloc(call->w->pool, size);
     if (!decoded) return 100;
     const int64_t n = json_string(call->doc, v, decoded, size);
-    p->once = n > 0;
-    if (p->once) p->key = idempotency_key(decoded, (size_t)n);
+    if (n > 0) take(p, decoded, (size_t)n);
     mem_free(call->w->pool, decoded, size);
     return n < 0 ? API_BAD_REQUEST : 0;
 }
 
-/* read_payload checks the types of all fields; delta and version are known but have no effect yet.
- */
+static void take_key(struct payload *p, const char *text, size_t len)
+{
+    p->once = true;
+    p->key = idempotency_key(text, len);
+}
+
+static void take_version_epoch(struct payload *p, const char *text, size_t len)
+{
+    p->message.terms.version_epoch = pubsub_version_epoch(text, len);
+}
+
+/* read_payload checks the types of all fields; delta is known but has no effect yet. */
 static unsigned read_payload(struct api_call *call, struct payload *p)
 {
     const struct json *doc = call->doc;
-    int b64, tags, key, v;
-    int64_t n;
+    int b64, tags, key, version, epoch, v;
     *p = (struct payload){.message.publisher = PUBSUB_NOBODY};
     bool ok = api_optional(doc, "b64data", JSON_STRING, &b64) &&
               api_optional(doc, "tags", JSON_OBJECT, &tags) &&
-              api_optional_bool(doc, "skip_history", &p->message.skip_history) &&
+              api_optional_bool(doc, "skip_history", &p->message.terms.skip_history) &&
               api_optional(doc, "delta", JSON_BOOL, &v) &&
               api_optional(doc, "idempotency_key", JSON_STRING, &key) &&
-              api_optional(doc, "version_epoch", JSON_STRING, &v) &&
-              api_optional_int(doc, "version", &n);
+              api_optional(doc, "version_epoch", JSON_STRING, &epoch) &&
+              api_optional(doc, "version", JSON_NUMBER, &version) &&
+              (version == JSON_NONE || json_uint64(doc, version, &p->message.terms.version));
     if (!ok) return API_BAD_REQUEST;
     if (tags != JSON_NONE && !are_texts(call, tags)) return API_BAD_REQUEST;
-    unsigned code = read_key(call, key, p);
+    unsigned code = with_text(call, key, p, take_key);
+    if (!code) code = with_text(call, epoch, p, take_version_epoch);
     if (code) return code;
     struct json_slice raw_tags = json_raw(doc, tags),
                       data = json_raw(doc, json_member(doc, 0, "data")), text;

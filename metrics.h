@@ -22,6 +22,8 @@
     X(BYTES_IN, "bytes_received_total", COUNTER, "", "Bytes read from sockets")                    \
     X(BYTES_OUT, "bytes_sent_total", COUNTER, "", "Bytes taken by sockets")                        \
     X(PUBLISHED, "publications_total", COUNTER, "", "Publications made on this node")              \
+    X(OUTDATED, "publications_outdated_total", COUNTER, "",                                        \
+      "Publications not made since their version was not newer")                                   \
     X(DELIVERIES, "deliveries_total", COUNTER, "", "Publications queued to subscribers")           \
     X(SUBSCRIPTIONS, "subscriptions", GAUGE, "", "Subscriptions held")                             \
     X(PINGS, "pings_sent_total", COUNTER, "", "Heartbeat pings sent")                              \

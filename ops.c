@@ -130,7 +130,12 @@ int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
             metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
             return -1;
         }
-        lacks = pubsub_publish(w, ch, p, m->skip_history ? PUBSUB_SKIP_HISTORY : 0, at);
+        lacks = pubsub_publish(w, ch, p, &m->terms, at);
+        if (lacks == PUBSUB_OUTDATED) {
+            pubsub_discard(p);
+            metric_add(&w->metrics, METRIC_OUTDATED, 1);
+            return 0;
+        }
     } while (lacks);
     return 0;
 }
@@ -168,7 +173,7 @@ void ops_membership(struct worker *w, struct channel *ch, bool joined,
         push_json_leave(&o, text_of(name, name_len), info);
     if (!o.full) p->as[ENCODING_JSON].frame = conn_message_frame(w->pool, WS_TEXT, text, o.len);
     mem_free(w->pool, text, cap);
-    if (!p->as[ENCODING_JSON].frame || pubsub_publish(w, ch, p, 0, NULL)) pubsub_discard(p);
+    if (!p->as[ENCODING_JSON].frame || pubsub_publish(w, ch, p, NULL, NULL)) pubsub_discard(p);
 }
 
 /* ---- presence ---- */

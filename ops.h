@@ -15,12 +15,12 @@ struct message {           /* what is published, as it came; texts are borrowed 
     struct text tags;               /* raw JSON object, or absent */
     const struct client_info *info; /* of a publishing client, or NULL */
     uint64_t publisher;             /* conn_key or PUBSUB_NOBODY */
-    bool skip_history;
+    struct pubsub_terms terms;
     bool may_be_json; /* raw bytes of b64data: SDK clients get them as data if they are JSON */
 };
 
 /* ops_publish publishes to ch, as pubsub_channel gives it (NULL: nobody listens); *at (may be NULL)
- * is the position. 0, or -1 when memory is out. */
+ * is the position. 0, also if m is outdated and not published; or -1 when memory is out. */
 int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
                 struct pubsub_position *at);
 

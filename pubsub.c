@@ -423,23 +423,36 @@ static unsigned lacking(const struct channel *ch, const struct publication *p)
     return bits;
 }
 
-unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication *p, unsigned flags,
-                        struct pubsub_position *at)
+/* enter puts p into the channel's history, if it has one and p is for it. Returns what
+ * pubsub_publish does; 0: p may be sent. */
+static unsigned enter(struct worker *w, struct channel *ch, struct publication *p,
+                      const struct pubsub_terms *t)
 {
+    if (p->kind != PUBLICATION_MESSAGE || !channel_has_history(ch->options) || t->skip_history)
+        return 0;
+    if (history_outdates(ch, t, w->now_ms)) return PUBSUB_OUTDATED;
+    /* sent but not kept, a recovery would say that nothing was missed */
+    if (!history_append(ch, p, w->now_ms)) return PUBSUB_NO_MEMORY;
+    if (t->version) {
+        ch->version = t->version;
+        ch->version_epoch = t->version_epoch;
+    }
+    return 0;
+}
+
+unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication *p,
+                        const struct pubsub_terms *t, struct pubsub_position *at)
+{
+    static const struct pubsub_terms none;
     pthread_mutex_lock(&shard_of(ch)->lock);
-    unsigned lacks = lacking(ch, p);
-    if (lacks) {
+    unsigned refused = lacking(ch, p);
+    if (!refused) refused = enter(w, ch, p, t ? t : &none);
+    if (refused) {
+        if (at) history_position(ch, at);
         channel_unlock(ch);
-        return lacks;
+        return refused;
     }
-    bool message = p->kind == PUBLICATION_MESSAGE;
-    if (message && channel_has_history(ch->options) && !(flags & PUBSUB_SKIP_HISTORY) &&
-        !history_append(ch, p, w->now_ms)) {
-        channel_unlock(ch);
-        return PUBSUB_NO_MEMORY; /* sent but not kept, a recovery would say that nothing was missed
-                                  */
-    }
-    if (message) metric_add(&w->metrics, METRIC_PUBLISHED, 1);
+    if (p->kind == PUBLICATION_MESSAGE) metric_add(&w->metrics, METRIC_PUBLISHED, 1);
     p->channel = ch;
     channel_ref(ch);
     p->seq = ++ch->seq;

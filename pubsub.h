@@ -129,15 +129,23 @@ void pubsub_discard(struct publication *p);
 /* pubsub_wanted says in which encodings somebody wants to hear now (bits by enum encoding). */
 unsigned pubsub_wanted(const struct channel *ch);
 
-enum pubsub_publish_flag { PUBSUB_SKIP_HISTORY = 1 };
+struct pubsub_terms { /* of a publication */
+    bool skip_history;
+    /* in a channel with a history: it must be newer than the last one that had a version, unless
+     * the epochs differ. 0: has none */
+    uint64_t version, version_epoch;
+};
+uint64_t pubsub_version_epoch(const char *name, size_t len); /* 0 if there is no name */
 
-/* pubsub_publish takes p over and publishes it. Returns 0; or, with p still the caller's, the bits
- * of encodings that have become wanted meanwhile and that p lacks: add them and try again; or
- * PUBSUB_NO_MEMORY: the history can not take it, and so nobody gets it. *at (may be NULL) is the
- * position it got. */
+/* pubsub_publish takes p over and publishes it; t may be NULL. Returns 0; or, with p still the
+ * caller's, the bits of encodings that have become wanted meanwhile and that p lacks: add them and
+ * try again; or PUBSUB_NO_MEMORY: the history can not take it, and so nobody gets it; or
+ * PUBSUB_OUTDATED: its version is not newer, and nobody gets it. *at (may be NULL) is the position
+ * it got, or, of an outdated one, the stream's. */
 #define PUBSUB_NO_MEMORY (1u << 31)
-unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication *p, unsigned flags,
-                        struct pubsub_position *at);
+#define PUBSUB_OUTDATED (1u << 30)
+unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication *p,
+                        const struct pubsub_terms *t, struct pubsub_position *at);
 
 /* ---- history and presence ---- */
 

@@ -32,6 +32,7 @@ static void end_stream(struct channel *ch)
     history_clear(ch);
     stream_free(&ch->stream);
     ch->stream.top = 0;
+    ch->version = ch->version_epoch = 0;
     list_remove(&ch->recent);
     s->generation++;
     channel_make_epoch(ch);
@@ -83,6 +84,19 @@ static void make_room(struct channel *ch)
         }
         forget(oldest);
     }
+}
+
+uint64_t pubsub_version_epoch(const char *name, size_t len)
+{
+    return len ? hash_bytes(&bus.key, name, len) | 1 : 0;
+}
+
+bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t now_ms)
+{
+    if (!t->version) return false;
+    history_touch(ch, now_ms);
+    const bool same_epoch = !t->version_epoch || t->version_epoch == ch->version_epoch;
+    return same_epoch && t->version <= ch->version;
 }
 
 bool history_append(struct channel *ch, struct publication *p, int64_t now_ms)

@@ -32,6 +32,7 @@ struct channel {
     struct list present; /* subscriptions in its presence */
     char epoch[8];
     struct stream stream;
+    uint64_t version, version_epoch;      /* of the last publication that had one; 0: none had */
     int64_t list_until_ms, meta_until_ms; /* when the history's list, and its epoch and top, end */
     struct list
         recent; /* in the shard's list of channels with a stream, least recently used first */
@@ -78,6 +79,7 @@ void channel_let_go(struct channel *ch); /* a holder less; under the lock; the r
 void history_touch(struct channel *ch, int64_t now_ms); /* ends what has outlived its time */
 bool history_append(struct channel *ch, struct publication *p,
                     int64_t now_ms); /* false: memory is out */
+bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t now_ms);
 void history_clear(struct channel *ch);
 /* history_forget_one ends the least recently used stream of a shard whose channel nobody holds, so
  * that a new channel has room; false: there is none among the oldest. */

@@ -114,7 +114,7 @@ static UNUSED int publish_kind(struct worker *on, const char *channel, enum publ
     unsigned lacks = pubsub_wanted(ch);
     bool ok;
     do ok = p && encode(on, p, len, lacks);
-    while (ok && (lacks = pubsub_publish(on, ch, p, 0, NULL)));
+    while (ok && (lacks = pubsub_publish(on, ch, p, NULL, NULL)));
     if (ok) published++;
     if (p && !ok) pubsub_discard(p);
     pubsub_channel_unref(ch);

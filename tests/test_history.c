@@ -244,11 +244,83 @@ static void test_skip_history(void **state)
     begin(5, 0);
     publish_n("c", 2);
     struct channel *ch = pubsub_channel(w, "c", 1);
-    struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY, .skip_history = true};
+    struct message m = {
+        .payload = {"1", 1}, .publisher = PUBSUB_NOBODY, .terms.skip_history = true};
     assert_int_equal(ops_publish(w, ch, &m, NULL), 0);
     pubsub_channel_unref(ch);
     assert_int_equal(ask("c", (struct pubsub_history){.max = FEW}, 1, 2).offset, 2);
     assert_int_equal(publish("c", "1").offset, 3);
+    end();
+}
+
+/* ---- versions ---- */
+
+static const struct version_step { /* one channel's publications, one after the other */
+    uint64_t version;
+    const char *epoch; /* "": none given */
+    bool skip_history;
+    bool published;
+} version_steps[] = {
+    {7, "", false, true},           {7, "", false, false},
+    {6, "", false, false},          {8, "", false, true},
+    {0, "", false, true},  /* has none: always */
+    {8, "", false, false}, /* and changes nothing */
+    {1, "a", false, true}, /* another epoch begins anew, */
+    {1, "a", false, false},         {2, "a", false, true},
+    {2, "", false, false}, /* and none given is the same */
+    {1, "b", false, true},          {2, "a", false, true},
+    {UINT64_MAX, "a", false, true}, {UINT64_MAX, "a", false, false},
+    {5, "a", true, true}, /* not for the history: its version does not count */
+    {3, "", false, false},
+};
+
+static void test_versions(void **state)
+{
+    (void)state;
+    uint64_t top = 0, outdated = 0;
+    begin(FEW, 0);
+    struct channel *ch = pubsub_channel(w, "c", 1);
+    for (size_t i = 0; i < sizeof version_steps / sizeof *version_steps; i++) {
+        const struct version_step *t = &version_steps[i];
+        struct message m = {.payload = {"1", 1},
+                            .publisher = PUBSUB_NOBODY,
+                            .terms = {t->skip_history, t->version,
+                                      pubsub_version_epoch(t->epoch, strlen(t->epoch))}};
+        struct pubsub_position at = {0};
+        const uint64_t before = engine_metric(METRIC_PUBLISHED);
+        assert_int_equal(ops_publish(w, ch, &m, &at), 0);
+        top += t->published && !t->skip_history;
+        outdated += !t->published;
+        if (engine_metric(METRIC_PUBLISHED) - before != t->published || at.offset != top)
+            fail_msg("step %zu: offset %llu, due was %llu", i, (unsigned long long)at.offset,
+                     (unsigned long long)top);
+        assert_memory_equal(at.epoch, ch->epoch, sizeof at.epoch);
+    }
+    assert_int_equal(engine_metric(METRIC_OUTDATED), outdated);
+    pubsub_channel_unref(ch);
+    end();
+}
+
+/* A version lasts as long as its stream's epoch and offset. */
+static void test_version_ends_with_its_stream(void **state)
+{
+    (void)state;
+    struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY, .terms = {.version = 9}};
+    struct pubsub_position at;
+    begin(5, 0);
+    struct channel *ch = pubsub_channel(w, "c", 1);
+    assert_int_equal(ops_publish(w, ch, &m, &at), 0);
+    w->now_ms += META_MS - 1;
+    pubsub_history_remove(ch);
+    assert_int_equal(ops_publish(w, ch, &m, &at), 0);
+    assert_int_equal(at.offset, 1);
+    assert_int_equal(engine_metric(METRIC_OUTDATED), 1);
+    w->now_ms += 1;
+    assert_int_equal(ops_publish(w, ch, &m, &at), 0);
+    assert_int_equal(at.offset, 1);
+    assert_int_equal(engine_metric(METRIC_OUTDATED), 1);
+    assert_int_equal(engine_metric(METRIC_PUBLISHED), 2);
+    pubsub_channel_unref(ch);
     end();
 }
 
@@ -550,6 +622,8 @@ int main(void)
         cmocka_unit_test(test_recovery),
         cmocka_unit_test(test_reading),
         cmocka_unit_test(test_skip_history),
+        cmocka_unit_test(test_versions),
+        cmocka_unit_test(test_version_ends_with_its_stream),
         cmocka_unit_test(test_list_ttl),
         cmocka_unit_test(test_meta_ttl),
         cmocka_unit_test(test_history_remove),

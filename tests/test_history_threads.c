@@ -55,7 +55,7 @@ static void publish_one(struct worker *w)
     EXPECT(ch && p);
     p->as[ENCODING_JSON].frame = conn_message_frame(w->pool, WS_TEXT, room, sizeof room);
     p->finish = finish;
-    EXPECT(pubsub_publish(w, ch, p, 0, &at) == 0);
+    EXPECT(pubsub_publish(w, ch, p, NULL, &at) == 0);
     EXPECT(at.offset >= 1 && at.offset <= TOTAL);
     pubsub_channel_unref(ch);
 }

@@ -113,7 +113,7 @@ static void publish_note(struct worker *w, const char *name, const struct note *
     if (!ch) return; /* nobody uses it now */
     struct publication *p = pubsub_publication(w, PUBLICATION_MESSAGE, PUBSUB_NOBODY);
     if (p) p->as[ENCODING_RAW].frame = conn_message_frame(w->pool, WS_BINARY, m, sizeof *m);
-    EXPECT(p && p->as[ENCODING_RAW].frame && pubsub_publish(w, ch, p, 0, NULL) == 0);
+    EXPECT(p && p->as[ENCODING_RAW].frame && pubsub_publish(w, ch, p, NULL, NULL) == 0);
     pubsub_channel_unref(ch);
 }
 

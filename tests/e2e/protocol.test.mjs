@@ -786,6 +786,26 @@ each('no room for one more channel: error 100 where a history is promised, and a
   assert.equal((await result(server, 'publish', once)).offset, 1);
 });
 
+each('version: what is not newer is not published, and the answer is the top', async (shape) => {
+  const server = await start(shape);
+  const c = await server.connected();
+  for (const channel of ['hist:v', 'a']) await c.ok('subscribe', { channel });
+  const said = (channel, data, version, version_epoch) => result(server, 'publish', { channel, data, version, version_epoch });
+  const first = await said('hist:v', 1, 7);
+  assert.deepEqual(await said('hist:v', 2, 7), first);
+  assert.deepEqual(await said('hist:v', 3, 1, 'e'), { ...first, offset: 2 });
+  assert.deepEqual(await said('hist:v', 4, 1, 'e'), { ...first, offset: 2 });
+  assert.deepEqual(await said('hist:v', 5, 2 ** 53, ''), { ...first, offset: 3 });
+  for (let i = 0; i < 2; i++) await said('a', i, 1); /* without a history it means nothing */
+  for (const data of [1, 3, 5]) assert.equal((await c.push('pub', 'hist:v')).data, data);
+  for (const data of [0, 1]) assert.equal((await c.push('pub', 'a')).data, data);
+  for (const version of ['1', '-1', '1.5', '18446744073709551616'])
+    assert.equal((await api(server, 'publish', `{"channel":"a","data":1,"version":${version}}`)).status, version === '1' ? 200 : 400);
+  assert.equal((await c.push('pub', 'a')).data, 1);
+  assert.equal((await metrics(server)).get('publications_outdated_total'), 2);
+  await c.quiet();
+});
+
 /* ---- end of life ---- */
 
 each('101 SIGTERM: 3001 to all', async (shape) => {
