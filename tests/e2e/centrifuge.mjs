@@ -3,8 +3,8 @@
 import { assert, fs, path, temporary, within, patience, request, connect, token, API_KEY } from './lib.mjs';
 
 const all = (...names) => Object.fromEntries(names.map((n) => [`allow_${n}`, true]));
-const OPEN = all('subscribe_for_client', 'subscribe_for_anonymous', 'publish_for_subscriber', 'publish_for_anonymous');
-const HISTORY = {
+export const OPEN = all('subscribe_for_client', 'subscribe_for_anonymous', 'publish_for_subscriber', 'publish_for_anonymous');
+export const HISTORY = {
   ...OPEN, ...all('history_for_subscriber', 'history_for_anonymous'),
   history_size: 10, history_ttl: '300s', force_recovery: true,
 };
