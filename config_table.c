@@ -397,8 +397,9 @@ const struct option option_table[] = {
      .help = "Publications that a client may have missed and still recover."},
     {"channel.history_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(history_max_bytes),
      .initial = "256MiB", .min = MIB, .max = 1024 * GIB,
-     .help = "All histories together; beyond it the ones not used for longest go, and begin anew "
-             "with another epoch."},
+     .help =
+         "All histories together; beyond it the oldest publications of those that were not used "
+         "for longest go."},
     {"channel.limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(channel_limit),
      .initial = "1000000", .min = 1, .max = (int64_t)1 << 40,
      .help =

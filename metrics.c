@@ -133,6 +133,7 @@ int64_t metrics_render(char *out, size_t cap, const struct metrics *const *worke
     add_gauge(&t, "draining", "1 while the server stops: roost_connections says who is left",
               process->draining ? 1 : 0);
     add_gauge(&t, "channels", "Channels that exist", process->channels);
+    add_gauge(&t, "history_bytes", "Bytes of publications in histories", process->history_bytes);
     add_gauge(&t, "memory_used_bytes", "Bytes of workers' objects", process->memory_used_bytes);
     add_gauge(&t, "memory_mapped_bytes", "Bytes mapped for workers' objects",
               process->memory_mapped_bytes);

@@ -59,6 +59,8 @@
     X(TIMED_OUT_AGE, "timeouts_total", COUNTER, "what=\"age\"", "")                                \
     X(SLOW_CLOSED, "slow_total", COUNTER, "action=\"close\"", "Slow consumers by what was done")   \
     X(SLOW_DROPPED, "slow_total", COUNTER, "action=\"drop\"", "")                                  \
+    X(HISTORY_EVICTED, "history_evicted_total", COUNTER, "",                                       \
+      "Publications that left a history because all together were too large")                      \
     X(IDEMPOTENCY_KEYS, "idempotency_keys", GAUGE, "",                                             \
       "Publish calls with an idempotency key whose result is remembered")                          \
     X(IDEMPOTENCY_REPEATS, "idempotency_repeats_total", COUNTER, "",                               \
@@ -123,7 +125,7 @@ void metric_observe(struct metrics *m, enum histogram id, uint64_t us);
 struct metrics_process { /* what belongs to no worker */
     const char *version;
     bool draining;
-    uint64_t channels, memory_used_bytes, memory_mapped_bytes;
+    uint64_t channels, history_bytes, memory_used_bytes, memory_mapped_bytes;
     int64_t start_time_s;
 };
 int64_t metrics_render(char *out, size_t cap, const struct metrics *const *workers, size_t count,

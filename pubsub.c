@@ -238,7 +238,9 @@ int pubsub_subscribe_client(struct subscription *s, struct local *l, struct pubs
     if (r) {
         history_touch(ch, l->worker->now_ms);
         history_recover(ch, r);
+        history_use(ch, l->worker->now_ms);
     }
+    if (s->flags & SUBSCRIPTION_POSITIONED) ch->positioned++;
     if (s->flags & SUBSCRIPTION_PRESENT) {
         list_push_back(&ch->present, &s->in_presence);
         ch->present_count++;
@@ -298,6 +300,10 @@ void pubsub_unsubscribe_client(struct subscription *s)
     take_out(l, s->index);
     pthread_mutex_lock(&shard_of(ch)->lock);
     leave_locked(l, ENCODING_JSON);
+    if (s->flags & SUBSCRIPTION_POSITIONED) {
+        ch->positioned--;
+        history_use(ch, l->worker->now_ms); /* it may come back for what it misses */
+    }
     if (s->flags & SUBSCRIPTION_PRESENT) {
         list_remove(&s->in_presence);
         ch->present_count--;
@@ -460,6 +466,7 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
     if (at) history_position(ch, at);
     post(w, ch, p);
     channel_unlock(ch);
+    if (channel_has_history(ch->options)) history_make_room(w, ch);
     return 0;
 }
 

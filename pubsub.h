@@ -24,7 +24,8 @@ struct subscription;
 struct pubsub_options {
     uint32_t slice;            /* subscribers of a channel served before others get a turn */
     int64_t channels_max;      /* in the process */
-    int64_t history_max_bytes; /* of all histories; the least recently used go first */
+    int64_t history_max_bytes; /* of all histories: beyond it, publications of those used least
+                                  recently go */
     enum slow_policy policy;   /* of raw subscribers */
     void (*missed)(struct subscription *s); /* a client's subscription has missed something and must
                                                recover: end it */
@@ -53,6 +54,7 @@ void pubsub_channel_unref(struct channel *ch);
 struct channel *pubsub_shared(const struct local *l);
 const char *pubsub_name(const struct channel *ch, size_t *len);
 uint64_t pubsub_channel_count(void); /* any thread */
+uint64_t pubsub_history_bytes(void); /* of all histories; any thread */
 
 /* pubsub_each_channel calls visit for each channel with subscribers, a shard at a time under its
  * lock: visit must be quick and touch no channel. What begins or ends meanwhile may be left out. */

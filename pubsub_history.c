@@ -1,10 +1,17 @@
-/* Histories of channels: kept under the shard's lock, ended by time, and by the budget for all
- * (least recently used first). */
+/* Histories of channels: kept under the shard's lock, and ended by time and by the budget for all.
+ *
+ * The budget is one number for all shards. Who went beyond it lets go of its own shard and takes
+ * publications, one by one, from the stream that was used least recently in any: each shard says
+ * when that was, in 64 numbers that are read without a lock. So a busy channel does not pay for
+ * idle ones that happen to lie elsewhere, and a stream loses only as much as is needed. It keeps
+ * epoch and top: whoever has missed nothing goes on, and whoever has is told, since what it asks
+ * for is not kept. */
 #include <string.h>
 
 #include "pubsub_shared.h"
 
 #define FORGET_LOOKS 16 /* channels looked at under the lock, for one that nobody holds */
+#define SHED_MAX 32     /* publications that go in one piece of work under a lock */
 
 static int64_t cost_of(const struct publication *p)
 {
@@ -19,72 +26,151 @@ static void forget_item(struct publication *p)
     pubsub_publication_unref(p);
 }
 
-void history_clear(struct channel *ch)
+/* note_oldest tells all which shard has the stream that was used least recently. */
+static void note_oldest(struct shard *s)
 {
-    for (struct publication *p; (p = stream_pop(&ch->stream));) forget_item(p);
+    const bool none = list_empty(&s->recent);
+    int64_t ms = none ? INT64_MAX : list_entry(s->recent.next, struct channel, recent)->used_ms;
+    atomic_store_explicit(&bus.oldest_ms[s - bus.shards], ms, memory_order_relaxed);
 }
 
-/* end_stream forgets epoch and top: the next use of the name begins anew, and says so by another
- * epoch. */
-static void end_stream(struct channel *ch)
+/* enlist puts ch at the end of the list that its stream is for; the shard's first one is looked at
+ * only if it is another now. */
+static void enlist(struct channel *ch)
 {
     struct shard *s = shard_of(ch);
-    history_clear(ch);
+    const struct list *first = s->recent.next;
+    list_remove(&ch->recent);
+    list_push_back(ch->stream.count ? &s->recent : &s->emptied, &ch->recent);
+    if (first == &ch->recent || first != s->recent.next) note_oldest(s);
+}
+
+void history_use(struct channel *ch, int64_t now_ms)
+{
+    if (list_empty(&ch->recent)) return;
+    ch->used_ms = now_ms;
+    enlist(ch);
+}
+
+static void emptied(struct channel *ch)
+{
     stream_free(&ch->stream);
+    enlist(ch);
+}
+
+void history_clear(struct channel *ch)
+{
+    if (!ch->stream.count) return;
+    for (struct publication *p; (p = stream_pop(&ch->stream));) forget_item(p);
+    emptied(ch);
+}
+
+/* forget ends a stream, epoch and top as well: the next use of the name begins anew, and says so by
+ * another epoch. */
+static void forget(struct channel *ch)
+{
+    history_clear(ch);
     ch->stream.top = 0;
     ch->version = ch->version_epoch = 0;
     list_remove(&ch->recent);
-    s->generation++;
+    shard_of(ch)->generation++;
     channel_make_epoch(ch);
-    channel_unref(ch); /* the list's; never the last: the caller has one */
 }
 
-static void forget(struct channel *ch)
+static void forget_whole(struct channel *ch)
 {
-    channel_ref(ch);
-    end_stream(ch);
+    forget(ch);
     channel_unlist_if_idle(ch);
-    channel_unref(ch);
+    channel_unref(ch); /* the list's */
 }
 
-bool history_forget_one(struct shard *s)
+static bool forget_one_of(struct list *streams)
 {
     int looks = FORGET_LOOKS;
-    for (struct list *n = s->recent.next; n != &s->recent && looks > 0; n = n->next, looks--) {
+    for (struct list *n = streams->next; n != streams && looks > 0; n = n->next, looks--) {
         struct channel *ch = list_entry(n, struct channel, recent);
         if (ch->holders) continue;
-        forget(ch);
+        forget_whole(ch);
         return true;
     }
     return false;
 }
 
+bool history_forget_one(struct shard *s)
+{
+    return forget_one_of(&s->emptied) || forget_one_of(&s->recent);
+}
+
+void history_close(struct shard *s)
+{
+    struct list *const lists[] = {&s->recent, &s->emptied};
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        while (!list_empty(lists[i]))
+            forget_whole(list_entry(lists[i]->next, struct channel, recent));
+}
+
 void history_touch(struct channel *ch, int64_t now_ms)
 {
     if (list_empty(&ch->recent)) return;
-    if (now_ms >= ch->meta_until_ms)
-        end_stream(ch);
-    else if (now_ms >= ch->list_until_ms)
-        history_clear(ch);
+    if (now_ms - ch->published_ms >= ch->options->history_ttl_ms) history_clear(ch);
+    if (ch->positioned || now_ms - ch->used_ms < ch->options->history_meta_ttl_ms) return;
+    forget(ch);
+    channel_unref(ch); /* the list's; never the last: the caller has one */
 }
 
-/* make_room keeps all histories within their budget, by ending those of this shard that were used
- * least recently. */
-static void make_room(struct channel *ch)
+/* ---- the budget for all ---- */
+
+static bool too_much(void)
 {
-    struct shard *s = shard_of(ch);
-    while (atomic_load_explicit(&bus.history_bytes, memory_order_relaxed) >
-           bus.options.history_max_bytes) {
-        struct channel *oldest = list_entry(s->recent.next, struct channel, recent);
-        if (oldest == ch) {
-            struct publication *p = ch->stream.count > 1 ? stream_pop(&ch->stream) : NULL;
-            if (!p) return;
-            forget_item(p);
-            continue;
-        }
-        forget(oldest);
+    return atomic_load_explicit(&bus.history_bytes, memory_order_relaxed) >
+           bus.options.history_max_bytes;
+}
+
+/* oldest_shard gives the shard with the stream that was used least recently, but none of spent;
+ * NULL if there is none. The numbers may be a moment old, so it need not be the very oldest. */
+static struct shard *oldest_shard(uint64_t spent)
+{
+    struct shard *oldest = NULL;
+    int64_t least = INT64_MAX;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        int64_t ms = atomic_load_explicit(&bus.oldest_ms[i], memory_order_relaxed);
+        if (ms >= least || (spent >> i & 1)) continue;
+        least = ms;
+        oldest = &bus.shards[i];
+    }
+    return oldest;
+}
+
+/* shed lets the oldest publications of a shard's first stream go, as many as are too much, some at
+ * a time. Returns how many. */
+static uint32_t shed(struct shard *s, const struct channel *own)
+{
+    uint32_t n = 0;
+    pthread_mutex_lock(&s->lock);
+    if (!list_empty(&s->recent)) {
+        struct channel *ch = list_entry(s->recent.next, struct channel, recent);
+        const uint32_t least = ch == own ? 1 : 0;
+        for (; n < SHED_MAX && ch->stream.count > least && too_much(); n++)
+            forget_item(stream_pop(&ch->stream));
+        if (!ch->stream.count) emptied(ch);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
+void history_make_room(struct worker *w, const struct channel *own)
+{
+    uint64_t spent = 0; /* shards that have nothing to give */
+    while (too_much()) {
+        struct shard *s = oldest_shard(spent);
+        if (!s) return;
+        uint32_t n = shed(s, own);
+        metric_add(&w->metrics, METRIC_HISTORY_EVICTED, n);
+        if (!n) spent |= 1ull << (s - bus.shards);
     }
 }
+
+/* ---- publications ---- */
 
 uint64_t pubsub_version_epoch(const char *name, size_t len)
 {
@@ -101,7 +187,6 @@ bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t 
 
 bool history_append(struct channel *ch, struct publication *p, int64_t now_ms)
 {
-    struct shard *s = shard_of(ch);
     void *evicted;
     history_touch(ch, now_ms);
     if (stream_push(&ch->stream, p, ch->options->history_size, &evicted) == -1) return false;
@@ -109,13 +194,9 @@ bool history_append(struct channel *ch, struct publication *p, int64_t now_ms)
     atomic_fetch_add_explicit(&bus.history_bytes, cost_of(p), memory_order_relaxed);
     p->offset = ch->stream.top;
     forget_item(evicted);
-    ch->list_until_ms = now_ms + ch->options->history_ttl_ms;
-    ch->meta_until_ms = now_ms + ch->options->history_meta_ttl_ms;
-    if (list_empty(&ch->recent))
-        channel_ref(ch); /* it stays, also without a publication or a holder */
-    list_remove(&ch->recent);
-    list_push_back(&s->recent, &ch->recent);
-    make_room(ch);
+    ch->published_ms = ch->used_ms = now_ms;
+    if (list_empty(&ch->recent)) channel_ref(ch); /* it stays, also without a holder */
+    enlist(ch);
     return true;
 }
 
@@ -172,11 +253,7 @@ void pubsub_history(struct worker *w, struct channel *ch, struct pubsub_history 
              o++) /* 0: behind the last of all numbers */
             take(ch, o, &h->found[h->count++]);
     }
-    if (!list_empty(&ch->recent)) { /* used: keep its meta data longer */
-        ch->meta_until_ms = w->now_ms + ch->options->history_meta_ttl_ms;
-        list_remove(&ch->recent);
-        list_push_back(&shard_of(ch)->recent, &ch->recent);
-    }
+    history_use(ch, w->now_ms);
     channel_unlock(ch);
 }
 

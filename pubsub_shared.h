@@ -29,13 +29,13 @@ struct channel {
     uint64_t interested; /* workers with subscribers */
     uint32_t holders;    /* local halves and callers: it stays in the table for them */
     uint32_t present_count;
+    uint32_t positioned; /* subscriptions that were told a position: epoch and top stay for them */
     struct list present; /* subscriptions in its presence */
     char epoch[8];
     struct stream stream;
-    uint64_t version, version_epoch;      /* of the last publication that had one; 0: none had */
-    int64_t list_until_ms, meta_until_ms; /* when the history's list, and its epoch and top, end */
-    struct list
-        recent; /* in the shard's list of channels with a stream, least recently used first */
+    uint64_t version, version_epoch; /* of the last publication that had one; 0: none had */
+    int64_t published_ms, used_ms;   /* the last publication into the stream; or reading as well */
+    struct list recent;              /* in one of the shard's two lists of channels with a stream */
     struct local *local[]; /* local[w] is read and written by worker w; under the lock by others
                               while interested has its bit */
 };
@@ -45,7 +45,8 @@ struct shard {
     struct channel **buckets;
     uint32_t bucket_count, count;
     uint64_t generation; /* streams that were forgotten: makes new epochs */
-    struct list recent;
+    struct list recent;  /* channels with publications in their stream, least recently used first */
+    struct list emptied; /* channels of whose stream only epoch and top are left */
 };
 
 struct pubsub_bus {
@@ -53,6 +54,8 @@ struct pubsub_bus {
     unsigned worker_count;
     struct hash_key key, epoch_key;
     _Atomic int64_t channels, history_bytes;
+    _Atomic int64_t oldest_ms[SHARDS]; /* when the first of each shard's list recent was used;
+                                          INT64_MAX: it is empty. Stored under the shard's lock */
     struct shard shards[SHARDS];
 };
 extern struct pubsub_bus bus;
@@ -77,6 +80,7 @@ void channel_let_go(struct channel *ch); /* a holder less; under the lock; the r
 
 /* under the lock */
 void history_touch(struct channel *ch, int64_t now_ms); /* ends what has outlived its time */
+void history_use(struct channel *ch, int64_t now_ms);   /* it will last from now on */
 bool history_append(struct channel *ch, struct publication *p,
                     int64_t now_ms); /* false: memory is out */
 bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t now_ms);
@@ -84,6 +88,11 @@ void history_clear(struct channel *ch);
 /* history_forget_one ends the least recently used stream of a shard whose channel nobody holds, so
  * that a new channel has room; false: there is none among the oldest. */
 bool history_forget_one(struct shard *s);
+void history_close(struct shard *s); /* all of them; no worker runs */
+/* history_make_room keeps all histories within their budget: the oldest publications of the streams
+ * that were used least recently go, wherever these are, but for the newest one of own. No lock is
+ * held. */
+void history_make_room(struct worker *w, const struct channel *own);
 void history_position(const struct channel *ch, struct pubsub_position *at);
 void history_recover(struct channel *ch, struct pubsub_recovery *r);
 

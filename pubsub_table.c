@@ -22,6 +22,8 @@ int pubsub_open(const struct pubsub_options *o, unsigned worker_count)
         struct shard *s = &bus.shards[i];
         pthread_mutex_init(&s->lock, NULL);
         list_init(&s->recent);
+        list_init(&s->emptied);
+        atomic_init(&bus.oldest_ms[i], INT64_MAX);
         s->buckets = calloc(FIRST_BUCKETS, sizeof(struct channel *));
         s->bucket_count = FIRST_BUCKETS;
         s->count = 0;
@@ -37,16 +39,7 @@ void pubsub_close(void)
 {
     for (int i = 0; i < SHARDS; i++) {
         struct shard *s = &bus.shards[i];
-        while (s->buckets && !list_empty(&s->recent)) {
-            struct channel *ch = list_entry(s->recent.next, struct channel, recent);
-            channel_ref(ch);
-            history_clear(ch);
-            stream_free(&ch->stream);
-            list_remove(&ch->recent);
-            channel_unref(ch); /* the list's */
-            channel_unlist_if_idle(ch);
-            channel_unref(ch);
-        }
+        if (s->buckets) history_close(s);
         free(s->buckets);
         s->buckets = NULL;
     }
@@ -55,6 +48,11 @@ void pubsub_close(void)
 uint64_t pubsub_channel_count(void)
 {
     return (uint64_t)atomic_load_explicit(&bus.channels, memory_order_relaxed);
+}
+
+uint64_t pubsub_history_bytes(void)
+{
+    return (uint64_t)atomic_load_explicit(&bus.history_bytes, memory_order_relaxed);
 }
 
 static uint32_t subscribers_of(const struct channel *ch)

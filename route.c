@@ -204,11 +204,12 @@ static void metrics(struct conn *c, const struct http_request *r)
 {
     const struct server *s = c->worker->server;
     const struct metrics *all[WORKERS_MAX];
-    struct metrics_process p = {
-        .version = ROOST_VERSION,
-        .channels = pubsub_channel_count(),
-        .draining = atomic_load_explicit(&s->draining, memory_order_relaxed),
-        .start_time_s = s->started_s};
+    struct metrics_process p = {.version = ROOST_VERSION,
+                                .channels = pubsub_channel_count(),
+                                .history_bytes = pubsub_history_bytes(),
+                                .draining =
+                                    atomic_load_explicit(&s->draining, memory_order_relaxed),
+                                .start_time_s = s->started_s};
     for (unsigned i = 0; i < s->worker_count; i++) {
         struct mem_stats m = mem_pool_stats(s->workers[i]->pool);
         p.memory_used_bytes += m.used_bytes;

@@ -396,46 +396,75 @@ enum { STREAMS = 2000 };
 static const char *stream_name(unsigned i)
 {
     static char name[16];
-    snprintf(name, sizeof name, "s%u", i);
+    snprintf(name, sizeof name, "s%04u", i);
     return name;
 }
 
-static unsigned shard_index(const char *name)
+/* kept says how many publications a stream has, without using it. */
+static uint32_t kept(const char *name)
 {
     struct channel *ch = pubsub_channel(w, name, strlen(name));
-    unsigned i = (unsigned)(shard_of(ch) - bus.shards);
+    uint32_t n = ch->stream.count;
     pubsub_channel_unref(ch);
-    return i;
+    return n;
 }
 
-/* More streams than the budget allows: each shard keeps those that were used last, and who comes
- * back to another one is told by its epoch. */
+/* More publications than the budget allows: those of the streams that were used last stay, wherever
+ * they lie. All streams keep epoch and offset. */
 static void test_budget(void **state)
 {
     (void)state;
     enum { BUDGET = 512 * 1024 };
     static struct pubsub_position at[STREAMS];
     static char big[1024];
-    bool keeps[SHARDS] = {false};
-    unsigned kept = 0;
+    int64_t cost = 0;
     memset(big, '7', sizeof big - 1);
     begin(5, BUDGET);
-    for (unsigned i = 0; i < STREAMS; i++) {
+    for (unsigned i = 0; i < STREAMS; i++, w->now_ms++) {
         at[i] = publish(stream_name(i), big);
+        if (i == 0) cost = atomic_load(&bus.history_bytes);
         if (i % 10 == 9) position(stream_name(0)); /* in use */
-        assert_true(atomic_load(&bus.history_bytes) <= BUDGET + 2048 * SHARDS);
+        assert_true(atomic_load(&bus.history_bytes) <= BUDGET);
     }
-    assert_true(pubsub_channel_count() < STREAMS / 2);
-    assert_true(same_epoch(at[0], position(stream_name(0))));
-    for (unsigned i = 1; i < STREAMS; i++) {
+    assert_int_equal(kept(stream_name(0)), 1);
+    const unsigned room = (unsigned)(BUDGET / cost) - 1; /* beside that one */
+    assert_in_range(room, 100, STREAMS / 2);
+    for (unsigned i = 1; i < STREAMS; i++)
+        assert_int_equal(kept(stream_name(i)), i >= STREAMS - room);
+    assert_int_equal(engine_metric(METRIC_HISTORY_EVICTED), STREAMS - 1 - room);
+    for (unsigned i = 0; i < STREAMS; i++) {
         struct pubsub_position now = position(stream_name(i));
-        unsigned shard = shard_index(stream_name(i));
-        assert_int_equal(same_epoch(at[i], now), now.offset == 1);
-        if (keeps[shard]) assert_int_equal(now.offset, 1); /* what is younger as well */
-        keeps[shard] = keeps[shard] || now.offset == 1;
-        kept += now.offset == 1;
+        assert_true(same_epoch(at[i], now));
+        assert_int_equal(now.offset, 1);
     }
-    assert_true(kept > 100);
+    end();
+}
+
+/* A busy channel has all of its history for as long as there is something older, in whatever
+ * shard; and then they lose their oldest in turn. */
+static void test_budget_is_fair(void **state)
+{
+    (void)state;
+    enum { SIZE = 100, BUDGET = 512 * 1024 };
+    static char big[1024];
+    memset(big, '7', sizeof big - 1);
+    begin(SIZE, BUDGET);
+    for (unsigned i = 0; i < STREAMS; i++, w->now_ms++) publish(stream_name(i), big);
+    for (unsigned i = 0; i < SIZE; i++, w->now_ms++) publish("busy", big);
+    assert_int_equal(kept("busy"), SIZE);
+    for (unsigned i = 0; i < 10 * SIZE; i++, w->now_ms++) {
+        char name[2] = {(char)('a' + i % 10)};
+        publish(name, big);
+    }
+    assert_int_equal(kept("busy"), 0);
+    uint32_t least = UINT32_MAX, most = 0;
+    for (unsigned i = 0; i < 10; i++) {
+        char name[2] = {(char)('a' + i % 10)};
+        if (kept(name) < least) least = kept(name);
+        if (kept(name) > most) most = kept(name);
+    }
+    assert_in_range(most - least, 0, 1);
+    assert_in_range(least, 10, SIZE - 10); /* all of it is too much */
     end();
 }
 
@@ -460,27 +489,64 @@ static void test_budget_of_one(void **state)
     end();
 }
 
-/* A stream that must go while somebody is subscribed: the channel stays, with another epoch. */
-static void test_budget_with_subscribers(void **state)
+/* ---- positions ---- */
+
+static void never_missed(struct subscription *s)
+{
+    (void)s;
+    fail_msg("nothing was missed");
+}
+
+/* What must go goes from the publications: who was told a position can go on from it, whatever
+ * happens, for as long as it is subscribed and META_MS longer. The subscriber is on another worker
+ * than those who publish. */
+static void test_positions_last(void **state)
 {
     (void)state;
-    begin(5, 1);
-    struct local *hold[STREAMS / 10];
-    struct pubsub_position at[STREAMS / 10];
-    unsigned ended = 0;
-    for (unsigned i = 0; i < STREAMS / 10; i++) {
-        const char *name = stream_name(i);
-        hold[i] = pubsub_attach(w, name, strlen(name));
-        at[i] = publish(name, "1");
+    struct conn c;
+    struct subscription s = {.conn = &c, .flags = SUBSCRIPTION_POSITIONED};
+    struct pubsub_recovery r = {.max = 0};
+    engine_open(&(struct engine_options){
+        .workers = 2,
+        .channel = {.history_size = 5, .history_ttl_ms = LIST_MS, .history_meta_ttl_ms = META_MS},
+        .bus = {.missed = never_missed}});
+    w = engine.server.workers[0];
+    struct worker *other = engine.server.workers[1];
+    publish_n("c", 2);
+    fake_open(&c, other, 1);
+    struct local *l = pubsub_attach(other, "c", 1);
+    assert_int_equal(pubsub_subscribe_client(&s, l, &r), 0);
+    assert_int_equal(r.top.offset, 2);
+    bus.options.history_max_bytes = 1; /* the budget */
+    publish("d", "1");
+    assert_int_equal(kept("c"), 0);
+    w->now_ms += 10 * META_MS; /* time */
+    assert_int_equal(position("d").offset, 0);
+    assert_true(same_epoch(position("c"), r.top));
+    bus.options.channels_max = 2; /* new channels */
+    for (unsigned i = 0; i < 100; i++) {
+        struct channel *ch = pubsub_channel(w, stream_name(i), strlen(stream_name(i)));
+        struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};
+        if (ch) assert_int_equal(ops_publish(w, ch, &m, NULL), 0);
+        pubsub_channel_unref(ch);
     }
-    for (unsigned i = 0; i < STREAMS / 10; i++) {
-        struct pubsub_position now = position(stream_name(i));
-        ended += now.offset == 0;
-        assert_int_equal(now.offset == 0, !same_epoch(at[i], now));
-    }
-    assert_true(ended >= STREAMS / 10 - SHARDS);
-    assert_int_equal(pubsub_channel_count(), STREAMS / 10);
-    for (unsigned i = 0; i < STREAMS / 10; i++) pubsub_detach(hold[i]);
+    assert_true(pubsub_channel_count() <= 2);
+    struct pubsub_position third = publish("c", "\"third\"");
+    assert_int_equal(third.offset, 3);
+    assert_true(same_epoch(third, r.top));
+    other->now_ms = w->now_ms;
+    fake_turn(other);
+    assert_int_equal(c.out->count, 1);
+    const struct frame *f = c.out->entries[0].frame;
+    assert_non_null(memmem(f->bytes, f->len, ",\"offset\":3", 11));
+    w->now_ms = other->now_ms += 10 * META_MS;
+    pubsub_unsubscribe_client(&s);
+    fake_drop(&c);
+    other->dirty.count = other->closed.count = 0;
+    w->now_ms += META_MS - 1;
+    assert_true(same_epoch(position("c"), r.top));
+    w->now_ms += META_MS;
+    assert_false(same_epoch(position("c"), r.top));
     end();
 }
 
@@ -628,8 +694,9 @@ int main(void)
         cmocka_unit_test(test_meta_ttl),
         cmocka_unit_test(test_history_remove),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_is_fair),
         cmocka_unit_test(test_budget_of_one),
-        cmocka_unit_test(test_budget_with_subscribers),
+        cmocka_unit_test(test_positions_last),
         cmocka_unit_test(test_only_read),
         cmocka_unit_test(test_names_at_once),
         cmocka_unit_test(test_streams_make_way),

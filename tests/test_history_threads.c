@@ -1,7 +1,10 @@
 /* A channel with history across worker threads: both publish, and clients subscribe meanwhile, with
  * and without recovery. What each gets, recovered and live, is every offset from its position on,
- * once and in order (protocol.md 6.3, 2.2). */
+ * once and in order (protocol.md 6.3, 2.2). And many channels, whose histories share one budget. */
 #include "engine.h"
+
+#include "../ops.h"
+#include "../pubsub_shared.h"
 
 #define WORKERS 2
 #define EACH 5000u     /* publications of a worker */
@@ -204,10 +207,69 @@ static void test_offsets_are_contiguous(void **state)
     engine_close();
 }
 
+/* ---- one budget ---- */
+
+#define CHANNELS 200
+#define BUDGET (64 * 1024)
+#define ROUNDS (SLOW ? 5000u : 50000u)
+
+/* read_some checks that what is kept of a channel ends at its top, without a gap. */
+static void read_some(struct worker *w, struct channel *ch)
+{
+    struct publication *found[16];
+    struct pubsub_history h = {.max = 16, .reverse = true, .found = found};
+    pubsub_history(w, ch, &h);
+    for (uint32_t i = 0; i < h.count; i++) {
+        EXPECT(found[i]->offset == h.top.offset - i);
+        pubsub_publication_unref(found[i]);
+    }
+}
+
+static void *spend(void *arg)
+{
+    static const char text[] =
+        "\"what is published is of some length, and not always of the same\"";
+    struct worker *w = arg;
+    uint32_t random = w->index + 1;
+    mem_pool_own(w->pool);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char name[8];
+        size_t len = (size_t)snprintf(name, sizeof name, "%u", engine_random(&random, CHANNELS));
+        struct message m = {.publisher = PUBSUB_NOBODY, .payload = {text, sizeof text - 1}};
+        struct channel *ch = pubsub_channel(w, name, len);
+        w->now_ms += engine_random(&random, 3);
+        EXPECT(ch && ops_publish(w, ch, &m, NULL) == 0);
+        if (i % 4 == 0) read_some(w, ch);
+        if (i % 64 == 0) pubsub_history_remove(ch);
+        pubsub_channel_unref(ch);
+        mem_pool_reclaim(w->pool);
+    }
+    return NULL;
+}
+
+static void test_budget_of_all(void **state)
+{
+    (void)state;
+    pthread_t threads[WORKERS];
+    engine_open(&(struct engine_options){
+        .workers = WORKERS,
+        .bus = {.history_max_bytes = BUDGET},
+        .channel = {.history_size = 10, .history_ttl_ms = 10000, .history_meta_ttl_ms = 60000}});
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, spend, engine.server.workers[i]), 0);
+    for (unsigned i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
+    assert_false(wrong);
+    assert_in_range(atomic_load(&bus.history_bytes), BUDGET / 2, BUDGET);
+    assert_true(engine_metric(METRIC_HISTORY_EVICTED) > ROUNDS / 2);
+    engine_close();
+    assert_int_equal(atomic_load(&bus.history_bytes), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_offsets_are_contiguous),
+        cmocka_unit_test(test_budget_of_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

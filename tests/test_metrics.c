@@ -18,6 +18,7 @@ static const struct metrics *all[64];
 static char text[METRICS_TEXT_MAX];
 static const struct metrics_process process = {.version = "1.2.3",
                                                .channels = 7,
+                                               .history_bytes = 9,
                                                .memory_used_bytes = 1000,
                                                .memory_mapped_bytes = 65536,
                                                .start_time_s = 1700000000};
@@ -69,6 +70,7 @@ static void test_sums(void **state)
     assert_true(value("roost_worker_connections{worker=\"1\"}") == 11);
     assert_true(value("roost_workers") == 3);
     assert_true(value("roost_channels") == 7);
+    assert_true(value("roost_history_bytes") == 9);
     assert_true(value("roost_memory_used_bytes") == 1000);
     assert_true(value("roost_memory_mapped_bytes") == 65536);
     assert_true(value("roost_start_time_seconds") == 1700000000);
