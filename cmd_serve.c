@@ -43,6 +43,7 @@ extern char **environ;
 
 const char *cmd_program = "roost";
 
+#define LOOK_MS 2000     /* how often the certificates' files are looked at */
 #define PROGRESS_MS 1000 /* how often a stop tells how far it is */
 #define BACKLOG 65535
 #define CONNS_MAX (16u << 20) /* when the descriptor limit is "unlimited" */
@@ -54,6 +55,8 @@ struct serve { /* everything that lives as long as the server */
     struct app app;
     struct worker_ops ops;
     struct tls_server *tls;
+    uint64_t certificates; /* mark of their files when they were last looked at */
+    int64_t look_at_ms;    /* when that is done again */
     struct jwt_rules connect_rules, subscribe_rules;
     struct namespace_rules namespaces;
     char urls[LISTENERS_MAX][CONFIG_URL_MAX];
@@ -141,8 +144,10 @@ static int prepare_dev(struct serve *s)
     if (!c->token.secret.len)
         config_secret_set(&c->token.secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
     if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
-    if (!*c->tls_cert_file) config_string_set(&c->tls_cert_file, s->dev.cert_file);
-    if (!*c->tls_key_file) config_string_set(&c->tls_key_file, s->dev.key_file);
+    if (!c->tls_cert_files.count && !c->tls_key_files.count) {
+        config_strings_add(&c->tls_cert_files, s->dev.cert_file);
+        config_strings_add(&c->tls_key_files, s->dev.key_file);
+    }
     dev_channels(c);
     if (!c->listen.count) {
         add_url(&c->listen, "wss://127.0.0.1:8443");
@@ -452,6 +457,34 @@ static bool wants_tls(const struct config_urls *urls)
     return false;
 }
 
+static size_t tls_files_of(const struct config *c, struct tls_files files[static TLS_PAIRS_MAX])
+{
+    size_t n = 0;
+    for (; n < c->tls_cert_files.count && n < c->tls_key_files.count && n < TLS_PAIRS_MAX; n++)
+        files[n] = (struct tls_files){c->tls_cert_files.items[n], c->tls_key_files.items[n]};
+    return n;
+}
+
+static uint64_t mark_of(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) == -1) return 1;
+    return (uint64_t)st.st_ino * 31 + (uint64_t)st.st_size * 37 + (uint64_t)st.st_mtim.tv_sec * 41 +
+           (uint64_t)st.st_mtim.tv_nsec * 43;
+}
+
+/* files_mark is another number when one of the certificates' files is another one, or has changed.
+ */
+static uint64_t files_mark(const struct config *c)
+{
+    uint64_t mark = 0;
+    for (size_t i = 0; i < c->tls_cert_files.count; i++)
+        mark = mark * 1000003 + mark_of(c->tls_cert_files.items[i]);
+    for (size_t i = 0; i < c->tls_key_files.count; i++)
+        mark = mark * 1000003 + mark_of(c->tls_key_files.items[i]);
+    return mark;
+}
+
 static int open_listeners(struct serve *s)
 {
     const struct config *c = &s->config;
@@ -459,7 +492,10 @@ static int open_listeners(struct serve *s)
         return say("--listen", "too many listeners, 32 at most");
     if (wants_tls(&c->listen) || wants_tls(&c->admin_listen)) {
         char err[512];
-        s->tls = tls_server_new(c->tls_cert_file, c->tls_key_file, err, sizeof err);
+        struct tls_files files[TLS_PAIRS_MAX];
+        const size_t count = tls_files_of(c, files);
+        s->certificates = files_mark(c);
+        s->tls = tls_server_new(files, count, err, sizeof err);
         if (!s->tls) return say("TLS", err);
         if (*err) log_event(LOG_WARN, "certificate", LOG_STR("problem", err));
     }
@@ -529,9 +565,35 @@ static void reopen_log(const struct config *c)
         log_event(LOG_INFO, "SIGHUP: log opened anew", LOG_STR("file", c->log_file));
 }
 
-/* reload_keys reads the configuration again for the keys of the HTTP API. A wrong one is told to
- * the log, and the old keys stay. */
-static void reload_keys(struct serve *s)
+/* reload_certificates: handshakes from now on see what is in c's files. What is wrong with them is
+ * told to the log, and the old ones stay. */
+static void reload_certificates(struct serve *s, const struct config *c)
+{
+    struct tls_files files[TLS_PAIRS_MAX];
+    char err[512];
+    const size_t count = tls_files_of(c, files);
+    if (!s->tls || !count) return;
+    s->certificates = files_mark(c);
+    if (tls_server_reload(s->tls, files, count, err, sizeof err) == -1)
+        log_event(LOG_ERROR, "the old certificates stay", LOG_STR("problem", err));
+    else
+        log_event(*err ? LOG_WARN : LOG_INFO, "certificates read again", LOG_U64("count", count),
+                  LOG_STR("problem", err));
+}
+
+/* look_at_certificates: a tool that renews them need not tell us. While one file is new and the
+ * other still old, they do not fit: the next look finds them changed again. */
+static void look_at_certificates(struct serve *s)
+{
+    const int64_t now_ms = clock_us() / 1000;
+    if (!s->tls || now_ms < s->look_at_ms) return;
+    s->look_at_ms = now_ms + LOOK_MS;
+    if (files_mark(&s->config) != s->certificates) reload_certificates(s, &s->config);
+}
+
+/* reload reads the configuration again, for the keys of the HTTP API and the certificates. A wrong
+ * one is told to the log, and what was there stays. */
+static void reload(struct serve *s)
 {
     struct config_report report = {0};
     struct config fresh = {0};
@@ -547,6 +609,11 @@ static void reload_keys(struct serve *s)
                   LOG_U64("keys", fresh.api_keys.count + (fresh.api_key.len > 0)));
     else
         log_event(LOG_ERROR, "SIGHUP: the old API keys stay");
+    if (ok && fresh.tls_cert_files.count) { /* with --dev they may be those of the state folder */
+        config_strings_swap(&s->config.tls_cert_files, &fresh.tls_cert_files);
+        config_strings_swap(&s->config.tls_key_files, &fresh.tls_key_files);
+    }
+    if (ok) reload_certificates(s, &s->config);
     config_report_free(&report);
     config_free(&fresh);
 }
@@ -582,6 +649,8 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         int64_t left = until - clock_us() / 1000;
         if (left <= 0) return false;
         watch(s);
+        look_at_certificates(s);
+        if (s->tls && left > LOOK_MS) left = LOOK_MS;
         if (notify_watchdog_ms() && left > notify_watchdog_ms()) left = notify_watchdog_ms();
         struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN},
                               {.fd = s->server.done_fd, .events = POLLIN}};
@@ -590,7 +659,7 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
             if (info.ssi_signo != SIGHUP) return true;
             reopen_log(&s->config);
-            reload_keys(s);
+            reload(s);
         }
         if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
     }

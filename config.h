@@ -104,8 +104,8 @@ struct config {
     struct config_urls listen;
     struct config_urls admin_listen; /* API, metrics and console, if any; then not on listen */
     bool reuse_port;                 /* another server may listen on the same ports */
-    char *tls_cert_file;             /* PEM chain */
-    char *tls_key_file;              /* PEM key */
+    struct config_strings tls_cert_files; /* PEM chains */
+    struct config_strings tls_key_files;  /* the key of each */
     int64_t tls_max_handshakes;      /* in flight at once, whole process */
     char *config_file;               /* as given by --config, "" = none */
     int64_t workers;                 /* 0: as many as the CPUs this process may use */
@@ -240,6 +240,8 @@ void config_report_free(struct config_report *report);
  * replaces a string. For --dev, which makes a secret, a key and a certificate of its own. */
 void config_secret_set(struct config_secret *s, const void *bytes, size_t len);
 void config_string_set(char **s, const char *text);
+void config_strings_add(struct config_strings *list, const char *text);
+void config_strings_swap(struct config_strings *a, struct config_strings *b);
 
 /* config_namespace_rules fills *out with the table for namespace_init: the options of channels that
  * are in effect. c must be loaded without an error; all that *out points to belongs to c. */

@@ -3,6 +3,7 @@
 
 #include "api.h"
 #include "jwt.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -135,7 +136,8 @@ static void check_certificate(struct loader *l)
     const struct config *c = l->c;
     static const char cert[] = "http_server.tls.cert_pem", key[] = "http_server.tls.key_pem";
     bool wanted = any_tls(&c->listen) || any_tls(&c->admin_listen);
-    bool has_cert = *c->tls_cert_file, has_key = *c->tls_key_file;
+    const size_t certs = c->tls_cert_files.count, keys = c->tls_key_files.count;
+    const bool has_cert = certs, has_key = keys;
     if (has_cert && !has_key) {
         wrong(l, cert, "a certificate needs its private key: --key FILE");
     } else if (has_key && !has_cert) {
@@ -147,8 +149,13 @@ static void check_certificate(struct loader *l)
     } else if (has_cert && !wanted) {
         warn(l, cert, "a certificate is given, but no listener is wss://");
     }
-    check_pem(l, cert, c->tls_cert_file);
-    check_pem(l, key, c->tls_key_file);
+    if (has_cert && has_key && certs != keys)
+        wrong(l, key,
+              "%zu certificates and %zu keys: each certificate needs its key, in the same order",
+              certs, keys);
+    if (certs > TLS_PAIRS_MAX) wrong(l, cert, "at most %d certificates", TLS_PAIRS_MAX);
+    for (size_t i = 0; i < certs; i++) check_pem(l, cert, c->tls_cert_files.items[i]);
+    for (size_t i = 0; i < keys; i++) check_pem(l, key, c->tls_key_files.items[i]);
 }
 
 /* ---- secrets ---- */

@@ -169,10 +169,14 @@ const struct option option_table[] = {
              "address like 0.0.0.0 or [::1], or localhost; port 0 lets the kernel choose. May be "
              "given several times. Without it ws://127.0.0.1:8080; with --dev also "
              "wss://127.0.0.1:8443."},
-    {"http_server.tls.cert_pem", "cert", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(tls_cert_file),
-     .help = "Certificate chain for wss:// listeners, a PEM file, the server's own first."},
-    {"http_server.tls.key_pem", "key", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(tls_key_file),
-     .help = "Private key of the certificate, a PEM file."},
+    {"http_server.tls.cert_pem", "cert", "FILE", GROUP_LISTEN, OPTION_STRINGS,
+     FIELD(tls_cert_files),
+     .help =
+         "Certificate chain for wss:// listeners, a PEM file, the server's own first. May be given "
+         "several times: a client is shown the one with the name it asks for (SNI, wildcards too), "
+         "else the first. Read again on SIGHUP, and when a file changes."},
+    {"http_server.tls.key_pem", "key", "FILE", GROUP_LISTEN, OPTION_STRINGS, FIELD(tls_key_files),
+     .help = "Private key of the certificate, a PEM file; of several, in the same order."},
     {"dev", "dev", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(dev), .initial = "false",
      .help = "Try it out: loopback only, with a certificate, token secret and API key of its own, "
              "made once and kept, and a page to look at."},

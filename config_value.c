@@ -359,10 +359,17 @@ static bool add_url(struct config_urls *list, const char *text, char why[static 
     return true;
 }
 
-static void add_string(struct config_strings *list, const char *text)
+void config_strings_add(struct config_strings *list, const char *text)
 {
     list->items = config_grow(list->items, list->count, sizeof *list->items);
     list->items[list->count++] = copy_text(text, strlen(text));
+}
+
+void config_strings_swap(struct config_strings *a, struct config_strings *b)
+{
+    struct config_strings kept = *a;
+    *a = *b;
+    *b = kept;
 }
 
 /* set_field stores the text, which ends with a NUL; field NULL: only checks it. */
@@ -395,7 +402,7 @@ static bool set_field(void *field, const struct option *o, const char *text, siz
         if (field) config_secret_set(field, text, len);
         return true;
     case OPTION_STRINGS:
-        if (field) add_string(field, text);
+        if (field) config_strings_add(field, text);
         return true;
     case OPTION_URLS: return add_url(field, text, why);
     case OPTION_KEYS:

@@ -17,11 +17,16 @@
  * input. An incomplete record stays inside mbedTLS, which asks for a record's header and then for
  * the rest of that record, never for more: bytes behind the handshake stay with the caller. */
 
-static _Thread_local const struct tls *inside; /* the session whose handshake this thread runs */
+static _Thread_local struct tls *inside; /* the session whose handshake this thread runs */
 
 mbedtls_ssl_protocol_version tls_now_version(void)
 {
     return inside ? mbedtls_ssl_get_version_number(&inside->ssl) : MBEDTLS_SSL_VERSION_UNKNOWN;
+}
+
+struct tls *tls_now(void)
+{
+    return inside;
 }
 
 /* ---- the memory BIO ---------------------------------------------------------------------- */
@@ -226,7 +231,16 @@ static struct tls *session_new(const mbedtls_ssl_config *conf, size_t host_len)
 
 struct tls *tls_accept(struct tls_server *s)
 {
-    return session_new(&s->conf, 0);
+    struct tls_settings *settings = tls_server_hold(s);
+    struct tls *t = session_new(&settings->conf, 0);
+    if (!t) {
+        tls_server_let_go(s, settings);
+        return NULL;
+    }
+    t->server = s;
+    t->settings = settings;
+    t->pair = &settings->pairs[0];
+    return t;
 }
 
 /* RFC 2818 3.1, RFC 9110 4.3.5: an address is compared with the iPAddress names alone, never with
@@ -286,6 +300,7 @@ void tls_free(struct tls *t)
 {
     if (!t) return;
     mbedtls_ssl_free(&t->ssl);
+    if (t->server) tls_server_let_go(t->server, t->settings);
     mbedtls_free(t);
 }
 

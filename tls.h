@@ -21,13 +21,25 @@ struct tls_server; /* certificate chain, key, settings, ticket keys of one liste
 struct tls_client; /* trust anchors and settings of roost sub/pub/bench */
 struct tls;        /* a session */
 
-/* tls_server_new loads a PEM chain (the server's own certificate first) and its key from files,
- * checks that they belong together and are strong enough (RSA 2048 bits, P-256, P-384, P-521), and
- * does a handshake with itself in each version. On failure returns NULL and writes one line that
- * says what to do into err. On success err is empty or holds one line of warning (certificate has
- * expired, key can be read by others). Main thread. */
-struct tls_server *tls_server_new(const char *cert_file, const char *key_file, char *err,
+struct tls_files { /* PEM: a chain, the server's own certificate first; and its key */
+    const char *cert, *key;
+};
+
+/* tls_server_new loads certificates and keys, checks that they belong together and are strong
+ * enough (RSA 2048 bits, P-256, P-384, P-521), and does a handshake with itself with each in each
+ * version. A client that asks for a name (SNI, RFC 6066 section 3) is shown the certificate that
+ * has it, else one with a wildcard for it, else the first. On failure returns NULL and writes one
+ * line that says what to do into err. On success err is empty or holds one line of warning
+ * (certificate has expired, key can be read by others). Main thread. */
+#define TLS_PAIRS_MAX 64
+struct tls_server *tls_server_new(const struct tls_files *files, size_t count, char *err,
                                   size_t err_len);
+
+/* tls_server_reload does the same for handshakes from now on; sessions go on with what they have,
+ * and tickets stay good for certificates with the same names. -1 with a line in err: nothing has
+ * changed. Main thread, while others accept. */
+int tls_server_reload(struct tls_server *s, const struct tls_files *files, size_t count, char *err,
+                      size_t err_len);
 void tls_server_delete(struct tls_server *s); /* no session may be left; s may be NULL */
 
 /* tls_client_new: ca_file NULL = $SSL_CERT_FILE or the system's bundle; insecure = no verification

@@ -14,6 +14,7 @@
 #include <mbedtls/oid.h>
 #include <mbedtls/platform.h>
 #include <mbedtls/platform_util.h>
+#include <mbedtls/sha256.h>
 
 enum { MAX_PEM_BYTES = 4 * 1024 * 1024 }; /* the system's bundles have about 220 KiB */
 
@@ -171,6 +172,51 @@ int tls_load_pair(mbedtls_x509_crt *chain, mbedtls_pk_context *key, const char *
             "certificate must come first, the CA's after it)",
             key_file, cert_file);
     return -1;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static bool is_dns_name(const mbedtls_x509_sequence *s)
+{
+    return (s->buf.tag & MBEDTLS_ASN1_TAG_VALUE_MASK) == MBEDTLS_X509_SAN_DNS_NAME;
+}
+
+void tls_names_hash(const mbedtls_x509_crt *leaf, uint8_t hash[static 32])
+{
+    mbedtls_sha256_context c;
+    mbedtls_sha256_init(&c);
+    mbedtls_sha256_starts(&c, 0);
+    for (const mbedtls_x509_sequence *s = &leaf->subject_alt_names; s && s->buf.p; s = s->next) {
+        const uint8_t head[3] = {(uint8_t)s->buf.tag, (uint8_t)(s->buf.len >> 8),
+                                 (uint8_t)s->buf.len};
+        mbedtls_sha256_update(&c, head, sizeof head);
+        mbedtls_sha256_update(&c, s->buf.p, s->buf.len);
+    }
+    if (!leaf->subject_alt_names.buf.p) /* an old one, without: its subject */
+        mbedtls_sha256_update(&c, leaf->subject_raw.p, leaf->subject_raw.len);
+    mbedtls_sha256_finish(&c, hash);
+    mbedtls_sha256_free(&c);
+}
+
+static bool same_name(const char *a, const char *b, size_t len)
+{
+    return strncasecmp(a, b, len) == 0;
+}
+
+/* RFC 6125 section 6.4.3: a star stands for the whole first label, and for one. */
+int tls_names_fit(const mbedtls_x509_crt *leaf, const char *name, size_t len)
+{
+    const char *dot = memchr(name, '.', len);
+    int fit = 0;
+    for (const mbedtls_x509_sequence *s = &leaf->subject_alt_names; s && s->buf.p; s = s->next) {
+        const char *p = (const char *)s->buf.p;
+        if (!is_dns_name(s)) continue;
+        if (s->buf.len == len && same_name(p, name, len)) return 2;
+        if (s->buf.len > 2 && p[0] == '*' && p[1] == '.' && dot && dot > name &&
+            s->buf.len - 1 == len - (size_t)(dot - name) && same_name(p + 1, dot, s->buf.len - 1))
+            fit = 1;
+    }
+    return fit;
 }
 
 void tls_warn_pair(const mbedtls_x509_crt *chain, const char *cert_file, const char *key_file,

@@ -1,5 +1,5 @@
-/* tls_internal.h - what tls.c, tls_setup.c and tls_cert.c share; nobody else includes it, but for
- * their tests.
+/* tls_internal.h - what tls.c, tls_setup.c, tls_server.c and tls_cert.c share; nobody else includes
+ * it, but for their tests.
  *
  * mbedTLS's private fields are read in a few places; that is why the build pins 3.6. */
 #ifndef TLS_INTERNAL_H
@@ -9,6 +9,8 @@
 
 #include "tls.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include <mbedtls/pk.h>
@@ -20,12 +22,29 @@
  * replaced, so 12 hours keep every ticket, and the secrets in it, below a day. */
 #define TLS_TICKET_LIFETIME_S (12 * 3600)
 
-struct tls_server {
-    mbedtls_ssl_config conf;
+/* Keys of their own for each version and each set of names: a ticket opens nowhere else. A renewed
+ * certificate goes on with those of the one before it. */
+struct tls_tickets {
+    _Atomic unsigned refs; /* pairs */
+    mbedtls_ssl_ticket_context v12, v13;
+};
+
+struct tls_pair { /* a certificate and its key */
     mbedtls_x509_crt chain;
     mbedtls_pk_context key;
-    /* Keys of their own for each version and each certificate: a ticket opens nowhere else. */
-    mbedtls_ssl_ticket_context tickets12, tickets13;
+    struct tls_tickets *tickets;
+};
+
+struct tls_settings { /* does not change; lives until its last session is gone */
+    mbedtls_ssl_config conf;
+    unsigned refs; /* sessions, and the server for its current one; under the server's lock */
+    size_t count;
+    struct tls_pair pairs[]; /* the first is for names that no certificate has */
+};
+
+struct tls_server {
+    pthread_mutex_t lock;
+    struct tls_settings *current;
 };
 
 struct tls_client {
@@ -40,7 +59,10 @@ struct tls_client {
 
 struct tls {
     mbedtls_ssl_context ssl;
-    struct tls_client *client; /* NULL in a server's session */
+    struct tls_client *client;     /* NULL in a server's session */
+    struct tls_server *server;     /* NULL in a client's session, as the next two are */
+    struct tls_settings *settings; /* counted */
+    const struct tls_pair *pair;   /* what is shown */
 
     /* The memory BIO, valid during one call: what was received, and where to put what is to be
      * sent. */
@@ -62,6 +84,20 @@ struct tls {
     char host[]; /* client: as given to tls_connect */
 };
 
+/* tls_server_hold gives the settings for a new session, counted. tls_server_let_go ends that. Any
+ * thread. */
+struct tls_settings *tls_server_hold(struct tls_server *s);
+void tls_server_let_go(struct tls_server *s, struct tls_settings *settings);
+
+/* tls_set_up fills conf with what an endpoint (MBEDTLS_SSL_IS_...) offers; 0 or an mbedTLS error.
+ */
+int tls_set_up(mbedtls_ssl_config *conf, int endpoint);
+
+/* tls_names_hash: of a certificate's names, in their order. tls_names_fit: is name (as in SNI) one
+ * of them? 2: exactly, 1: by a wildcard, 0: no. */
+void tls_names_hash(const mbedtls_x509_crt *leaf, uint8_t hash[static 32]);
+int tls_names_fit(const mbedtls_x509_crt *leaf, const char *name, size_t len);
+
 /* tls_start readies mbedTLS, once; 0 or an mbedTLS error. Any thread. */
 int tls_start(void);
 
@@ -77,6 +113,7 @@ const char *tls_text(int error);
 /* tls_now_version is the version under negotiation in the session that this thread is inside of,
  * for the ticket callbacks, to which mbedTLS does not say it. */
 mbedtls_ssl_protocol_version tls_now_version(void);
+struct tls *tls_now(void); /* that session, or NULL */
 
 /* tls_session_arrived stores a new ticket of session t in its tls_client. */
 void tls_session_arrived(struct tls *t);

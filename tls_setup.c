@@ -201,7 +201,7 @@ static void set_versions(mbedtls_ssl_config *conf, int minor) /* 0: 1.2 and 1.3 
                                                       : MBEDTLS_SSL_VERSION_TLS1_3);
 }
 
-static int set_up(mbedtls_ssl_config *conf, int endpoint, const int *suites)
+int tls_set_up(mbedtls_ssl_config *conf, int endpoint)
 {
     static const uint16_t groups[] = {
         MBEDTLS_SSL_IANA_TLS_GROUP_X25519,
@@ -216,172 +216,12 @@ static int set_up(mbedtls_ssl_config *conf, int endpoint, const int *suites)
     if (ret != 0) return ret;
     set_versions(conf, 0);
     mbedtls_ssl_conf_rng(conf, tls_random, NULL);
-    mbedtls_ssl_conf_ciphersuites(conf, suites);
+    mbedtls_ssl_conf_ciphersuites(conf, endpoint == MBEDTLS_SSL_IS_CLIENT ? client_suites
+                                        : cpu_has_aes() ? server_suites_aes_first
+                                                        : server_suites_chacha_first);
     mbedtls_ssl_conf_groups(conf, groups);
     mbedtls_ssl_conf_session_tickets(conf, MBEDTLS_SSL_SESSION_TICKETS_ENABLED);
     return mbedtls_ssl_conf_alpn_protocols(conf, alpn);
-}
-
-/* ---- tickets --------------------------------------------------------------------------------- */
-
-/* CVE-2026-93831: mbedTLS up to 3.6.7 takes a ticket of 1.3 in a 1.2 handshake, where the secret in
- * it means something else. So each version has keys of its own: a ticket of the other one is as
- * foreign as a forged one. The keys are the server's, so of one certificate as well. */
-static mbedtls_ssl_ticket_context *ticket_keys(struct tls_server *s,
-                                               mbedtls_ssl_protocol_version version)
-{
-    return version == MBEDTLS_SSL_VERSION_TLS1_3 ? &s->tickets13 : &s->tickets12;
-}
-
-static int write_ticket(void *ctx, const mbedtls_ssl_session *session, unsigned char *start,
-                        const unsigned char *end, size_t *len, uint32_t *lifetime_s)
-{
-    *lifetime_s = 0; /* mbedTLS sends it even if the rest fails */
-    return mbedtls_ssl_ticket_write(ticket_keys(ctx, session->tls_version), session, start, end,
-                                    len, lifetime_s);
-}
-
-static int parse_ticket(void *ctx, mbedtls_ssl_session *session, unsigned char *buf, size_t len)
-{
-    mbedtls_ssl_protocol_version now = tls_now_version();
-    int ret = mbedtls_ssl_ticket_parse(ticket_keys(ctx, now), session, buf, len);
-
-    if (ret == 0 && session->tls_version != now) ret = MBEDTLS_ERR_SSL_INVALID_MAC;
-    /* CVE-2026-115491: what a refused ticket has loaded is ours to free. */
-    if (ret != 0) mbedtls_ssl_session_free(session);
-    return ret;
-}
-
-static int set_up_tickets(struct tls_server *s)
-{
-    int ret = mbedtls_ssl_ticket_setup(&s->tickets12, tls_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
-                                       TLS_TICKET_LIFETIME_S);
-    if (ret == 0)
-        ret = mbedtls_ssl_ticket_setup(&s->tickets13, tls_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
-                                       TLS_TICKET_LIFETIME_S);
-    if (ret == 0) mbedtls_ssl_conf_session_tickets_cb(&s->conf, write_ticket, parse_ticket, s);
-    return ret;
-}
-
-/* ---- server ---------------------------------------------------------------------------------- */
-
-static int set_up_server(struct tls_server *s)
-{
-    int ret = set_up(&s->conf, MBEDTLS_SSL_IS_SERVER,
-                     cpu_has_aes() ? server_suites_aes_first : server_suites_chacha_first);
-
-    if (ret == 0) ret = mbedtls_ssl_conf_own_cert(&s->conf, &s->chain, &s->key);
-    if (ret == 0) ret = set_up_tickets(s);
-    return ret;
-}
-
-/* One turn of one end: takes what the other sent, leaves what it answers in *to. */
-struct parcel {
-    uint8_t bytes[TLS_OUT_MAX];
-    size_t len;
-};
-
-static enum io take_turn(struct tls *t, struct parcel *from, struct parcel *to)
-{
-    size_t used;
-    enum io answer =
-        tls_handshake(t, from->bytes, from->len, &used, to->bytes, sizeof to->bytes, &to->len);
-
-    from->len -= used;
-    memmove(from->bytes, from->bytes + used, from->len);
-    return answer;
-}
-
-static bool shake_hands(struct tls *client, struct tls *server)
-{
-    struct parcel *box = mbedtls_calloc(2, sizeof *box); /* to the server, to the client */
-    enum io at_client = IO_WANT_READ, at_server = IO_WANT_READ;
-
-    /* A certificate chain longer than out takes several turns. */
-    for (int turn = 0; box && turn < 16; turn++) {
-        at_client = take_turn(client, &box[1], &box[0]);
-        if (at_client == IO_CLOSED) break;
-        at_server = take_turn(server, &box[0], &box[1]);
-        if (at_server == IO_CLOSED || (at_client == IO_DONE && at_server == IO_DONE)) break;
-    }
-    mbedtls_free(box);
-    return at_client == IO_DONE && at_server == IO_DONE;
-}
-
-/* What a certificate and key are worth shows in a handshake: key usage, curve, signature. */
-static int try_version(struct tls_server *s, int minor, const char *cert_file, char *err,
-                       size_t err_len)
-{
-    int ret = -1;
-    struct tls *at_server = NULL, *at_client = NULL;
-    struct tls_client *c = tls_client_new(NULL, true, err, err_len);
-
-    if (!c) return -1;
-    tls_client_set_version(c, minor);
-    at_server = tls_accept(s);
-    at_client = tls_connect(c, "localhost");
-    if (at_server && at_client && shake_hands(at_client, at_server))
-        ret = 0;
-    else
-        tls_say(err, err_len, "the certificate in %s does not work in a TLS 1.%d handshake: %s",
-                cert_file, minor,
-                !at_server || !at_client      ? "out of memory"
-                : *tls_why(at_server) != '\0' ? tls_why(at_server)
-                                              : tls_why(at_client));
-    tls_free(at_client);
-    tls_free(at_server);
-    tls_client_delete(c);
-    return ret;
-}
-
-static struct tls_server *server_init(void)
-{
-    struct tls_server *s = mbedtls_calloc(1, sizeof *s);
-
-    if (!s) return NULL;
-    mbedtls_ssl_config_init(&s->conf);
-    mbedtls_x509_crt_init(&s->chain);
-    mbedtls_pk_init(&s->key);
-    mbedtls_ssl_ticket_init(&s->tickets12);
-    mbedtls_ssl_ticket_init(&s->tickets13);
-    return s;
-}
-
-struct tls_server *tls_server_new(const char *cert_file, const char *key_file, char *err,
-                                  size_t err_len)
-{
-    tls_say(err, err_len, "%s", "");
-    int ret = tls_start();
-    struct tls_server *s = ret == 0 ? server_init() : NULL;
-
-    if (!s) {
-        tls_say(err, err_len, "TLS can not start: %s", ret ? tls_text(ret) : "out of memory");
-        return NULL;
-    }
-    if (tls_load_pair(&s->chain, &s->key, cert_file, key_file, err, err_len) == -1) goto fail;
-    ret = set_up_server(s);
-    if (ret != 0) {
-        tls_say(err, err_len, "TLS can not start: %s", tls_text(ret));
-        goto fail;
-    }
-    if (try_version(s, 3, cert_file, err, err_len) == -1) goto fail;
-    if (try_version(s, 2, cert_file, err, err_len) == -1) goto fail;
-    tls_warn_pair(&s->chain, cert_file, key_file, err, err_len);
-    return s;
-fail:
-    tls_server_delete(s);
-    return NULL;
-}
-
-void tls_server_delete(struct tls_server *s)
-{
-    if (!s) return;
-    mbedtls_ssl_config_free(&s->conf);
-    mbedtls_ssl_ticket_free(&s->tickets12);
-    mbedtls_ssl_ticket_free(&s->tickets13);
-    mbedtls_pk_free(&s->key);
-    mbedtls_x509_crt_free(&s->chain);
-    mbedtls_free(s);
 }
 
 /* ---- client ---------------------------------------------------------------------------------- */
@@ -414,7 +254,7 @@ struct tls_client *tls_client_new(const char *ca_file, bool insecure, char *err,
     mbedtls_ssl_config_init(&c->conf);
     mbedtls_x509_crt_init(&c->trust);
     c->insecure = insecure;
-    ret = set_up(&c->conf, MBEDTLS_SSL_IS_CLIENT, client_suites);
+    ret = tls_set_up(&c->conf, MBEDTLS_SSL_IS_CLIENT);
     if (ret != 0) {
         tls_say(err, err_len, "TLS can not start: %s", tls_text(ret));
         goto fail;

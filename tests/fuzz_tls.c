@@ -115,7 +115,7 @@ static struct tls_server *server_new(void)
     snprintf(cert, sizeof cert, "%s/c", dir);
     snprintf(key, sizeof key, "%s/k", dir);
     CHECK(tls_make_certificate(cert, key) == 0);
-    struct tls_server *s = tls_server_new(cert, key, err, sizeof err);
+    struct tls_server *s = tls_server_new(&(struct tls_files){cert, key}, 1, err, sizeof err);
     CHECK(s);
     unlink(cert);
     unlink(key);

@@ -105,7 +105,7 @@ static void defaults(void **state)
     assert_int_equal(l.c.raw_slow_policy, CONFIG_SLOW_CLOSE);
     assert_int_equal(l.c.log_level, LOG_INFO);
     assert_string_equal(l.c.token.user_id_claim, "sub");
-    assert_string_equal(l.c.tls_cert_file, "");
+    assert_int_equal(l.c.tls_cert_files.count, 0);
     assert_int_equal(l.c.client_channel_limit, 128);
     assert_int_equal(l.c.history_max_publication_limit, 300);
     assert_int_equal(l.c.recovery_max_publication_limit, 300);

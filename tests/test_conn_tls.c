@@ -32,7 +32,7 @@ static int make_tls(void **state)
     snprintf(cert, sizeof cert, "%s/cert.pem", dir);
     snprintf(key, sizeof key, "%s/key.pem", dir);
     if (tls_make_certificate(cert, key) == -1) return -1;
-    tls_server = tls_server_new(cert, key, err, sizeof err);
+    tls_server = tls_server_new(&(struct tls_files){cert, key}, 1, err, sizeof err);
     tls_client = tls_client_new(cert, false, err, sizeof err);
     unlink(cert);
     unlink(key);

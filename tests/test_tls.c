@@ -60,7 +60,8 @@ static void test_handshakes(void **state)
         tls_client_set_version(c, suite->minor);
         mbedtls_ssl_conf_ciphersuites(&c->conf, only);
         /* With AES in hardware a server does not offer ChaCha20 in 1.3 by itself. */
-        mbedtls_ssl_conf_ciphersuites(suite->rsa ? &rsa->conf : &ecdsa->conf, only);
+        mbedtls_ssl_conf_ciphersuites(suite->rsa ? &rsa->current->conf : &ecdsa->current->conf,
+                                      only);
         for (int pieces = WHOLE; pieces <= RANDOM; pieces++) {
             forget(c);
             connect_once(c, suite->rsa ? rsa : ecdsa, suite, (enum pieces)pieces, false);
@@ -92,7 +93,7 @@ static void test_choice_of_suite(void **state)
         tls_client_set_version(c, minor);
         struct pair *p = new_pair(c, s, "localhost");
         assert_true(handshake(p));
-        bool aes = s->conf.ciphersuite_list[0] == MBEDTLS_TLS1_3_AES_128_GCM_SHA256;
+        bool aes = s->current->conf.ciphersuite_list[0] == MBEDTLS_TLS1_3_AES_128_GCM_SHA256;
         assert_string_equal(tls_suite(p->server.t),
                             minor == 3 && aes ? "TLS1-3-AES-128-GCM-SHA256"
                             : minor == 3      ? "TLS1-3-CHACHA20-POLY1305-SHA256"
@@ -242,9 +243,9 @@ static void test_server_changes_version(void **state)
     struct tls_client *c = new_client(&ecdsa_files);
 
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        mbedtls_ssl_conf_max_tls_version(&s->conf, steps[i].minor == 2
-                                                       ? MBEDTLS_SSL_VERSION_TLS1_2
-                                                       : MBEDTLS_SSL_VERSION_TLS1_3);
+        mbedtls_ssl_conf_max_tls_version(&s->current->conf, steps[i].minor == 2
+                                                                ? MBEDTLS_SSL_VERSION_TLS1_2
+                                                                : MBEDTLS_SSL_VERSION_TLS1_3);
         struct pair *p = new_pair(c, s, "localhost");
         assert_int_equal(handshake(p), steps[i].works);
         if (steps[i].works) {

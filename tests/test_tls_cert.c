@@ -30,7 +30,7 @@ static void test_make_certificate(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(stat(key, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
-    struct tls_server *s = tls_server_new(cert, key, err, sizeof err);
+    struct tls_server *s = tls_server_new(&(struct tls_files){cert, key}, 1, err, sizeof err);
     assert_string_equal(err, "");
     struct tls_client *c = tls_client_new(cert, false, err, sizeof err);
     static const char *const hosts[] = {"localhost", "127.0.0.1", "::1"};
@@ -42,9 +42,10 @@ static void test_make_certificate(void **state)
     struct pair *p = new_pair(c, s, "example.com");
     assert_false(handshake(p));
     free_pair(p);
-    int days = s->chain.valid_to.year - s->chain.valid_from.year;
+    int days =
+        s->current->pairs[0].chain.valid_to.year - s->current->pairs[0].chain.valid_from.year;
     assert_int_equal(days, 10);
-    assert_int_equal(s->chain.ca_istrue, 0);
+    assert_int_equal(s->current->pairs[0].chain.ca_istrue, 0);
     tls_client_delete(c);
     tls_server_delete(s);
 
@@ -75,11 +76,15 @@ static void test_certificates_differ(void **state)
 
     for (int i = 0; i < 2; i++) {
         assert_int_equal(tls_make_certificate(cert[i], key[i]), 0);
-        s[i] = tls_server_new(cert[i], key[i], err, sizeof err);
+        s[i] = tls_server_new(&(struct tls_files){cert[i], key[i]}, 1, err, sizeof err);
         assert_non_null(s[i]);
     }
-    assert_memory_not_equal(s[0]->chain.serial.p, s[1]->chain.serial.p, s[0]->chain.serial.len);
-    assert_memory_not_equal(s[0]->chain.pk_raw.p, s[1]->chain.pk_raw.p, s[0]->chain.pk_raw.len);
+    assert_memory_not_equal(s[0]->current->pairs[0].chain.serial.p,
+                            s[1]->current->pairs[0].chain.serial.p,
+                            s[0]->current->pairs[0].chain.serial.len);
+    assert_memory_not_equal(s[0]->current->pairs[0].chain.pk_raw.p,
+                            s[1]->current->pairs[0].chain.pk_raw.p,
+                            s[0]->current->pairs[0].chain.pk_raw.len);
     for (int i = 0; i < 2; i++) {
         tls_server_delete(s[i]);
         unlink(cert[i]);
@@ -137,14 +142,14 @@ static void refuse(const char *cert, const char *key, const char *words)
 {
     char err[512] = "";
     struct tls_memory before = tls_memory();
-    struct tls_server *s = tls_server_new(cert, key, err, sizeof err);
+    struct tls_server *s = tls_server_new(&(struct tls_files){cert, key}, 1, err, sizeof err);
 
     if (s) fail_msg("accepted, expected: %s", words);
     if (!strstr(err, words)) fail_msg("%s; expected: %s", err, words);
     assert_null(strchr(err, '\n'));
     assert_int_equal(tls_memory().live, before.live);
     char tiny[8]; /* whatever is said fits */
-    assert_null(tls_server_new(cert, key, tiny, sizeof tiny));
+    assert_null(tls_server_new(&(struct tls_files){cert, key}, 1, tiny, sizeof tiny));
     assert_int_equal(strlen(tiny), sizeof tiny - 1);
 }
 
@@ -198,7 +203,8 @@ static void test_weak_keys(void **state)
     char err[256];
 
     make_files(&curve384, &(struct cert_spec){.curve = &p384});
-    struct tls_server *s = tls_server_new(curve384.cert, curve384.key, err, sizeof err);
+    struct tls_server *s =
+        tls_server_new(&(struct tls_files){curve384.cert, curve384.key}, 1, err, sizeof err);
     if (!s) fail_msg("P-384: %s", err);
     tls_server_delete(s);
     remove_files(&curve384);
@@ -217,14 +223,15 @@ static void test_warnings(void **state)
     char err[256];
 
     make_files(&old, &(struct cert_spec){.to = "20210203000000"});
-    struct tls_server *s = tls_server_new(old.cert, old.key, err, sizeof err);
+    struct tls_server *s =
+        tls_server_new(&(struct tls_files){old.cert, old.key}, 1, err, sizeof err);
     assert_non_null(s);
     assert_non_null(strstr(err, "expired on 2021-02-03"));
     tls_server_delete(s);
     remove_files(&old);
 
     make_files(&early, &(struct cert_spec){.from = "20490101000000"});
-    s = tls_server_new(early.cert, early.key, err, sizeof err);
+    s = tls_server_new(&(struct tls_files){early.cert, early.key}, 1, err, sizeof err);
     assert_non_null(s);
     assert_non_null(strstr(err, "not valid before 2049-01-01"));
     tls_server_delete(s);
@@ -232,12 +239,12 @@ static void test_warnings(void **state)
 
     make_files(&fine, &(struct cert_spec){0});
     assert_int_equal(chmod(fine.key, 0604), 0);
-    s = tls_server_new(fine.cert, fine.key, err, sizeof err);
+    s = tls_server_new(&(struct tls_files){fine.cert, fine.key}, 1, err, sizeof err);
     assert_non_null(s);
     assert_non_null(strstr(err, "can be read by everybody"));
     tls_server_delete(s);
     assert_int_equal(chmod(fine.key, 0600), 0);
-    s = tls_server_new(fine.cert, fine.key, err, sizeof err);
+    s = tls_server_new(&(struct tls_files){fine.cert, fine.key}, 1, err, sizeof err);
     assert_string_equal(err, "");
     tls_server_delete(s);
     remove_files(&fine);
@@ -297,7 +304,8 @@ static void test_out_of_memory(void **state)
     for (uint64_t k = 1; k <= allocations; k += 1 + (uint64_t)random() % (slow() ? 499 : 49)) {
         err[0] = '\0';
         tls_memory_fail_at(k);
-        struct tls_server *s = tls_server_new(files.cert, files.key, err, sizeof err);
+        struct tls_server *s =
+            tls_server_new(&(struct tls_files){files.cert, files.key}, 1, err, sizeof err);
         if (!s) assert_true(err[0] != '\0');
         struct tls_client *c = tls_client_new(files.cert, false, err, sizeof err);
         if (!c) assert_true(err[0] != '\0');

@@ -127,8 +127,9 @@ static void test_ticket_of_another_version_stock(void **state)
     struct tls_server *s = new_server(&files);
     struct tls_client *c = new_client(&files);
 
-    mbedtls_ssl_conf_session_tickets_cb(&s->conf, mbedtls_ssl_ticket_write,
-                                        mbedtls_ssl_ticket_parse, &s->tickets13);
+    mbedtls_ssl_conf_session_tickets_cb(&s->current->conf, mbedtls_ssl_ticket_write,
+                                        mbedtls_ssl_ticket_parse,
+                                        &s->current->pairs[0].tickets->v13);
     tls_client_set_version(c, 3);
     assert_false(resumes(c, s));
     make_12(c);
@@ -187,7 +188,8 @@ static void test_lifetime(void **state)
         assert_int_equal(c->session.ticket_lifetime, TLS_TICKET_LIFETIME_S);
         assert_true(c->session.ticket_lifetime * 2 <= 24 * 3600);
         assert_true(resumes(c, s));
-        mbedtls_ssl_ticket_context *keys = minor == 3 ? &s->tickets13 : &s->tickets12;
+        mbedtls_ssl_ticket_context *keys =
+            minor == 3 ? &s->current->pairs[0].tickets->v13 : &s->current->pairs[0].tickets->v12;
         keys->keys[keys->active].lifetime = 0; /* is over after a millisecond */
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
         assert_false(resumes(c, s));
@@ -212,10 +214,10 @@ static void test_rotation(void **state)
     tls_client_set_version(c, 2); /* there a ticket may be used again */
     assert_false(resumes(c, s));
     memcpy(first, c->session.ticket, sizeof first);
-    make_older(&s->tickets12);
+    make_older(&s->current->pairs[0].tickets->v12);
     assert_true(resumes(c, s));
     assert_memory_equal(c->session.ticket, first, sizeof first);
-    make_older(&s->tickets12);
+    make_older(&s->current->pairs[0].tickets->v12);
     assert_false(resumes(c, s));
     assert_memory_not_equal(c->session.ticket, first, sizeof first);
     assert_true(resumes(c, s));

@@ -159,7 +159,8 @@ static UNUSED void remove_files(const struct cert_files *files)
 static UNUSED struct tls_server *new_server(const struct cert_files *files)
 {
     char err[256];
-    struct tls_server *s = tls_server_new(files->cert, files->key, err, sizeof err);
+    struct tls_server *s =
+        tls_server_new(&(struct tls_files){files->cert, files->key}, 1, err, sizeof err);
     if (!s) fail_msg("%s", err);
     return s;
 }
