@@ -120,7 +120,7 @@ void heartbeat_arm(struct conn *c)
 
 uint32_t heartbeat_ping_s(void)
 {
-    return (uint32_t)((int64_t)options.interval * WORKER_TICK_MS / 1000);
+    return (uint32_t)(((int64_t)options.interval * WORKER_TICK_MS + 999) / 1000);
 }
 
 static bool is_busy(const struct conn *c, uint32_t now)

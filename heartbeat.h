@@ -30,7 +30,8 @@ void heartbeat_start(struct conn *c, int64_t left_ms);
 int64_t heartbeat_left_ms(int64_t end_s);
 
 /* heartbeat_arm looks again at what is due next: a deadline of the layer above has changed.
- * heartbeat_ping_s: the interval in whole seconds, 0 = no pings. */
+ * heartbeat_ping_s: the interval in whole seconds, rounded up, so that who is told it waits long
+ * enough; 0 = no pings. */
 void heartbeat_arm(struct conn *c);
 uint32_t heartbeat_ping_s(void);
 
