@@ -84,9 +84,11 @@ static const char *reason_of(unsigned code)
     switch (code) {
     case 3004: return "internal server error";
     case 3005: return "connection expired";
+    case 3010: return "insufficient state";
     case 3500: return "invalid token";
     case 3501: return "bad request";
     case 3502: return "stale";
+    case 3505: return "channel limit";
     case 3506: return "inappropriate protocol";
     case 3507: return "permission denied";
     case 3508: return "not available";
@@ -124,14 +126,6 @@ static bool query_is(const struct http_request *r, const char *name, const char 
     return http_query_get(r->query, name, &v) && http_str_is(v, value);
 }
 
-/* expires_of: when a connection with such a token ends, wall clock; 0 = never (protocol.md 5.2:
- * expire_at overrides exp). */
-static int64_t expires_of(const struct jwt_claims *claims)
-{
-    if (claims->has_expire_at) return claims->expire_at_s;
-    return claims->has_exp ? claims->exp_s : 0;
-}
-
 static struct frame *keep(struct mem_pool *pool, struct jwt_str t)
 {
     struct frame *f = t.len ? frame_new(pool, (uint32_t)t.len) : NULL;
@@ -155,7 +149,7 @@ static struct client *new_client(struct worker *w, const struct auth *a)
     k->header = (uint8_t)(a->has_token ? a->verdict : AUTH_MISSING);
     if (k->header != AUTH_OK) return k;
     k->header_user = users_intern(w, a->claims.sub.p, a->claims.sub.len);
-    k->header_expires_s = expires_of(&a->claims);
+    k->header_expires_s = client_expires_of(&a->claims);
     k->info = keep(w->pool, a->claims.info);
     if (k->header_user) return k;
     free_client(w, k);
@@ -206,13 +200,14 @@ struct credentials_of {       /* who connects, and until when */
 };
 
 /* fail_connect: the connection is not usable after an error to connect; the SDK closes it
- * (protocol.md 2.1 rule 6). */
+ * (protocol.md 2.1 rule 6). Until then nobody finds it by its user. */
 static void fail_connect(struct session *s, const struct command *m, uint32_t code)
 {
     client_error(s, m->id, code);
     if (s->c->state != CONN_OPEN) return;
     s->k->phase = CLIENT_FAILED;
     client_end_all(s->c);
+    if (s->c->sub_index != USER_NONE) users_leave(s->c);
     conn_arm(s->c, CONN_DEADLINE_HEARTBEAT, FAILED_MS);
 }
 
@@ -263,7 +258,7 @@ static bool identify(struct session *s, const struct command *m, struct credenti
         if (!by_header(s, m, who)) return false;
     } else {
         if (!is_good(s, m, verify_connect(s, m->token, &who->claims))) return false;
-        who->expires_s = expires_of(&who->claims);
+        who->expires_s = client_expires_of(&who->claims);
     }
     bool by_token = m->token.len || s->k->header == AUTH_OK;
     if (by_token && client_options.no_anonymous_tokens && !who->claims.sub.len) {
@@ -340,6 +335,10 @@ static void reply_connect(struct session *s, const struct command *m,
     bool had = false;
     reply_json_connect_begin(&o, m->id, &r);
     uint32_t code = subscribe_by_token(s, m, &who->claims, &o, &had);
+    if (code == 106) {
+        client_close(s, 3505);
+        return;
+    }
     if (code) { /* what has been written is not taken in */
         fail_connect(s, m, code);
         return;
@@ -386,19 +385,21 @@ static void refresh(struct session *s, const struct command *m)
     }
     const struct user *u = s->c->user;
     enum jwt_verdict v = verify_connect(s, m->token, &claims);
-    if (v ==
-        JWT_EXPIRED) { /* no error: so the SDK comes back with a fresh token (protocol.md 2.8) */
-        client_close(s, 3005);
-        return;
-    }
-    if (v == JWT_INVALID || claims.sub.len != u->len ||
-        memcmp(claims.sub.p, u->name, u->len) != 0) {
+    int64_t expires_s = client_expires_of(&claims),
+            left_ms = expires_s ? heartbeat_left_ms(expires_s) : -1;
+    if (v == JWT_OK && (claims.sub.len != u->len || memcmp(claims.sub.p, u->name, u->len) != 0))
+        v = JWT_INVALID;
+    if (v == JWT_INVALID) {
         client_close(s, 3500);
         return;
     }
-    int64_t expires_s = expires_of(&claims);
+    if (v == JWT_EXPIRED || left_ms == 0) { /* no error: so the SDK comes back with a fresh token
+                                               (protocol.md 2.8) */
+        client_close(s, 3005);
+        return;
+    }
     keep_info(s, &claims);
-    heartbeat_start(s->c, expires_s ? heartbeat_left_ms(expires_s) : -1);
+    heartbeat_start(s->c, left_ms);
     struct json_out o = client_line(s, 128);
     reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0, ops_left_s(expires_s));
     client_line_end(s, &o);
@@ -445,7 +446,8 @@ static const struct channel_options *named(struct session *s, const struct comma
     const struct channel_options *o = namespace_of(m->channel.p, m->channel.len);
     if (!o)
         client_error(s, m->id, 102);
-    else if (m->channel.len > USER_NAME_MAX || !namespace_name_ok(o, m->channel.p, m->channel.len))
+    else if (m->channel.len > client_options.channel_max_length ||
+             !namespace_name_ok(o, m->channel.p, m->channel.len))
         client_error(s, m->id, 107);
     else
         return o;

@@ -15,6 +15,7 @@ struct client_options {
     bool anonymous, insecure, no_anonymous_tokens;
     bool include_time;
     uint32_t channel_limit, history_max, recovery_max;
+    size_t channel_max_length;    /* bytes of a name */
     int64_t stale_ms;             /* for the first connect */
     int64_t expired_sub_delay_ms; /* grace after a subscription's end */
     const char *version;
@@ -96,6 +97,14 @@ struct session { /* one message under way: its replies are gathered into as few 
 static inline struct client *client_of(const struct conn *c)
 {
     return c->channel;
+}
+
+/* client_expires_of: when what a token is for ends, wall clock; 0 = never (protocol.md 5.2:
+ * expire_at overrides exp). */
+static inline int64_t client_expires_of(const struct jwt_claims *claims)
+{
+    if (claims->has_expire_at) return claims->expire_at_s;
+    return claims->has_exp ? claims->exp_s : 0;
 }
 
 /* client_line begins a reply of at most need bytes; client_line_end takes it in. client_flush sends

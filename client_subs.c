@@ -6,6 +6,8 @@
 #include "heartbeat.h"
 #include "users.h"
 
+#define CHANNEL_JSON_MAX (PUBSUB_NAME_MAX * 6) /* \u0000 for each byte */
+
 static struct text channel_of(const struct subscription *sub)
 {
     struct text t;
@@ -89,7 +91,7 @@ void client_end_all(struct conn *c)
 static void push_end(struct subscription *sub, uint32_t code, const char *reason)
 {
     struct conn *c = sub->conn;
-    char text[USER_NAME_MAX * 6 + 256];
+    char text[CHANNEL_JSON_MAX + 256];
     struct json_out o = {.p = text, .cap = sizeof text};
     push_json_unsubscribe(&o, channel_of(sub), code, reason);
     end(sub);
@@ -314,11 +316,21 @@ static void subscribe_allowed(struct session *s, const struct command *m, struct
     mem_free(w->pool, room, room_size);
 }
 
-static bool is_for(const struct jwt_claims *claims, struct text channel, const struct user *u)
+static bool is_same(struct jwt_str a, const char *p, size_t len)
 {
-    return claims->channel.len == channel.len &&
-           memcmp(claims->channel.p, channel.p, channel.len) == 0 && claims->sub.len == u->len &&
-           memcmp(claims->sub.p, u->name, u->len) == 0;
+    return a.len == len && (!len || memcmp(a.p, p, len) == 0);
+}
+
+/* is_for: is a subscription token for this channel and the one who shows it? An old-style token
+ * names the client as well (protocol.md 5.3). */
+static bool is_for(const struct session *s, const struct jwt_claims *claims, struct text channel)
+{
+    char text[OPS_UUID_TEXT];
+    struct text id = ops_uuid_text(s->k->id, text);
+    const struct user *u = s->c->user;
+    return is_same(claims->channel, channel.p, channel.len) &&
+           is_same(claims->sub, u->name, u->len) &&
+           (!claims->client.len || is_same(claims->client, id.p, id.len));
 }
 
 /* allowed_by_token verifies a subscription token (protocol.md 2.2 row 9). Returns true if the
@@ -326,57 +338,51 @@ static bool is_for(const struct jwt_claims *claims, struct text channel, const s
 static bool allowed_by_token(struct session *s, const struct command *m, struct request *q,
                              struct jwt_claims *claims)
 {
-    struct conn *c = s->c;
     const char *why;
-    char id[OPS_UUID_TEXT];
     switch (jwt_verify(client_options.subscribe_rules, m->token.p, m->token.len,
                        (int64_t)time(NULL), claims, s->w->tx, s->w->tx_size, &why)) {
     case JWT_EXPIRED: client_error(s, m->id, 109); return false;
     case JWT_INVALID: client_error(s, m->id, 103); return false;
     case JWT_OK: break;
     }
-    bool same = is_for(claims, q->channel, c->user);
-    if (claims->client.len) {
-        struct text own = ops_uuid_text(s->k->id, id);
-        same =
-            same && claims->client.len == own.len && memcmp(claims->client.p, own.p, own.len) == 0;
-    }
-    if (!same) {
+    if (!is_for(s, claims, q->channel)) {
         client_close(s, 3500);
         return false;
     }
     q->chan_info = text_of(claims->info.p, claims->info.len);
     q->data = text_of(claims->data.p, claims->data.len);
     q->override = &claims->override;
-    q->expires_s = claims->has_expire_at ? claims->expire_at_s
-                   : claims->has_exp     ? claims->exp_s
-                                         : 0;
+    q->expires_s = client_expires_of(claims);
     return true;
+}
+
+/* may_subscribe: without a token, by rows 8 and 11 to 13 of protocol.md 2.2. */
+static bool may_subscribe(const struct conn *c, struct text channel,
+                          const struct channel_options *o)
+{
+    const struct user *u = c->user;
+    if (namespace_is_private(channel.p, channel.len)) return false;
+    if (client_options.insecure) return true;
+    if (namespace_is_user_limited(o, channel.p, channel.len))
+        return namespace_lists_user(channel.p, channel.len, u->name, u->len);
+    return o->subscribe_for_client && (u->len || o->subscribe_for_anonymous);
 }
 
 /* allowed decides rows 8 to 14 of protocol.md 2.2; if not, it has been answered. */
 static bool allowed(struct session *s, const struct command *m, struct request *q,
                     struct jwt_claims *claims)
 {
-    const struct channel_options *o = q->options;
-    struct text ch = q->channel;
-    const struct user *u = s->c->user;
     if (m->token.len) return allowed_by_token(s, m, q, claims);
-    bool limited = namespace_is_user_limited(o, ch.p, ch.len);
-    bool ok = client_options.insecure;
-    if (!namespace_is_private(ch.p, ch.len)) {
-        ok = ok || (limited && u->len && namespace_lists_user(ch.p, ch.len, u->name, u->len)) ||
-             (!limited && o->subscribe_for_client && (u->len || o->subscribe_for_anonymous));
-    }
-    if (!ok) client_error(s, m->id, 103);
-    return ok;
+    if (may_subscribe(s->c, q->channel, q->options)) return true;
+    client_error(s, m->id, 103);
+    return false;
 }
 
 /* wrong_at_once finds what needs no look at permissions: rows 3 to 7 of protocol.md 2.2. */
 static uint32_t wrong_at_once(const struct session *s, const struct command *m,
                               const struct channel_options **o)
 {
-    if (m->channel.len > USER_NAME_MAX) return 107;
+    if (m->channel.len > client_options.channel_max_length) return 107;
     if (m->type >= 1) return 108;
     if (client_find(s->k, m->channel.p, m->channel.len)) return 105;
     if (s->k->count >= client_options.channel_limit) return 106;
@@ -428,6 +434,24 @@ void client_unsubscribe(struct session *s, const struct command *m)
     client_line_end(s, &o);
 }
 
+/* expire_at_once answers a token that has ended: first the push, then the error, in one message, so
+ * that the SDK resubscribes with a fresh one (protocol.md 2.9). */
+static void expire_at_once(struct session *s, const struct command *m, struct subscription *sub)
+{
+    struct json_out o = client_line(s, CHANNEL_JSON_MAX + 256);
+    push_json_unsubscribe(&o, m->channel, 2501, "subscription expired");
+    client_line_end(s, &o);
+    if (s->c->state != CONN_OPEN) return;
+    end(sub);
+    client_error(s, m->id, 109);
+}
+
+static void renew_chan_info(struct subscription *sub, struct text info)
+{
+    struct frame *f = keep(sub->conn->worker, info);
+    if (f) pubsub_set_info(sub, &sub->chan_info, f);
+}
+
 void client_sub_refresh(struct session *s, const struct command *m)
 {
     if (!m->channel.len) {
@@ -443,26 +467,19 @@ void client_sub_refresh(struct session *s, const struct command *m)
     const char *why;
     enum jwt_verdict v = jwt_verify(client_options.subscribe_rules, m->token.p, m->token.len,
                                     (int64_t)time(NULL), &claims, s->w->tx, s->w->tx_size, &why);
-    if (v == JWT_INVALID || !is_for(&claims, m->channel, s->c->user)) {
+    if (v == JWT_INVALID || !is_for(s, &claims, m->channel)) {
         client_close(s, 3500);
         return;
     }
-    if (v == JWT_EXPIRED) { /* first the push, then the error, in one message: so the SDK
-                               resubscribes (protocol.md 2.9) */
-        struct json_out o = client_line(s, USER_NAME_MAX * 6 + 256);
-        push_json_unsubscribe(&o, m->channel, 2501, "subscription expired");
-        client_line_end(s, &o);
-        if (s->c->state == CONN_OPEN) end(sub);
-        client_error(s, m->id, 109);
+    const int64_t expires_s = client_expires_of(&claims);
+    if (v == JWT_EXPIRED || (expires_s && expires_s <= (int64_t)time(NULL))) {
+        expire_at_once(s, m, sub);
         return;
     }
-    struct request q = {.expires_s = claims.has_expire_at ? claims.expire_at_s
-                                     : claims.has_exp     ? claims.exp_s
-                                                          : 0};
-    sub->expires = expiry_tick(s->w, q.expires_s);
-    struct subscribe_result r = result_of(&q, &(struct pubsub_recovery){0});
+    sub->expires = expiry_tick(s->w, expires_s);
+    renew_chan_info(sub, text_of(claims.info.p, claims.info.len));
     struct json_out o = client_line(s, 128);
-    reply_json_refresh(&o, m->id, COMMAND_SUB_REFRESH, r.expires, r.ttl_s);
+    reply_json_refresh(&o, m->id, COMMAND_SUB_REFRESH, expires_s > 0, ops_left_s(expires_s));
     client_line_end(s, &o);
     if (s->c->state == CONN_OPEN) heartbeat_arm(s->c);
 }
@@ -480,7 +497,7 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
                         .override = &claim->override,
                         .chan_info = text_of(claim->info.p, claim->info.len),
                         .data = text_of(claim->data.p, claim->data.len)};
-    if (!channel.len || channel.len > USER_NAME_MAX) return 107;
+    if (!channel.len || channel.len > PUBSUB_NAME_MAX) return 107;
     if (client_find(s->k, channel.p, channel.len)) return 0;
     if (s->k->count >= client_options.channel_limit) return 106;
     if (!(q.options = namespace_of(channel.p, channel.len))) return 102;

@@ -263,6 +263,7 @@ static void wire_client(struct serve *s)
                                  .no_anonymous_tokens = c->no_anonymous_tokens,
                                  .include_time = c->connect_include_server_time,
                                  .channel_limit = (uint32_t)c->client_channel_limit,
+                                 .channel_max_length = (size_t)c->channel_max_length,
                                  .history_max = (uint32_t)c->history_max_publication_limit,
                                  .recovery_max = (uint32_t)c->recovery_max_publication_limit,
                                  .stale_ms = c->stale_close_delay_ms,

@@ -313,6 +313,16 @@ void pubsub_unsubscribe_client(struct subscription *s)
     pubsub_detach(l);
 }
 
+void pubsub_set_info(struct subscription *s, struct frame **at, struct frame *f)
+{
+    struct channel *ch = s->local->channel;
+    struct frame *old = *at;
+    pthread_mutex_lock(&shard_of(ch)->lock);
+    *at = f;
+    channel_unlock(ch);
+    frame_unref(old, 1);
+}
+
 bool pubsub_is_subscribed(const struct conn *c)
 {
     return c->channel && c->sub_index != NOT_SUBSCRIBED;

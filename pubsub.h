@@ -21,6 +21,8 @@ struct channel; /* shared half */
 struct local;   /* a worker's half */
 struct subscription;
 
+#define PUBSUB_NAME_MAX 255 /* bytes of a channel's name */
+
 struct pubsub_options {
     uint32_t slice;            /* subscribers of a channel served before others get a turn */
     int64_t channels_max;      /* in the process */
@@ -117,6 +119,10 @@ struct pubsub_recovery { /* what a subscriber asks, and what it gets */
  * everything and detaches; s is the caller's again. */
 int pubsub_subscribe_client(struct subscription *s, struct local *l, struct pubsub_recovery *r);
 void pubsub_unsubscribe_client(struct subscription *s);
+
+/* pubsub_set_info makes f, whose reference it takes over, what presence shows of s from now on: at
+ * is its conn_info or chan_info. */
+void pubsub_set_info(struct subscription *s, struct frame **at, struct frame *f);
 
 /* ---- publishing ---- */
 

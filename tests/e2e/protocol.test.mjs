@@ -261,6 +261,14 @@ test('32-36 pings: when they come, pongs, a busy connection, ping frames instead
   await frames.ok('unsubscribe', { channel: 'x' });
 });
 
+test('32b an interval below a second is told as one', async () => {
+  const server = await start(SHAPES[1], { client: { ping_interval: '500ms', pong_timeout: '300ms' } });
+  const c = await server.connected();
+  assert.deepEqual([c.hello.ping, c.hello.pong], [1, true]);
+  await until(() => c.pings.length >= 3, 'three pings', 5000);
+  await c.quiet();
+});
+
 /* ---- tokens ---- */
 
 each('37 the user of a token', async (shape) => {
@@ -335,7 +343,8 @@ each('45-48 refresh', async (shape) => {
   assert.equal(longer.expires, true);
   assert.ok(longer.ttl >= 3598 && longer.ttl <= 3600);
   assert.deepEqual(await c.ok('refresh', { token: sign({ sub: '42' }) }), {});
-  const bad = [[3005, { token: sign({ sub: '42', exp: nowSeconds() - 5 }) }], [3500, { token: sign({ sub: '43', exp: nowSeconds() + 60 }) }], [3500, { token: 'x' }], [3501, {}]];
+  const bad = [[3005, { token: sign({ sub: '42', exp: nowSeconds() - 5 }) }], [3500, { token: sign({ sub: '43', exp: nowSeconds() + 60 }) }], [3500, { token: 'x' }], [3501, {}],
+    [3005, { token: sign({ sub: '42', expire_at: nowSeconds() - 5 }) }]];
   for (const [code, refresh] of bad) {
     const d = await soon();
     d.send({ refresh, id: 5 });
@@ -384,7 +393,18 @@ each('52 channels and subs of a token: server-side subscriptions', async (shape)
   const sub = d.hello.subs['hist:b'];
   assert.deepEqual([sub.recovered, sub.was_recovering, sub.publications.map((p) => p.data), sub.data], [true, true, [5], { greeting: 1 }]);
   const unknown = await server.open();
-  await unknown.fails(102, 'connect', { token: sign({ sub: '42', channels: ['nope:x'] }) });
+  await unknown.fails(102, 'connect', { token: sign({ sub: '42', channels: ['hist:failed', 'nope:x'] }) });
+  await result(server, 'subscribe', { user: '42', channel: 'hist:s' }); /* finds those that are connected */
+  await d.push('subscribe', 'hist:s');
+  assert.deepEqual(unknown.lines, []);
+  assert.ok(!('hist:failed' in (await result(server, 'channels', {})).channels));
+});
+
+each('52b more channels in a token than client.channel_limit: 3505', async (shape) => {
+  const server = await start(shape, { client: { channel_limit: 2 } });
+  await server.connected({ params: { token: sign({ sub: '42', channels: ['a', 'b'] }) } });
+  await closed(server, 3505, [{ connect: { token: sign({ sub: '42', channels: ['a', 'b', 'c'] }) }, id: 1 }], { first: false });
+  assert.deepEqual(Object.values((await result(server, 'channels', {})).channels).map((ch) => ch.num_clients), [1, 1]);
 });
 
 /* ---- subscribe ---- */
@@ -403,6 +423,14 @@ each('53-56 58 59 65 66 subscribe: what is answered', async (shape) => {
   await closed(server, 3501, [{ subscribe: { channel: '' }, id: 1 }]);
   await closed(server, 3501, [{ subscribe: {}, id: 1 }]);
   await closed(server, 3501, [{ subscribe: { channel: 'a', delta: 'x' }, id: 1 }]);
+});
+
+each('56b channel.max_length', async (shape) => {
+  const server = await start(shape, {}, ['--channel.max_length', '10']);
+  const c = await server.connected();
+  await c.ok('subscribe', { channel: 'x'.repeat(10) });
+  for (const [method, more] of [['subscribe', {}], ['publish', { data: 1 }], ['presence', {}], ['history', {}]])
+    await c.fails(107, method, { channel: 'x'.repeat(11), ...more });
 });
 
 each('57 the 129th channel: 106, and the connection stays', async (shape) => {
@@ -438,6 +466,15 @@ each('60-64 private and user-limited channels', async (shape) => {
   for (const channel of ['limited:x#42,43', 'limited:x#', 'limited:x', 'limited:x#4', 'limited:x#444']) await other.fails(103, 'subscribe', { channel });
 });
 
+each('60c client.insecure: everything but a private channel without its token', async (shape) => {
+  const server = await start(shape, { client: { insecure: true } });
+  const c = await server.connected();
+  await c.ok('subscribe', { channel: 'limited:x#1' });
+  await c.ok('publish', { channel: 'mute:a', data: 1 });
+  await c.fails(103, 'subscribe', { channel: '$x' });
+  await c.fails(103, 'subscribe', { channel: '$limited:x' });
+});
+
 test('60b a subscription token ends: sub_refresh, 2501, and how an expired token is answered', async () => {
   const server = await start(SHAPES[1]);
   const c = await server.connected({ user: '42' });
@@ -453,8 +490,34 @@ test('60b a subscription token ends: sub_refresh, 2501, and how an expired token
   const [push, error] = [await c.take(), await c.take()];
   assert.deepEqual([push.push.unsubscribe.code, error.id, error.error.code], [2501, 9, 109]);
   await c.ok('subscribe', { channel: '$x', token: t(600) });
-  c.send({ sub_refresh: { channel: '$x', token: t(600, { channel: '$z' }) }, id: 10 });
-  await c.closes(3500);
+  c.send({ sub_refresh: { channel: '$x', token: t(600, { expire_at: nowSeconds() - 1 }) }, id: 10 });
+  assert.equal((await c.push('unsubscribe', '$x')).code, 2501);
+  assert.equal((await c.reply(10)).error.code, 109);
+  for (const claims of [{ channel: '$z' }, { sub: '43' }, { client: 'somebody' }]) {
+    const d = await server.connected({ user: '42' });
+    await d.ok('subscribe', { channel: '$x', token: t(600) });
+    d.send({ sub_refresh: { channel: '$x', token: t(600, claims) }, id: 11 });
+    await d.closes(3500);
+  }
+});
+
+each('60d info of a refreshed subscription token is chan_info from then on; without any it stays', async (shape) => {
+  const server = await start(shape);
+  const [c, other] = [await server.connected({ user: '42' }), await server.connected({ user: '43' })];
+  const channel = '$pres:p';
+  const t = (sub, more) => sign({ sub, channel, ...more });
+  await c.ok('subscribe', { channel, token: t('42', { info: { seat: 1 } }) });
+  await other.ok('subscribe', { channel, token: t('43'), join_leave: true });
+  const shown = async () => (await other.ok('presence', { channel })).presence[c.id];
+  assert.deepEqual(await shown(), { user: '42', client: c.id, chan_info: { seat: 1 } });
+  assert.deepEqual(await c.ok('sub_refresh', { channel, token: t('42', { info: { seat: 2 }, client: c.id }) }), {});
+  await c.ok('sub_refresh', { channel, token: t('42') });
+  const now = { user: '42', client: c.id, chan_info: { seat: 2 } };
+  assert.deepEqual(await shown(), now);
+  await c.ok('publish', { channel, data: 1 });
+  assert.deepEqual((await other.push('pub')).info, now);
+  await c.end();
+  assert.deepEqual((await other.push('leave')).info, now);
 });
 
 each('67 68 unsubscribe', async (shape) => {
