@@ -50,6 +50,7 @@ void auth_check(const struct auth_options *o, const struct http_request *r, int6
     }
     const char *why = "";
     out->has_token = true;
+    out->token = token;
     switch (jwt_verify(&o->rules, token.p, token.len, now_s, &out->claims, scratch, scratch_len,
                        &why)) {
     case JWT_OK: out->verdict = AUTH_OK; break;

@@ -26,8 +26,9 @@ enum auth_verdict { AUTH_OK, AUTH_MISSING, AUTH_INVALID, AUTH_EXPIRED };
 
 struct auth {
     enum auth_verdict verdict;
-    const char *why;     /* static text for the peer; never a part of the token */
-    bool has_token;      /* there was one, good or bad */
+    const char *why;       /* static text for the peer; never a part of the token */
+    bool has_token;        /* there was one, good or bad */
+    struct http_str token; /* that one; points into the request */
     bool by_subprotocol; /* the token came by roost.bearer: the answer names it, and can close with
                             a reason */
     bool everything;     /* insecure: no permission is asked for */

@@ -126,16 +126,16 @@ static bool query_is(const struct http_request *r, const char *name, const char 
     return http_query_get(r->query, name, &v) && http_str_is(v, value);
 }
 
-static struct frame *keep(struct mem_pool *pool, struct jwt_str t)
+static struct frame *keep(struct mem_pool *pool, const char *p, size_t len)
 {
-    struct frame *f = t.len ? frame_new(pool, (uint32_t)t.len) : NULL;
-    if (f) memcpy(f->bytes, t.p, t.len);
+    struct frame *f = len ? frame_new(pool, (uint32_t)len) : NULL;
+    if (f) memcpy(f->bytes, p, len);
     return f;
 }
 
 static void free_client(struct worker *w, struct client *k)
 {
-    users_release(w, k->header_user);
+    frame_unref(k->token, 1);
     frame_unref(k->info, 1);
     mem_free(w->pool, k, sizeof *k);
 }
@@ -146,12 +146,12 @@ static struct client *new_client(struct worker *w, const struct auth *a)
     if (!k) return NULL;
     list_init(&k->subscriptions);
     ops_uuid_make(k->id);
-    k->header = (uint8_t)(a->has_token ? a->verdict : AUTH_MISSING);
-    if (k->header != AUTH_OK) return k;
-    k->header_user = users_intern(w, a->claims.sub.p, a->claims.sub.len);
-    k->header_expires_s = client_expires_of(&a->claims);
-    k->info = keep(w->pool, a->claims.info);
-    if (k->header_user) return k;
+    /* nothing is kept for who has shown no good token: claims are those of a verified one */
+    bool verified = a->has_token && a->claims.payload_json.p;
+    k->bad_token = a->has_token && !verified;
+    if (!verified) return k;
+    k->token = keep(w->pool, a->token.p, a->token.len);
+    if (k->token) return k;
     free_client(w, k);
     return NULL;
 }
@@ -230,50 +230,52 @@ static bool is_good(struct session *s, const struct command *m, enum jwt_verdict
     return false;
 }
 
-/* by_header takes the credentials of the upgrade request; a bad token there is as bad as one in the
- * command, not as good as none. */
-static bool by_header(struct session *s, const struct command *m, struct credentials_of *who)
+/* token_of: the command's, else the upgrade's. */
+static struct text token_of(const struct session *s, const struct command *m)
 {
-    const struct client *k = s->k;
-    switch ((enum auth_verdict)k->header) {
-    case AUTH_OK:
-        who->claims.sub = (struct jwt_str){k->header_user->name, k->header_user->len};
-        who->expires_s = k->header_expires_s;
+    const struct frame *f = s->k->token;
+    if (m->token.len || !f) return m->token;
+    return text_of((const char *)f->bytes, f->len);
+}
+
+/* may_be_anonymous: there is no token; a bad one in the upgrade is as bad as one in the command,
+ * not as good as none. */
+static bool may_be_anonymous(struct session *s)
+{
+    if (s->k->bad_token)
+        client_close(s, 3500);
+    else if (client_options.anonymous || client_options.insecure)
         return true;
-    case AUTH_EXPIRED: return is_good(s, m, JWT_EXPIRED);
-    case AUTH_INVALID: return is_good(s, m, JWT_INVALID);
-    case AUTH_MISSING: break;
-    }
-    if (client_options.anonymous || client_options.insecure) return true;
-    client_close(s, 3501);
+    else
+        client_close(s, 3501);
     return false;
 }
 
-/* identify finds the credentials: the command's token, else the upgrade's, else none if that is
- * allowed. Returns false if it has been answered. */
+/* identify finds the credentials. Returns false if it has been answered. */
 static bool identify(struct session *s, const struct command *m, struct credentials_of *who)
 {
+    struct text token = token_of(s, m);
     *who = (struct credentials_of){0};
-    if (!m->token.len) {
-        if (!by_header(s, m, who)) return false;
-    } else {
-        if (!is_good(s, m, verify_connect(s, m->token, &who->claims))) return false;
-        who->expires_s = client_expires_of(&who->claims);
-    }
-    bool by_token = m->token.len || s->k->header == AUTH_OK;
-    if (by_token && client_options.no_anonymous_tokens && !who->claims.sub.len) {
-        client_close(s, 3507);
-        return false;
-    }
-    return true;
+    if (!token.len) return may_be_anonymous(s);
+    if (!is_good(s, m, verify_connect(s, token, &who->claims))) return false;
+    who->expires_s = client_expires_of(&who->claims);
+    if (!client_options.no_anonymous_tokens || who->claims.sub.len) return true;
+    client_close(s, 3507);
+    return false;
 }
 
-static void keep_info(struct session *s, const struct jwt_claims *claims)
+/* set_info makes info, unless it is absent, the client's conn_info, also where it is shown already.
+ * false: memory is out, and nothing has changed. */
+static bool set_info(struct conn *c, const char *info, size_t len)
 {
-    struct client *k = s->k;
-    if (!claims->info.len) return;
+    struct client *k = client_of(c);
+    if (!len) return true;
+    struct frame *f = keep(c->worker->pool, info, len);
+    if (!f) return false;
     frame_unref(k->info, 1);
-    k->info = keep(s->w->pool, claims->info);
+    k->info = f;
+    client_info_changed(c);
+    return true;
 }
 
 /* find_position looks for a channel in connect's subs: where a server-side subscription recovers
@@ -347,30 +349,27 @@ static void reply_connect(struct session *s, const struct command *m,
     client_line_end(s, &o);
 }
 
+/* enter makes the connection one of its user. false: memory is out. */
+static bool enter(struct session *s, const struct credentials_of *who)
+{
+    struct conn *c = s->c;
+    c->user = users_intern(s->w, who->claims.sub.p, who->claims.sub.len);
+    if (!c->user || users_join(c) == -1) return false;
+    return set_info(c, who->claims.info.p, who->claims.info.len);
+}
+
 static void connect_client(struct session *s, const struct command *m)
 {
     struct credentials_of who;
     struct conn *c = s->c;
     if (!identify(s, m, &who)) return;
-    int64_t left_ms = -1;
-    if (who.expires_s) {
-        left_ms = heartbeat_left_ms(who.expires_s);
-        if (left_ms == 0) {
-            fail_connect(s, m, 110);
-            return;
-        }
-    }
-    struct user *u = users_intern(s->w, who.claims.sub.p, who.claims.sub.len);
-    if (!u) {
-        fail_connect(s, m, 100);
+    frame_unref(s->k->token, 1);
+    s->k->token = NULL;
+    int64_t left_ms = who.expires_s ? heartbeat_left_ms(who.expires_s) : -1;
+    if (left_ms == 0 || !enter(s, &who)) {
+        fail_connect(s, m, left_ms == 0 ? 110 : 100);
         return;
     }
-    c->user = u;
-    if (users_join(c) == -1) {
-        fail_connect(s, m, 100);
-        return;
-    }
-    keep_info(s, &who.claims);
     s->k->phase = CLIENT_CONNECTED;
     reply_connect(s, m, &who);
     if (c->state == CONN_OPEN && s->k->phase == CLIENT_CONNECTED) heartbeat_start(c, left_ms);
@@ -398,7 +397,10 @@ static void refresh(struct session *s, const struct command *m)
         client_close(s, 3005);
         return;
     }
-    keep_info(s, &claims);
+    if (!set_info(s->c, claims.info.p, claims.info.len)) {
+        client_error(s, m->id, 100);
+        return;
+    }
     heartbeat_start(s->c, left_ms);
     struct json_out o = client_line(s, 128);
     reply_json_refresh(&o, m->id, COMMAND_REFRESH, expires_s > 0, ops_left_s(expires_s));
@@ -407,10 +409,9 @@ static void refresh(struct session *s, const struct command *m)
 
 void client_extend(struct conn *c, int64_t expires_s, struct text info)
 {
-    struct session s = {.c = c, .k = client_of(c), .w = c->worker};
     char text[128];
     struct json_out o = {.p = text, .cap = sizeof text};
-    keep_info(&s, &(struct jwt_claims){.info = {info.p, info.len}});
+    (void)set_info(c, info.p, info.len);
     heartbeat_start(c, expires_s ? heartbeat_left_ms(expires_s) : -1);
     push_json_refresh(&o, expires_s > 0, ops_left_s(expires_s));
     conn_send(c, WS_TEXT, text, o.len);

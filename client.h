@@ -23,8 +23,8 @@ struct client_options {
 
 void client_init(const struct client_options *o); /* keeps o's pointers; before workers start */
 
-/* client_open upgrades a handshake whose origin is allowed. a: what its Authorization header says,
- * valid or missing. */
+/* client_open upgrades a handshake whose origin is allowed. a: what its Authorization header says;
+ * a token there counts in connect as if it were in the command, unless that has one. */
 void client_open(struct conn *c, const struct http_request *r, const struct auth *a);
 
 extern const struct conn_handler client_handler;
@@ -74,13 +74,12 @@ enum client_phase {
 struct client {
     struct list subscriptions;
     uint32_t count;
-    uint8_t phase; /* enum client_phase */
-    bool ws_pings; /* ?cf_ws_frame_ping_pong=true */
+    uint8_t phase;  /* enum client_phase */
+    bool ws_pings;  /* ?cf_ws_frame_ping_pong=true */
+    bool bad_token; /* the token of the upgrade does not verify */
     uint8_t id[16];
-    uint8_t header;           /* enum auth_verdict of the upgrade's Authorization */
-    struct frame *info;       /* conn_info, or NULL; counted */
-    struct user *header_user; /* credentials of the upgrade request, or NULL */
-    int64_t header_expires_s; /* 0 = never */
+    struct frame *info;  /* conn_info, or NULL; counted */
+    struct frame *token; /* of the upgrade, until connect; or NULL */
 };
 
 struct session { /* one message under way: its replies are gathered into as few messages as possible
@@ -124,6 +123,9 @@ void client_sub_refresh(struct session *s, const struct command *m);
 struct subscription *client_find(const struct client *k, const char *name, size_t len);
 void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i,
                     char id_text[static OPS_UUID_TEXT]);
+
+/* client_info_changed shows the client's new info in what it is subscribed to. */
+void client_info_changed(struct conn *c);
 
 /* client_subscribe_by_server adds a server-side subscription and writes its part of the connect
  * reply. Returns an error code, or 0. */

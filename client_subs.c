@@ -46,6 +46,16 @@ bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bo
     return for_client || (for_subscriber && subscribed);
 }
 
+void client_info_changed(struct conn *c)
+{
+    struct client *k = client_of(c);
+    for (struct list *n = k->subscriptions.next; n != &k->subscriptions; n = n->next) {
+        struct subscription *sub = list_entry(n, struct subscription, in_client);
+        frame_ref(k->info, 1);
+        pubsub_set_info(sub, &sub->conn_info, k->info);
+    }
+}
+
 /* ---- the end of a subscription ---- */
 
 static void free_subscription(struct subscription *sub)

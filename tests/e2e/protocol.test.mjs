@@ -297,17 +297,28 @@ each('38-41 44 50 tokens that are not good', async (shape) => {
 each('a token in the header of the upgrade: as good, and as bad, as one in the command', async (shape) => {
   const server = await start(shape);
   const by = (t) => ({ headers: { Authorization: `Bearer ${t}` } });
-  const good = await server.connected({ params: {}, ...by(sign({ sub: '42' })) });
+  const good = await server.connected({ params: {}, ...by(sign({ sub: '42', info: { name: 'A' }, channels: ['b'], exp: nowSeconds() + 600 })) });
+  assert.deepEqual([Object.keys(good.hello.subs), good.hello.expires], [['b'], true]);
   await good.ok('subscribe', { channel: 'a' });
   await good.ok('publish', { channel: 'a', data: 1 });
-  assert.equal((await good.push('pub', 'a')).info.user, '42');
+  assert.deepEqual((await good.push('pub', 'a')).info, { user: '42', client: good.id, conn_info: { name: 'A' } });
   for (const bad of [sign({ sub: '42' }, { secret: `${SECRET}x` }), 'x']) await closed(server, 3500, [{ connect: {}, id: 1 }], { first: false, ...by(bad) });
   const expired = await server.open(by(sign({ sub: '42', exp: nowSeconds() - 10 })));
   await expired.fails(109, 'connect', {});
-  const other = await server.connected({ params: { token: sign({ sub: '43' }) }, ...by('x') }); /* the command's counts */
-  await other.ok('subscribe', { channel: 'a' });
-  await other.ok('publish', { channel: 'a', data: 2 });
-  assert.equal((await other.push('pub', 'a')).info.user, '43');
+  for (const t of ['x', sign({ sub: '42', info: { name: 'A' }, channels: ['b'] })]) { /* the command's counts, and nothing of the header's */
+    const other = await server.connected({ params: { token: sign({ sub: '43' }) }, ...by(t) });
+    assert.ok(!('subs' in other.hello));
+    await other.ok('subscribe', { channel: 'a' });
+    await other.ok('publish', { channel: 'a', data: 2 });
+    assert.deepEqual((await other.push('pub', 'a')).info, { user: '43', client: other.id });
+  }
+});
+
+each('client.disallow_anonymous_connection_tokens: 3507, wherever the token is', async (shape) => {
+  const server = await start(shape, { client: { disallow_anonymous_connection_tokens: true } });
+  const nobodys = sign({ sub: '' });
+  await closed(server, 3507, [{ connect: { token: nobodys }, id: 1 }], { first: false });
+  await closed(server, 3507, [{ connect: {}, id: 1 }], { first: false, headers: { Authorization: `Bearer ${nobodys}` } });
 });
 
 each('an end that is far away: ttl is a year at most', async (shape) => {
@@ -351,6 +362,25 @@ each('45-48 refresh', async (shape) => {
     await d.closes(code);
     assert.deepEqual(d.lines, []);
   }
+});
+
+each('45b info of a refreshed token is conn_info from then on, in presence, publications and the leave; without any it stays', async (shape) => {
+  const server = await start(shape);
+  const t = (sub, info) => ({ token: sign({ sub, info }) });
+  const [c, other] = [await server.connected({ params: t('42', { v: 1 }) }), await server.connected({ user: '43' })];
+  for (const channel of ['pres:a', 'pres:b']) await c.ok('subscribe', { channel });
+  await other.ok('subscribe', { channel: 'pres:a', join_leave: true });
+  await other.push('join');
+  const shown = async (channel) => (await result(server, 'presence', { channel })).presence[c.id].conn_info;
+  assert.deepEqual([await shown('pres:a'), await shown('pres:b')], [{ v: 1 }, { v: 1 }]);
+  await c.ok('refresh', t('42', { v: 2 }));
+  await c.ok('refresh', t('42'));
+  assert.deepEqual([await shown('pres:a'), await shown('pres:b')], [{ v: 2 }, { v: 2 }]);
+  const now = { user: '42', client: c.id, conn_info: { v: 2 } };
+  await c.ok('publish', { channel: 'pres:a', data: 1 });
+  assert.deepEqual((await other.push('pub')).info, now);
+  await c.end();
+  assert.deepEqual((await other.push('leave')).info, now);
 });
 
 test('49 exp passes without a refresh: 3005 after the grace, not before; with a refresh it stays', async () => {
