@@ -1,11 +1,13 @@
 /* client.h - the Centrifuge client protocol on a connection: /connection/websocket (protocol.md
  * sections 1 to 6).
  *
- * client.c reads commands and answers them; client_subs.c is what a client is subscribed to. How
- * commands and replies are spelled is command.h's. An idle client owns 64 bytes, and 96 for each
- * subscription, beside its connection. Worker only. */
+ * client.c reads commands and answers them; client_connect.c is who a client is, and client_subs.c
+ * what it is subscribed to. How commands and replies are spelled is command.h's. An idle client
+ * owns 64 bytes, and 96 for each subscription, beside its connection. Worker only. */
 #ifndef CLIENT_H
 #define CLIENT_H
+
+#include <string.h>
 
 #include "auth.h"
 #include "ops.h"
@@ -62,7 +64,7 @@ bool client_has_id(const struct conn *c, struct text id);
 struct text client_id(const struct conn *c, char out[static OPS_UUID_TEXT]);
 uint32_t client_channel_count(const struct conn *c);
 
-/* ---- between client.c and client_subs.c ---- */
+/* ---- between client.c, client_connect.c and client_subs.c ---- */
 
 enum client_phase {
     CLIENT_NEW, /* no connect yet */
@@ -106,6 +108,14 @@ static inline int64_t client_expires_of(const struct jwt_claims *claims)
     return claims->has_exp ? claims->exp_s : 0;
 }
 
+/* client_keep copies t into counted bytes. NULL: it is absent, or memory is out. */
+static inline struct frame *client_keep(struct worker *w, struct text t)
+{
+    struct frame *f = t.len ? frame_new(w->pool, (uint32_t)t.len) : NULL;
+    if (f) memcpy(f->bytes, t.p, t.len);
+    return f;
+}
+
 /* client_line begins a reply of at most need bytes; client_line_end takes it in. client_flush sends
  * what is gathered. After a failure the connection is closed. */
 struct json_out client_line(struct session *s, size_t need);
@@ -116,6 +126,8 @@ void client_flush(struct session *s);
 void client_error(struct session *s, uint32_t id, uint32_t code);
 void client_close(struct session *s, unsigned code); /* with the reason of protocol.md 4.3 */
 
+void client_connect(struct session *s, const struct command *m);
+void client_refresh(struct session *s, const struct command *m);
 void client_subscribe(struct session *s, const struct command *m);
 void client_unsubscribe(struct session *s, const struct command *m);
 void client_sub_refresh(struct session *s, const struct command *m);

@@ -159,13 +159,6 @@ struct request { /* what is asked for, once it is allowed */
     int64_t expires_s; /* wall clock, 0 = never */
 };
 
-static struct frame *keep(struct worker *w, struct text t)
-{
-    struct frame *f = t.len ? frame_new(w->pool, (uint32_t)t.len) : NULL;
-    if (f) memcpy(f->bytes, t.p, t.len);
-    return f;
-}
-
 static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
 {
     if (!expires_s) return 0;
@@ -191,7 +184,7 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
                  (q->announced ? SUBSCRIPTION_ANNOUNCED : 0u) |
                  (q->server_side ? SUBSCRIPTION_SERVER_SIDE : 0u);
     sub->expires = expiry_tick(w, q->expires_s);
-    sub->chan_info = keep(w, q->chan_info);
+    sub->chan_info = client_keep(w, q->chan_info);
     if (k->info) {
         frame_ref(k->info, 1);
         sub->conn_info = k->info;
@@ -458,7 +451,7 @@ static void expire_at_once(struct session *s, const struct command *m, struct su
 
 static void renew_chan_info(struct subscription *sub, struct text info)
 {
-    struct frame *f = keep(sub->conn->worker, info);
+    struct frame *f = client_keep(sub->conn->worker, info);
     if (f) pubsub_set_info(sub, &sub->chan_info, f);
 }
 
