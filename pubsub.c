@@ -64,10 +64,6 @@ struct local {
     struct delivery lost;
 };
 
-struct pubsub_worker {
-    struct list active; /* local halves with something pending */
-};
-
 static struct subscription *subscription_of(const struct subscriber *s)
 {
     return s->who & 1 ? (struct subscription *)(s->who - 1)
@@ -87,6 +83,7 @@ int pubsub_worker_open(struct worker *w)
     struct pubsub_worker *p = calloc(1, sizeof *p);
     if (!p) return -1;
     list_init(&p->active);
+    p->sweep_at_ms = INT64_MAX;
     w->pubsub = p;
     return 0;
 }
@@ -448,7 +445,7 @@ static unsigned enter(struct worker *w, struct channel *ch, struct publication *
         return 0;
     if (history_outdates(ch, t, w->now_ms)) return PUBSUB_OUTDATED;
     /* sent but not kept, a recovery would say that nothing was missed */
-    if (!history_append(ch, p, w->now_ms)) return PUBSUB_NO_MEMORY;
+    if (!history_append(w, ch, p)) return PUBSUB_NO_MEMORY;
     if (t->version) {
         ch->version = t->version;
         ch->version_epoch = t->version_epoch;
@@ -772,6 +769,7 @@ void pubsub_posts(struct worker *w, struct post *oldest)
         else
             read_lost(d->lost_for);
     }
+    history_sweep(w);
     if (list_empty(&mine->active)) return;
     struct list now; /* each once: those with something left come again in the next turn */
     list_init(&now);
@@ -787,7 +785,9 @@ void pubsub_posts(struct worker *w, struct post *oldest)
 int pubsub_idle_ms(const struct worker *w)
 {
     const struct pubsub_worker *mine = w->pubsub;
-    int64_t least = INT_MAX;
+    int64_t least = mine->sweep_at_ms - w->now_ms;
+    if (least > INT_MAX) least = INT_MAX;
+    if (least < 0) least = 0;
     for (const struct list *n = mine->active.next; n != &mine->active && least > 0; n = n->next) {
         const struct local *l = list_entry(n, struct local, active);
         int64_t ms = l->pass ? 0 : l->hold_until_ms - w->now_ms;

@@ -6,12 +6,18 @@
  * idle ones that happen to lie elsewhere, and a stream loses only as much as is needed. It keeps
  * epoch and top: whoever has missed nothing goes on, and whoever has is told, since what it asks
  * for is not kept. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "pubsub_shared.h"
 
 #define FORGET_LOOKS 16 /* channels looked at under the lock, for one that nobody holds */
 #define SHED_MAX 32     /* publications that go in one piece of work under a lock */
+#define TICK_MS 1000    /* of the wheels */
+#define TICKS_MAX (INT64_C(1) << 30)
+#define FIRED_MAX 32   /* streams looked at under one lock because of their time, */
+#define CLEAR_MAX 32   /* publications that go from one of them at a time, */
+#define STEPS_MAX 2048 /* and both together in a turn, about */
 
 static int64_t cost_of(const struct publication *p)
 {
@@ -73,6 +79,7 @@ static void forget(struct channel *ch)
     ch->stream.top = 0;
     ch->version = ch->version_epoch = 0;
     list_remove(&ch->recent);
+    wheel_cancel(shard_of(ch)->wheel, &ch->timer);
     shard_of(ch)->generation++;
     channel_make_epoch(ch);
 }
@@ -109,13 +116,105 @@ void history_close(struct shard *s)
             forget_whole(list_entry(lists[i]->next, struct channel, recent));
 }
 
+/* ---- time ---- */
+
+static bool list_is_over(const struct channel *ch, int64_t now_ms)
+{
+    return now_ms - ch->published_ms >= ch->options->history_ttl_ms;
+}
+
+static bool meta_is_over(const struct channel *ch, int64_t now_ms)
+{
+    return !ch->positioned && now_ms - ch->used_ms >= ch->options->history_meta_ttl_ms;
+}
+
 void history_touch(struct channel *ch, int64_t now_ms)
 {
     if (list_empty(&ch->recent)) return;
-    if (now_ms - ch->published_ms >= ch->options->history_ttl_ms) history_clear(ch);
-    if (ch->positioned || now_ms - ch->used_ms < ch->options->history_meta_ttl_ms) return;
+    if (list_is_over(ch, now_ms)) history_clear(ch);
+    if (!meta_is_over(ch, now_ms)) return;
     forget(ch);
     channel_unref(ch); /* the list's; never the last: the caller has one */
+}
+
+/* arm sets a stream's timer for the end of its list, or, if that is empty, of the rest; returns
+ * when that is. A use puts the end off without touching the timer, which looks when it fires. */
+static int64_t arm(struct channel *ch, int64_t now_ms)
+{
+    const struct channel_options *o = ch->options;
+    int64_t at_ms = ch->used_ms + o->history_meta_ttl_ms;
+    if (ch->positioned) at_ms = now_ms + o->history_meta_ttl_ms;
+    if (ch->stream.count) at_ms = ch->published_ms + o->history_ttl_ms;
+    if (at_ms - now_ms > TICKS_MAX * TICK_MS) at_ms = now_ms + TICKS_MAX * TICK_MS;
+    const int64_t tick = (at_ms + TICK_MS - 1) / TICK_MS; /* up: it has outlived its time then */
+    wheel_arm(shard_of(ch)->wheel, &ch->timer, (uint32_t)tick);
+    return tick * TICK_MS;
+}
+
+struct sweep {
+    int64_t now_ms;
+    uint32_t steps; /* done: streams looked at and publications that went */
+};
+
+static void fired(struct wheel_timer *t, void *arg)
+{
+    struct channel *ch = list_entry(t, struct channel, timer);
+    struct sweep *sweep = arg;
+    sweep->steps++;
+    if (list_is_over(ch, sweep->now_ms) && ch->stream.count) {
+        for (unsigned i = 0; i < CLEAR_MAX && ch->stream.count; i++, sweep->steps++)
+            forget_item(stream_pop(&ch->stream));
+        if (!ch->stream.count) emptied(ch);
+    }
+    if (!ch->stream.count && meta_is_over(ch, sweep->now_ms))
+        forget_whole(ch);
+    else
+        arm(ch, sweep->now_ms);
+}
+
+/* sweep_shard returns when it has to be done again, INT64_MAX if it has no stream. */
+static int64_t sweep_shard(struct shard *s, struct sweep *sweep)
+{
+    const uint32_t now = (uint32_t)(sweep->now_ms / TICK_MS);
+    pthread_mutex_lock(&s->lock);
+    wheel_advance(s->wheel, now, FIRED_MAX, fired, sweep);
+    uint32_t ticks = wheel_next(s->wheel, now);
+    pthread_mutex_unlock(&s->lock);
+    if (ticks == UINT32_MAX) return INT64_MAX;
+    return ticks ? (sweep->now_ms / TICK_MS + ticks) * TICK_MS : sweep->now_ms;
+}
+
+void history_sweep(struct worker *w)
+{
+    struct pubsub_worker *mine = w->pubsub;
+    struct sweep sweep = {.now_ms = w->now_ms};
+    if (w->now_ms < mine->sweep_at_ms) return;
+    mine->sweep_at_ms = INT64_MAX;
+    for (uint64_t bits = mine->watched; bits; bits &= bits - 1) {
+        int64_t at_ms = w->now_ms; /* too much for one turn: it goes on in the next */
+        if (sweep.steps < STEPS_MAX)
+            at_ms = sweep_shard(&bus.shards[__builtin_ctzll(bits)], &sweep);
+        if (at_ms == INT64_MAX) mine->watched &= ~(bits & -bits);
+        if (at_ms < mine->sweep_at_ms) mine->sweep_at_ms = at_ms;
+    }
+}
+
+/* watch arms the timer of a stream that had no publication and has one. Whoever does so sweeps that
+ * shard from now on, since it is awake. */
+static void watch(struct worker *w, struct channel *ch)
+{
+    struct pubsub_worker *mine = w->pubsub;
+    const int64_t at_ms = arm(ch, w->now_ms);
+    mine->watched |= 1ull << (shard_of(ch) - bus.shards);
+    if (at_ms < mine->sweep_at_ms) mine->sweep_at_ms = at_ms;
+}
+
+static bool has_wheel(struct shard *s, int64_t now_ms)
+{
+    if (s->wheel) return true;
+    s->wheel = malloc(sizeof *s->wheel);
+    if (s->wheel) wheel_init(s->wheel, (uint32_t)(now_ms / TICK_MS));
+    return s->wheel;
 }
 
 /* ---- the budget for all ---- */
@@ -185,18 +284,21 @@ bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t 
     return same_epoch && t->version <= ch->version;
 }
 
-bool history_append(struct channel *ch, struct publication *p, int64_t now_ms)
+bool history_append(struct worker *w, struct channel *ch, struct publication *p)
 {
     void *evicted;
-    history_touch(ch, now_ms);
+    history_touch(ch, w->now_ms);
+    const bool was_empty = !ch->stream.count;
+    if (!has_wheel(shard_of(ch), w->now_ms)) return false;
     if (stream_push(&ch->stream, p, ch->options->history_size, &evicted) == -1) return false;
     atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&bus.history_bytes, cost_of(p), memory_order_relaxed);
     p->offset = ch->stream.top;
     forget_item(evicted);
-    ch->published_ms = ch->used_ms = now_ms;
+    ch->published_ms = ch->used_ms = w->now_ms;
     if (list_empty(&ch->recent)) channel_ref(ch); /* it stays, also without a holder */
     enlist(ch);
+    if (was_empty) watch(w, ch);
     return true;
 }
 

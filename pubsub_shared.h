@@ -9,6 +9,7 @@
 #include "list.h"
 #include "pubsub.h"
 #include "stream.h"
+#include "wheel.h"
 
 #define SHARDS 64
 
@@ -22,7 +23,7 @@ struct channel {
     char *name;  /* behind local[] */
     const struct channel_options *options;
     _Atomic uint32_t
-        refs; /* memory: holders, publications, and the list recent; the table has none */
+        refs; /* memory: holders, publications, and its place in recent; the table has none */
     _Atomic uint32_t wanted[ENCODINGS]; /* subscribers by encoding; written under the lock */
     /* under the shard's lock */
     uint64_t seq;
@@ -36,6 +37,7 @@ struct channel {
     uint64_t version, version_epoch; /* of the last publication that had one; 0: none had */
     int64_t published_ms, used_ms;   /* the last publication into the stream; or reading as well */
     struct list recent;              /* in one of the shard's two lists of channels with a stream */
+    struct wheel_timer timer;        /* in the shard's wheel, while it has a stream */
     struct local *local[]; /* local[w] is read and written by worker w; under the lock by others
                               while interested has its bit */
 };
@@ -47,6 +49,7 @@ struct shard {
     uint64_t generation; /* streams that were forgotten: makes new epochs */
     struct list recent;  /* channels with publications in their stream, least recently used first */
     struct list emptied; /* channels of whose stream only epoch and top are left */
+    struct wheel *wheel; /* of streams, in ticks of a second; NULL: there was none yet */
 };
 
 struct pubsub_bus {
@@ -59,6 +62,12 @@ struct pubsub_bus {
     struct shard shards[SHARDS];
 };
 extern struct pubsub_bus bus;
+
+struct pubsub_worker {
+    struct list active;  /* local halves with something pending */
+    uint64_t watched;    /* shards of whose streams this worker ends what has outlived its time */
+    int64_t sweep_at_ms; /* when the first of it does, or earlier; INT64_MAX: there is none */
+};
 
 static inline struct shard *shard_of(const struct channel *ch)
 {
@@ -81,8 +90,8 @@ void channel_let_go(struct channel *ch); /* a holder less; under the lock; the r
 /* under the lock */
 void history_touch(struct channel *ch, int64_t now_ms); /* ends what has outlived its time */
 void history_use(struct channel *ch, int64_t now_ms);   /* it will last from now on */
-bool history_append(struct channel *ch, struct publication *p,
-                    int64_t now_ms); /* false: memory is out */
+bool history_append(struct worker *w, struct channel *ch,
+                    struct publication *p); /* false: memory is out */
 bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t now_ms);
 void history_clear(struct channel *ch);
 /* history_forget_one ends the least recently used stream of a shard whose channel nobody holds, so
@@ -93,6 +102,9 @@ void history_close(struct shard *s); /* all of them; no worker runs */
  * that were used least recently go, wherever these are, but for the newest one of own. No lock is
  * held. */
 void history_make_room(struct worker *w, const struct channel *own);
+/* history_sweep ends what has outlived its time in the shards that w watches, some of it at a time;
+ * for every turn. No lock is held. */
+void history_sweep(struct worker *w);
 void history_position(const struct channel *ch, struct pubsub_position *at);
 void history_recover(struct channel *ch, struct pubsub_recovery *r);
 

@@ -40,6 +40,8 @@ void pubsub_close(void)
     for (int i = 0; i < SHARDS; i++) {
         struct shard *s = &bus.shards[i];
         if (s->buckets) history_close(s);
+        free(s->wheel);
+        s->wheel = NULL;
         free(s->buckets);
         s->buckets = NULL;
     }

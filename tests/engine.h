@@ -10,7 +10,7 @@
 #include "../conn.h"
 #include "../heartbeat.h"
 #include "../idempotency.h"
-#include "../pubsub.h"
+#include "../pubsub_shared.h"
 #include "../raw.h"
 #include "../route.h"
 #include "../users.h"
@@ -133,13 +133,13 @@ static void engine_fill(const struct engine_options *o)
 static void engine_open(const struct engine_options *o)
 {
     const unsigned workers = o->workers ? o->workers : 1;
-    struct pubsub_options bus = o->bus;
-    if (!bus.slice) bus.slice = 512;
-    if (!bus.channels_max) bus.channels_max = 1000;
-    if (!bus.history_max_bytes) bus.history_max_bytes = 64 << 20;
+    struct pubsub_options shared = o->bus;
+    if (!shared.slice) shared.slice = 512;
+    if (!shared.channels_max) shared.channels_max = 1000;
+    if (!shared.history_max_bytes) shared.history_max_bytes = 64 << 20;
     signal(SIGPIPE, SIG_IGN);
     engine_fill(o);
-    assert_int_equal(pubsub_open(&bus, workers), 0);
+    assert_int_equal(pubsub_open(&shared, workers), 0);
     for (unsigned i = 0; i < workers; i++) {
         struct worker *w = worker_new(&engine.server, i);
         assert_non_null(w);
@@ -187,7 +187,8 @@ static UNUSED uint64_t engine_metric(enum metric id)
 /* engine_pending: is anything on its way to subscribers of w, if only after a wait? */
 static UNUSED bool engine_pending(const struct worker *w)
 {
-    return pubsub_idle_ms(w) != INT_MAX;
+    const struct pubsub_worker *half = w->pubsub;
+    return !list_empty(&half->active);
 }
 
 /* ---- connections without sockets ---- */

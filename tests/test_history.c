@@ -550,6 +550,148 @@ static void test_positions_last(void **state)
     end();
 }
 
+/* ---- what nobody uses ends by itself ---- */
+
+/* sweep lets turns pass for as long as there is something to do at once; returns how many it took.
+ */
+static unsigned sweep(struct worker *on)
+{
+    unsigned turns = 0;
+    while (pubsub_idle_ms(on) == 0) {
+        pubsub_posts(on, NULL);
+        mem_pool_reclaim(on->pool);
+        assert_true(++turns < 100000);
+    }
+    return turns;
+}
+
+static bool is_asleep(const struct worker *on) /* no stream wakes it */
+{
+    return pubsub_idle_ms(on) == INT_MAX;
+}
+
+/* Publications go within a second of their time, and the channels of the names, without any use of
+ * them; then no turn is needed any more. */
+static void test_sweep(void **state)
+{
+    (void)state;
+    begin(5, 0);
+    const uint64_t used = mem_pool_stats(w->pool).used_bytes;
+    assert_true(is_asleep(w));
+    for (unsigned i = 0; i < STREAMS; i++) publish(stream_name(i), "1");
+    const int64_t bytes = atomic_load(&bus.history_bytes);
+    assert_in_range(pubsub_idle_ms(w), LIST_MS - SECOND, LIST_MS + SECOND);
+    w->now_ms += LIST_MS - 1;
+    sweep(w);
+    assert_int_equal(atomic_load(&bus.history_bytes), bytes);
+    assert_in_range(pubsub_idle_ms(w), 1, SECOND);
+    w->now_ms += SECOND;
+    assert_in_range(sweep(w), 2, STREAMS / 2); /* not all in one turn */
+    assert_int_equal(atomic_load(&bus.history_bytes), 0);
+    assert_int_equal(pubsub_channel_count(), STREAMS); /* epochs and offsets */
+    w->now_ms += META_MS - LIST_MS - SECOND;
+    sweep(w);
+    assert_int_equal(pubsub_channel_count(), STREAMS);
+    w->now_ms += SECOND;
+    sweep(w);
+    assert_int_equal(pubsub_channel_count(), 0);
+    assert_int_equal(mem_pool_stats(w->pool).used_bytes, used);
+    assert_true(is_asleep(w));
+    end();
+}
+
+/* What is used lasts on: publications arm the list again, readers and positioned subscribers the
+ * rest. */
+static void test_sweep_spares_what_is_used(void **state)
+{
+    (void)state;
+    struct conn c;
+    struct subscription s = {.conn = &c, .flags = SUBSCRIPTION_POSITIONED};
+    struct pubsub_recovery r = {.max = 0};
+    begin(FEW, 0);
+    publish("read", "1");
+    publish("subscribed", "1");
+    fake_open(&c, w, 1);
+    assert_int_equal(pubsub_subscribe_client(&s, pubsub_attach(w, "subscribed", 10), &r), 0);
+    for (unsigned i = 0; i < 5; i++) {
+        publish("busy", "1");
+        w->now_ms += LIST_MS - 1;
+        sweep(w);
+        assert_int_equal(kept("busy"), i + 1);
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(position("read").offset, 1);
+        w->now_ms += META_MS - SECOND;
+        sweep(w);
+    }
+    assert_int_equal(pubsub_channel_count(), 2);
+    assert_int_equal(kept("read") + kept("subscribed"), 0);
+    pubsub_unsubscribe_client(&s);
+    fake_drop(&c);
+    w->dirty.count = w->closed.count = 0;
+    w->now_ms += META_MS - SECOND;
+    sweep(w);
+    assert_true(same_epoch(position("subscribed"), r.top));
+    w->now_ms += META_MS + SECOND;
+    sweep(w);
+    assert_int_equal(pubsub_channel_count(), 0);
+    assert_true(is_asleep(w));
+    end();
+}
+
+/* A long history goes some publications a turn; a reader meanwhile sees none of it. */
+static void test_sweep_of_a_long_one(void **state)
+{
+    (void)state;
+    enum { LONG = 3000 };
+    begin(LONG, 0);
+    publish_n("long", LONG);
+    publish_n("other", LONG);
+    const int64_t bytes = atomic_load(&bus.history_bytes);
+    w->now_ms += LIST_MS + SECOND;
+    pubsub_posts(w, NULL);
+    assert_in_range(atomic_load(&bus.history_bytes), bytes / 2, bytes - 1);
+    assert_int_equal(pubsub_idle_ms(w), 0);
+    assert_int_equal(ask("long", (struct pubsub_history){.max = FEW}, 0, 0).offset, LONG);
+    publish("other", "1"); /* it is alive again, with its new publication alone */
+    ask("other", (struct pubsub_history){.max = FEW}, LONG + 1, LONG + 1);
+    sweep(w);
+    assert_int_equal(kept("other"), 1);
+    w->now_ms += LIST_MS + META_MS;
+    sweep(w);
+    assert_int_equal(pubsub_channel_count(), 0);
+    end();
+}
+
+/* The worker that made a stream last sees to it; the others sleep. */
+static void test_sweep_by_who_published(void **state)
+{
+    (void)state;
+    engine_open(&(struct engine_options){
+        .workers = 2,
+        .channel = {.history_size = 5, .history_ttl_ms = LIST_MS, .history_meta_ttl_ms = META_MS}});
+    struct worker *first = engine.server.workers[0], *second = engine.server.workers[1];
+    second->now_ms = first->now_ms;
+    w = first;
+    publish("c", "1");
+    assert_true(is_asleep(second));
+    first->now_ms += LIST_MS + SECOND;
+    sweep(first);
+    w = second;
+    second->now_ms = first->now_ms;
+    publish("c", "1");
+    second->now_ms += LIST_MS + SECOND;
+    sweep(second); /* the other one has other things to do */
+    second->now_ms += META_MS;
+    sweep(second);
+    assert_int_equal(pubsub_channel_count(), 0);
+    assert_true(is_asleep(second));
+    first->now_ms = second->now_ms;
+    sweep(first);
+    assert_true(is_asleep(first));
+    end();
+}
+
 /* ---- names that nobody publishes to ---- */
 
 static void test_only_read(void **state)
@@ -697,6 +839,10 @@ int main(void)
         cmocka_unit_test(test_budget_is_fair),
         cmocka_unit_test(test_budget_of_one),
         cmocka_unit_test(test_positions_last),
+        cmocka_unit_test(test_sweep),
+        cmocka_unit_test(test_sweep_spares_what_is_used),
+        cmocka_unit_test(test_sweep_of_a_long_one),
+        cmocka_unit_test(test_sweep_by_who_published),
         cmocka_unit_test(test_only_read),
         cmocka_unit_test(test_names_at_once),
         cmocka_unit_test(test_streams_make_way),

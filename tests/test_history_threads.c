@@ -209,7 +209,9 @@ static void test_offsets_are_contiguous(void **state)
 
 /* ---- one budget ---- */
 
-#define CHANNELS 200
+#define CHANNELS 200 /* at a time: other names come, and these end */
+#define FOR_MS 5000  /* so long each */
+#define ALL_MS 50000u
 #define BUDGET (64 * 1024)
 #define ROUNDS (SLOW ? 5000u : 50000u)
 
@@ -231,17 +233,21 @@ static void *spend(void *arg)
         "\"what is published is of some length, and not always of the same\"";
     struct worker *w = arg;
     uint32_t random = w->index + 1;
+    const int64_t start_ms = w->now_ms;
     mem_pool_own(w->pool);
     for (unsigned i = 0; i < ROUNDS; i++) {
-        char name[8];
-        size_t len = (size_t)snprintf(name, sizeof name, "%u", engine_random(&random, CHANNELS));
+        char name[16];
+        const unsigned times = (unsigned)((w->now_ms - start_ms) / FOR_MS);
+        size_t len = (size_t)snprintf(name, sizeof name, "%u",
+                                      times * CHANNELS + engine_random(&random, CHANNELS));
         struct message m = {.publisher = PUBSUB_NOBODY, .payload = {text, sizeof text - 1}};
         struct channel *ch = pubsub_channel(w, name, len);
-        w->now_ms += engine_random(&random, 3);
+        w->now_ms += engine_random(&random, 2 * ALL_MS / ROUNDS + 1);
         EXPECT(ch && ops_publish(w, ch, &m, NULL) == 0);
         if (i % 4 == 0) read_some(w, ch);
         if (i % 64 == 0) pubsub_history_remove(ch);
         pubsub_channel_unref(ch);
+        pubsub_posts(w, NULL); /* sweeps */
         mem_pool_reclaim(w->pool);
     }
     return NULL;
@@ -254,12 +260,13 @@ static void test_budget_of_all(void **state)
     engine_open(&(struct engine_options){
         .workers = WORKERS,
         .bus = {.history_max_bytes = BUDGET},
-        .channel = {.history_size = 10, .history_ttl_ms = 10000, .history_meta_ttl_ms = 60000}});
+        .channel = {.history_size = 10, .history_ttl_ms = 2000, .history_meta_ttl_ms = 4000}});
     for (unsigned i = 0; i < WORKERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, spend, engine.server.workers[i]), 0);
     for (unsigned i = 0; i < WORKERS; i++) pthread_join(threads[i], NULL);
     assert_false(wrong);
     assert_in_range(atomic_load(&bus.history_bytes), BUDGET / 2, BUDGET);
+    assert_in_range(pubsub_channel_count(), CHANNELS, 3 * CHANNELS);
     assert_true(engine_metric(METRIC_HISTORY_EVICTED) > ROUNDS / 2);
     engine_close();
     assert_int_equal(atomic_load(&bus.history_bytes), 0);
