@@ -103,12 +103,12 @@ static enum api_scope find_key(struct http_str key, char name[static API_KEY_NAM
     return scope;
 }
 
-static enum api_scope scope_of(const struct http_request *r, char name[static API_KEY_NAME])
+static struct api_caller caller_by_key(const struct http_request *r)
 {
     struct http_str key;
-    *name = 0;
-    if (options.insecure) return API_ALL;
-    return given_key(r, &key) ? find_key(key, name) : 0;
+    struct api_caller who = {.scope = options.insecure ? API_ALL : 0};
+    if (!options.insecure && given_key(r, &key)) who.scope = find_key(key, who.name);
+    return who;
 }
 
 /* ---- answers ---- */
@@ -206,23 +206,10 @@ void api_ended(struct conn *c)
 
 /* ---- requests ---- */
 
-static struct http_str method_of(const struct http_request *r)
+/* refused answers a request of a caller who may not call m. */
+static bool refused(struct conn *c, const struct http_request *r, const struct api_method *m,
+                    enum api_scope scope)
 {
-    const size_t prefix = sizeof "/api/" - 1;
-    return (struct http_str){r->path.p + prefix, r->path.len - prefix};
-}
-
-static const struct api_method *named(const struct http_request *r)
-{
-    const struct http_str name = method_of(r);
-    return api_method_find(name.p, name.len);
-}
-
-/* refused answers a request whose key does not allow it. */
-static bool refused(struct conn *c, const struct http_request *r, const struct api_method *m)
-{
-    char name[API_KEY_NAME];
-    const enum api_scope scope = scope_of(r, name);
     if (scope && api_permits(scope, m)) return false;
     metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
     if (scope)
@@ -232,22 +219,26 @@ static bool refused(struct conn *c, const struct http_request *r, const struct a
     return true;
 }
 
-int64_t api_head(struct conn *c, const struct http_request *r)
+bool api_is_post(struct conn *c, const struct http_request *r)
 {
-    const struct api_method *m = named(r);
+    static const char body[] = "405 Method Not Allowed: use POST\n";
+    if (r->method == HTTP_POST) return true;
+    conn_http_reply(
+        c, r,
+        &(struct http_reply){
+            .status = 405, .headers = "Allow: POST\r\n", .body = body, .len = sizeof body - 1});
+    return false;
+}
+
+int64_t api_head_as(struct conn *c, const struct http_request *r, struct http_str method,
+                    const struct api_caller *who)
+{
+    const struct api_method *m = api_method_find(method.p, method.len);
     if (!m) {
         conn_http_error(c, r, 404, "no such method of the API: see docs/api.md");
         return 0;
     }
-    if (r->method != HTTP_POST) {
-        struct http_reply reply = {.status = 405,
-                                   .headers = "Allow: POST\r\n",
-                                   .body = "405 Method Not Allowed: use POST\n",
-                                   .len = 33};
-        conn_http_reply(c, r, &reply);
-        return 0;
-    }
-    if (refused(c, r, m)) return 0;
+    if (!api_is_post(c, r) || refused(c, r, m, who->scope)) return 0;
     c->flags |= CONN_MAY_PUBLISH; /* is read later while subscribers have to catch up */
     if (!r->chunked && r->content_length == 0) {
         metric_add(&c->worker->metrics, METRIC_REFUSED_BAD_REQUEST, 1);
@@ -276,13 +267,11 @@ static struct job *new_job(struct conn *c, const struct http_request *r, size_t 
                                .finished = finished},
                       .conn = c,
                       .r = r,
-                      .method = named(r),
                       .transport = transport_errors(r),
                       .pool = pool,
                       .tokens = tokens,
                       .tokens_size = count * sizeof *tokens};
     conn_peer_text(c, j->call.peer);
-    j->call.scope = scope_of(r, j->call.key_name);
     return j;
 }
 
@@ -305,7 +294,8 @@ static unsigned run(struct job *j, const char *body, size_t len)
     return code;
 }
 
-void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
+void api_request_as(struct conn *c, const struct http_request *r, struct http_str method,
+                    const struct api_caller *who, const char *body, size_t len)
 {
     struct job *j = new_job(c, r, len);
     metric_add(&c->worker->metrics, METRIC_API_REQUESTS, 1);
@@ -313,6 +303,9 @@ void api_request(struct conn *c, const struct http_request *r, const char *body,
         conn_http_error(c, r, 503, "out of memory");
         return;
     }
+    j->method = api_method_find(method.p, method.len);
+    j->call.scope = who->scope;
+    memcpy(j->call.key_name, who->name, sizeof who->name);
     unsigned code = run(j, body, len);
     if (code != API_LATER) {
         finish(j, code);
@@ -321,6 +314,24 @@ void api_request(struct conn *c, const struct http_request *r, const char *body,
     j->r = NULL;
     c->channel = j;
     conn_http_later(c);
+}
+
+static struct http_str method_of(const struct http_request *r)
+{
+    const size_t prefix = sizeof "/api/" - 1;
+    return (struct http_str){r->path.p + prefix, r->path.len - prefix};
+}
+
+int64_t api_head(struct conn *c, const struct http_request *r)
+{
+    const struct api_caller who = caller_by_key(r);
+    return api_head_as(c, r, method_of(r), &who);
+}
+
+void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
+{
+    const struct api_caller who = caller_by_key(r);
+    api_request_as(c, r, method_of(r), &who, body, len);
 }
 
 /* ---- the log ---- */

@@ -40,9 +40,24 @@ void api_close(void);
 int api_set_keys(const struct api_key *keys, size_t count);
 
 /* api_head answers a request head for /api/..., or returns how much body is accepted; api_request
- * handles the whole request. */
+ * handles the whole request. The caller is whose key it shows. */
 int64_t api_head(struct conn *c, const struct http_request *r);
 void api_request(struct conn *c, const struct http_request *r, const char *body, size_t len);
+
+struct api_caller {
+    enum api_scope scope;    /* 0: nobody whom we know */
+    char name[API_KEY_NAME]; /* for the log */
+};
+
+/* The same for a caller who has come in another way than by a key, and for a method that another
+ * path names. Who may come in is asked before each of the two: it may have changed in between. */
+int64_t api_head_as(struct conn *c, const struct http_request *r, struct http_str method,
+                    const struct api_caller *who);
+void api_request_as(struct conn *c, const struct http_request *r, struct http_str method,
+                    const struct api_caller *who, const char *body, size_t len);
+
+/* api_is_post answers 405 to any other request. */
+bool api_is_post(struct conn *c, const struct http_request *r);
 
 /* api_ended is of struct app's ended: nobody waits for an answer any more. */
 void api_ended(struct conn *c);
