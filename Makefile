@@ -106,7 +106,7 @@ mbedtls: $B/mbedtls/libmbedtls.a
 
 # ---- the commands -------------------------------------------------------------------------------
 
-run: ## installs what is missing, builds, serves on loopback with a page to try it (ARGS="...")
+run: ## installs what is missing, builds, serves on loopback with a console to try it (ARGS="...")
 	@scripts/deps.sh build
 	@echo "Building roost; the first time takes a minute or so (mbedTLS is compiled as well)."
 	@$(MAKE) all

@@ -24,6 +24,7 @@
 #include "client.h"
 #include "config.h"
 #include "conn.h"
+#include "console.h"
 #include "cpus.h"
 #include "dev.h"
 #include "heartbeat.h"
@@ -288,6 +289,22 @@ static int set_api_keys(const struct config *c)
     return api_set_keys(keys, n);
 }
 
+static enum console_access console_access(const struct config *c)
+{
+    if (c->console_password.len && (c->console || c->dev)) return CONSOLE_PASSWORD;
+    return c->dev ? CONSOLE_LOOPBACK : CONSOLE_OFF;
+}
+
+static void wire_console(const struct serve *s)
+{
+    const struct config *c = &s->config;
+    console_init(
+        &(struct console_options){.access = console_access(c),
+                                  .client_path = *c->websocket_path ? c->websocket_path : NULL,
+                                  .tokens = c->dev ? &s->connect_rules : NULL});
+    console_set_password(c->console_password.bytes, c->console_password.len);
+}
+
 static int wire_formats(struct serve *s)
 {
     const struct config *c = &s->config;
@@ -319,9 +336,10 @@ static int wire_formats(struct serve *s)
                               .has_admin = c->admin_listen.count > 0,
                               .connection_limit = c->connection_limit,
                               .rate_limit = c->connection_rate_limit,
-                              .dev = c->dev ? &s->dev : NULL};
+                              .dev = c->dev};
     fill_rules(&r.auth.rules, &c->token);
     route_init(&r);
+    wire_console(s);
     heartbeat_init(
         &(struct heartbeat_options){.ping_interval_ms = c->ping_interval_ms,
                                     .pong_timeout_ms = c->pong_timeout_ms,
@@ -592,8 +610,8 @@ static void look_at_certificates(struct serve *s)
     if (files_mark(&s->config) != s->certificates) reload_certificates(s, &s->config);
 }
 
-/* reload reads the configuration again, for the keys of the HTTP API and the certificates. A wrong
- * one is told to the log, and what was there stays. */
+/* reload reads the configuration again, for the keys of the HTTP API, the console's password and
+ * the certificates. A wrong one is told to the log, and what was there stays. */
 static void reload(struct serve *s)
 {
     struct config_report report = {0};
@@ -605,6 +623,7 @@ static void reload(struct serve *s)
                       LOG_STR("problem", report.notes[i].text));
     if (fresh.dev && !fresh.api_key.len)
         config_secret_set(&fresh.api_key, s->dev.api_key, strlen(s->dev.api_key));
+    if (ok) console_set_password(fresh.console_password.bytes, fresh.console_password.len);
     if (ok && set_api_keys(&fresh) == 0)
         log_event(LOG_INFO, "SIGHUP: API keys read again",
                   LOG_U64("keys", fresh.api_keys.count + (fresh.api_key.len > 0)));
@@ -774,6 +793,7 @@ static void clean_up(struct serve *s)
     }
     notify_close();
     api_close();
+    console_close();
     idempotency_close();
     dev_state_wipe(&s->dev);
     config_free(&s->config);

@@ -308,6 +308,7 @@ void config_free(struct config *c)
         config_secret_set(&tokens[i]->previous, NULL, 0);
     }
     config_secret_set(&c->api_key, NULL, 0);
+    config_secret_set(&c->console_password, NULL, 0);
     config_namespace_clear(&c->without_namespace);
     config_forget_items(c);
 }

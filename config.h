@@ -170,6 +170,10 @@ struct config {
     int64_t api_idempotency_max_entries;
     enum config_api_errors api_errors;
 
+    /* the console */
+    bool console;
+    struct config_secret console_password;
+
     /* observation */
     bool metrics;        /* /metrics at all */
     bool metrics_public; /* also on the listeners of clients */
@@ -193,8 +197,8 @@ struct config {
     int64_t worker_mailbox_max_bytes;    /* posts waiting for one worker */
 
     /* values that other options were made from; use the fields above */
-    struct config_secret api_key_value;
-    char *api_key_file;
+    struct config_secret api_key_value, console_password_value;
+    char *api_key_file, *console_password_file;
     char *server_address, *server_internal_address;
     int64_t server_port, server_internal_port;
     bool server_tls;

@@ -2,6 +2,7 @@
 #include "config_load.h"
 
 #include "api.h"
+#include "console.h"
 #include "jwt.h"
 #include "tls.h"
 
@@ -12,6 +13,7 @@
 
 #define SECRET_MIN 32 /* bytes: RFC 7518 section 3.2, a key as long as the hash */
 #define API_KEY_SHORT 16
+#define PASSWORD_SHORT 12
 
 static const struct origin *origin_of(struct loader *l, const char *key)
 {
@@ -281,6 +283,27 @@ static void check_subscription_token(struct loader *l)
              "%s has a secret that has no effect without %s", section, enabled);
 }
 
+static void check_console(struct loader *l)
+{
+    static const char key[] = "admin.password", file[] = "admin.password_file";
+    struct config *c = l->c;
+    pick_secret(l, &c->console_password, &c->console_password_value, key, c->console_password_file,
+                file);
+    const size_t len = c->console_password.len;
+    const char *place = place_of(l, key, file);
+    if (c->console && !len && !*c->console_password_file && !c->dev)
+        wrong(l, "admin.enabled", "admin.enabled needs admin.password or admin.password_file");
+    if (len && !c->console && !c->dev)
+        loader_note(l, false, place, "there is a password, but no console without admin.enabled");
+    if (len && len < PASSWORD_SHORT)
+        loader_note(l, false, place,
+                    "the console's password has only %zu bytes: better openssl rand -base64 18",
+                    len);
+    if (len > CONSOLE_PASSWORD_MAX)
+        loader_note(l, true, place, "the console's password has more than %d bytes",
+                    CONSOLE_PASSWORD_MAX);
+}
+
 static void check_secrets(struct loader *l)
 {
     struct config *c = l->c;
@@ -292,6 +315,7 @@ static void check_secrets(struct loader *l)
         loader_note(l, false, place_of(l, "http_api.key", "http_api.key_file"),
                     "the API key has only %zu bytes: better openssl rand -hex 32", c->api_key.len);
     check_api_keys(l, &c->api_keys);
+    check_console(l);
 }
 
 static void check_access(struct loader *l, bool clean)

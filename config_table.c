@@ -57,6 +57,7 @@ const char *const option_group_titles[GROUP_COUNT] = {
     [GROUP_LISTEN] = "Listening",
     [GROUP_ACCESS] = "Who may connect",
     [GROUP_API] = "HTTP API",
+    [GROUP_CONSOLE] = "Console",
     [GROUP_CONNECTION] = "Life of a connection",
     [GROUP_LIMIT] = "Limits",
     [GROUP_CHANNEL] = "Channels",
@@ -179,14 +180,14 @@ const struct option option_table[] = {
      .help = "Private key of the certificate, a PEM file; of several, in the same order."},
     {"dev", "dev", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(dev), .initial = "false",
      .help = "Try it out: loopback only, with a certificate, token secret and API key of its own, "
-             "made once and kept, and a page to look at."},
+             "made once and kept, and a console without a password."},
     {"config", "config", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(config_file),
      .help = "Configuration file, JSON. Flags win over ROOST_ variables, which win over the file."},
     {"workers", "workers", "N", GROUP_LISTEN, OPTION_INT, FIELD(workers), .initial = "0", .max = 64,
      .help = "Worker threads. 0: one for each CPU that this process may use."},
     {"admin_listen", "admin-listen", "URL", GROUP_LISTEN, OPTION_URLS, FIELD(admin_listen),
-     .help = "A listener for the HTTP API, metrics and the console page; they then leave the "
-             "listeners of clients. May be given several times."},
+     .help = "A listener for the HTTP API, metrics and the console; they then leave the listeners "
+             "of clients. May be given several times."},
     {"echo", "echo", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(echo), .initial = "false",
      .help = "Serve /echo, which sends every message back: for conformance suites and benchmarks."},
     {"http_server.tls.max_handshakes", NULL, "N", GROUP_LISTEN, OPTION_INT,
@@ -306,6 +307,16 @@ const struct option option_table[] = {
      .choices = error_modes,
      .help = "How a call that failed is answered: 200 with an error in the body, or with a status "
              "that fits (transport)."},
+
+    /* ---- console ---- */
+    {"admin.enabled", NULL, NULL, GROUP_CONSOLE, OPTION_BOOL, FIELD(console), .initial = "false",
+     .help = "Serve the console, for who has the password: on admin_listen or, without one, on "
+             "loopback and Unix sockets. With --dev it is there in any case."},
+    {"admin.password", NULL, "SECRET", GROUP_CONSOLE, OPTION_SECRET, FIELD(console_password_value),
+     .help = "Its password, 12 characters or more. With --dev it may be left out: then nobody is "
+             "asked for it."},
+    {"admin.password_file", NULL, "FILE", GROUP_CONSOLE, OPTION_STRING,
+     FIELD(console_password_file), .help = "The same from a file."},
 
     /* ---- life of a connection ---- */
     {"client.ping_interval", "ping-interval", NULL, GROUP_CONNECTION, OPTION_DURATION,
@@ -501,8 +512,7 @@ const struct option option_table[] = {
     {"uni_http_stream.handler_prefix", .kind = OPTION_STRING, PLANNED},
     {"uni_websocket.enabled", .kind = OPTION_BOOL, PLANNED},
     {"uni_websocket.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"admin.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"admin.password", .kind = OPTION_SECRET, PLANNED},
+    {"admin.secret", .kind = OPTION_SECRET, PLANNED},
     {"admin.handler_prefix", .kind = OPTION_STRING, PLANNED},
     {"prometheus.handler_prefix", .kind = OPTION_STRING, PLANNED},
     {"health.handler_prefix", .kind = OPTION_STRING, PLANNED},

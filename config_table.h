@@ -28,6 +28,7 @@ enum option_group {
     GROUP_LISTEN,
     GROUP_ACCESS,
     GROUP_API,
+    GROUP_CONSOLE,
     GROUP_CONNECTION,
     GROUP_LIMIT,
     GROUP_CHANNEL,

@@ -43,6 +43,7 @@
     X(REFUSED_TLS_LIMIT, "refused_total", COUNTER, "reason=\"tls_handshakes\"", "")                \
     X(REFUSED_UNAUTHENTICATED, "refused_total", COUNTER, "reason=\"unauthenticated_bytes\"", "")   \
     X(REFUSED_CHANNELS, "refused_total", COUNTER, "reason=\"channels\"", "")                       \
+    X(REFUSED_CONSOLE, "refused_total", COUNTER, "reason=\"console_password\"", "")                \
     X(ACCEPT_RESTS, "accept_rests_total", COUNTER, "",                                             \
       "Times a worker stopped accepting for want of a descriptor")                                 \
     X(TLS_HANDSHAKES, "tls_handshakes_total", COUNTER, "result=\"full\"",                          \

@@ -6,13 +6,11 @@
 
 #include "api.h"
 #include "client.h"
-#include "dev.h"
-#include "json.h"
+#include "console.h"
 #include "log.h"
 #include "origin.h"
 #include "pubsub.h"
 #include "raw.h"
-#include "web.h"
 
 _Static_assert(JWT_SCRATCH <= 64u * 1024, "a worker's tx is the scratch of a verification");
 
@@ -230,66 +228,6 @@ static void metrics(struct conn *c, const struct http_request *r)
     mem_free(c->worker->pool, text, METRICS_TEXT_MAX);
 }
 
-/* A page of another origin must not get a token by having its own name point here (DNS rebinding).
- */
-static bool host_is_loopback(struct http_str host)
-{
-    static const char *const names[] = {"localhost", "127.0.0.1", "[::1]"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (starts_with(host, names[i]) &&
-            (host.len == strlen(names[i]) || host.p[strlen(names[i])] == ':'))
-            return true;
-    return false;
-}
-
-static void dev_token_for_page(struct conn *c, const struct http_request *r)
-{
-    struct http_str channel;
-    char name[DEV_TOKEN_MAX], token[DEV_TOKEN_MAX], json[DEV_TOKEN_MAX + 32];
-    if (!host_is_loopback(r->host)) {
-        conn_http_error(c, r, 403, "open the page as localhost or 127.0.0.1");
-        return;
-    }
-    bool named = http_query_get(r->query, "channel", &channel);
-    int64_t len = named ? http_percent_decode(name, sizeof name, channel) : 0;
-    if (len < 0 || dev_token(options.dev, token, sizeof token, named ? name : NULL, (size_t)len,
-                             (int64_t)time(NULL)) < 0) {
-        conn_http_error(c, r, 400, "?channel=NAME, at most 255 bytes");
-        return;
-    }
-    int n = snprintf(json, sizeof json, "{\"token\":\"%s\"}\n", token);
-    struct http_reply reply = {.status = 200,
-                               .content_type = "application/json",
-                               .headers = "Cache-Control: no-store\r\n",
-                               .body = json,
-                               .len = (size_t)n};
-    conn_http_reply(c, r, &reply);
-}
-
-static const struct web_file *find_page(struct http_str path)
-{
-    for (size_t i = 0; i < web_file_count; i++)
-        if (http_str_is(path, web_files[i].path) ||
-            (http_str_is(path, "/") && strcmp(web_files[i].path, "/index.html") == 0))
-            return &web_files[i];
-    return NULL;
-}
-
-static void page(struct conn *c, const struct http_request *r, const struct web_file *f)
-{
-    struct http_reply reply = {
-        .status = 200,
-        .content_type = f->content_type,
-        .headers =
-            "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
-            "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-            "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
-            "Referrer-Policy: no-referrer\r\nCache-Control: no-cache\r\n",
-        .body = (const char *)f->data,
-        .len = f->len};
-    conn_http_reply(c, r, &reply);
-}
-
 /* ---- the table of paths ---- */
 
 static bool for_operators(const struct conn *c)
@@ -299,7 +237,6 @@ static bool for_operators(const struct conn *c)
 
 static int64_t plain_http(struct conn *c, const struct http_request *r)
 {
-    const struct web_file *f;
     if (options.health && (http_str_is(r->path, "/healthz") || http_str_is(r->path, "/health"))) {
         if (is_read(c, r)) reply_text(c, r, 200, "ok\n");
     } else if (options.health && http_str_is(r->path, "/readyz")) {
@@ -307,30 +244,36 @@ static int64_t plain_http(struct conn *c, const struct http_request *r)
     } else if (options.metrics && http_str_is(r->path, "/metrics") &&
                (options.metrics_public || for_operators(c))) {
         if (is_read(c, r)) metrics(c, r);
-    } else if (options.dev && http_str_is(r->path, "/dev/token")) {
-        if (is_read(c, r)) dev_token_for_page(c, r);
-    } else if (for_operators(c) && (f = find_page(r->path))) {
-        if (is_read(c, r)) page(c, r, f);
+    } else if (for_operators(c) && console_has(r->path)) {
+        return console_head(c, r);
     } else {
         conn_http_error(c, r, 404, "nothing is served at this path");
     }
     return 0;
 }
 
+static bool is_api(const struct conn *c, struct http_str path)
+{
+    return options.api && starts_with(path, "/api/") &&
+           (c->flags & CONN_ADMIN || !options.has_admin);
+}
+
 int64_t route_head(struct conn *c, const struct http_request *r)
 {
-    bool clients = c->flags & CONN_CLIENTS, admin = c->flags & CONN_ADMIN;
+    bool clients = c->flags & CONN_CLIENTS;
     if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") ||
                     (options.echo && http_str_is(r->path, "/echo")))) {
         open_websocket(c, r);
         return 0;
     }
-    if (options.api && starts_with(r->path, "/api/") && (admin || !options.has_admin))
-        return api_head(c, r);
+    if (is_api(c, r->path)) return api_head(c, r);
     return plain_http(c, r);
 }
 
 void route_request(struct conn *c, const struct http_request *r, const char *body, size_t len)
 {
-    api_request(c, r, body, len); /* the only path that accepts a body */
+    if (is_api(c, r->path)) /* these two alone accept a body */
+        api_request(c, r, body, len);
+    else
+        console_request(c, r, body, len);
 }

@@ -5,19 +5,17 @@
 #include "auth.h"
 #include "conn.h"
 
-struct dev_state;
-
 struct route_options {
     struct auth_options auth;
     const char *const *origins; /* allowed; origin.h */
     size_t origin_count;
     const char *client_path; /* of the Centrifuge protocol; NULL = not served */
     bool echo, metrics, metrics_public, health, api;
-    bool has_admin; /* there is an admin listener: the API, metrics and the page are served there
+    bool has_admin; /* there is an admin listener: the API, metrics and the console are served there
                        alone */
     int64_t connection_limit; /* WebSocket connections of the process; 0 = what descriptors allow */
     int64_t rate_limit;       /* opening handshakes a second of the process; 0 = no limit */
-    const struct dev_state *dev; /* NULL unless --dev: then the page gets tokens */
+    bool dev;                 /* every listener is for operators too */
 };
 
 void route_init(const struct route_options *o); /* keeps o's pointers; before workers start */

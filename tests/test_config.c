@@ -245,6 +245,7 @@ struct wrong {
 };
 
 #define OK_TOKEN "\"client\":{\"token\":{\"hmac_secret_key\":\"" SECRET "\"}}"
+#define BYTES_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define NAMESPACE(members) "{\"channel\":{\"namespaces\":[{\"name\":\"chat\"," members "}]}}"
 static const struct wrong wrongs[] = {
     /* the text */
@@ -415,6 +416,20 @@ static const struct wrong wrongs[] = {
          "--ping-interval: client.pong_timeout (8s) must be less than client.ping_interval (5s)"},
     {"{" OK_TOKEN ",\"http_api\":{\"key\":\"short\"}}", .is_warning = true,
      .said = "the API key has only 5 bytes"},
+    {"{" OK_TOKEN ",\"admin\":{\"enabled\":true}}",
+     .said = "C:1:95: admin.enabled needs admin.password or admin.password_file"},
+    {"{" OK_TOKEN ",\"admin\":{\"enabled\":true,\"password\":\"eleven char\"}}", .is_warning = true,
+     .said = "the console's password has only 11 bytes"},
+    {"{" OK_TOKEN ",\"admin\":{\"password\":\"a password of some length\"}}", .is_warning = true,
+     .said = "there is a password, but no console without admin.enabled"},
+    {"{" OK_TOKEN ",\"admin\":{\"enabled\":true,\"password\":\"a password of some length\","
+     "\"password_file\":\"x\"}}",
+     .said = "admin.password and admin.password_file: give one of them"},
+    {"{" OK_TOKEN ",\"admin\":{\"enabled\":true,\"password_file\":\"/nonexistent/p\"}}",
+     .said = "the file /nonexistent/p can not be read"},
+    {"{" OK_TOKEN ",\"admin\":{\"enabled\":true,\"password\":\"" BYTES_64 BYTES_64 BYTES_64 BYTES_64
+         BYTES_64 BYTES_64 BYTES_64 BYTES_64 "x\"}}",
+     .said = "the console's password has more than 512 bytes"},
     {.flags = {"--anonymous", "--allowed-origin", "https://Example.com"},
      .is_warning = true,
      .said = "--allowed-origin: \"https://Example.com\" matches nothing"},

@@ -281,6 +281,7 @@ static void known_names(void **state)
         "uni_websocket.handler_prefix",
         "admin.enabled",
         "admin.password",
+        "admin.secret",
         "admin.handler_prefix",
         "prometheus.enabled",
         "prometheus.handler_prefix",

@@ -1,12 +1,13 @@
 /* The first hour: `roost serve --dev`, and every line that it prints, as printed. */
 import {
   assert, boundGroup, fs, path, ROOST, serve, launch, connect, fresh, test, done, command, within, patience, lines, atEnd, request, temporary, Client, WebSocket,
-  upgradeHead, Raw, requestHead, skip, frame, OP, secretText, until,
+  upgradeHead, Raw, skip, until,
 } from './lib.mjs';
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
+const SCRIPTS = fs.readdirSync(path.join(HERE, '../../web')).filter((f) => f.endsWith('.js'));
 const LISTEN = ['--listen', 'wss://127.0.0.1:0', '--listen', 'ws://127.0.0.1:0'];
 
 /* The lines to paste: those indented by two spaces. */
@@ -153,7 +154,7 @@ test('colours on a terminal, none in a file, none with NO_COLOR', async () => {
 
 test('the page and its files: types, strict policy, nothing from elsewhere', async () => {
   const server = await dev();
-  for (const [target, type] of [['/', 'text/html'], ['/app.js', 'text/javascript'], ['/style.css', 'text/css']]) {
+  for (const [target, type] of [['/', 'text/html'], ['/style.css', 'text/css'], ...SCRIPTS.map((f) => [`/${f}`, 'text/javascript'])]) {
     const answer = await request(server, { target });
     assert.equal(answer.status, 200, target);
     assert.ok(answer.headers['content-type'].startsWith(type), answer.headers['content-type']);
@@ -167,25 +168,6 @@ test('the page and its files: types, strict policy, nothing from elsewhere', asy
   }
   assert.equal((await request(server, { method: 'HEAD', target: '/' })).status, 200);
   assert.equal((await request(server, { target: '/../main.c' })).status, 404);
-});
-
-test('GET /dev/token: for the page alone', async () => {
-  const server = await dev();
-  const good = await request(server, { target: '/dev/token?channel=chat' });
-  assert.equal(good.status, 200);
-  assert.match(good.headers['content-type'], /^application\/json/);
-  assert.equal(good.headers['cache-control'], 'no-store');
-  assert.equal(good.headers['access-control-allow-origin'], undefined);
-  const { token } = JSON.parse(good.body);
-  secretText(token);
-  const client = await connect(server, '/raw/chat', { token });
-  await client.echo('with a fresh token');
-  /* a page of another name that resolves to 127.0.0.1 is another page */
-  assert.ok([400, 403, 421].includes((await request(server, { target: '/dev/token?channel=chat', headers: { Host: 'evil.example' } })).status));
-  const other = await request(server, { target: '/dev/token?channel=chat', headers: { Origin: 'https://evil.example' } });
-  assert.ok(other.status === 403 || !other.headers['access-control-allow-origin']);
-  const plain = await serve();
-  assert.equal((await request(plain, { target: '/dev/token?channel=chat' })).status, 404);
 });
 
 test('localhost pages may connect, others not', async () => {

@@ -1,6 +1,7 @@
-/* The documents: each command in README.md, docs/raw.md and docs/tokens.md does what the text says.
+/* The documents: each command in README.md, docs/raw.md, docs/api.md, docs/console.md and docs/tokens.md does what the text
+ * says.
  *
- * The ```sh blocks of the three run in order in one folder, with other ports. Each has a row below, so a new block
+ * The ```sh blocks of them run in order in one folder, with other ports. Each has a row below, so a new block
  * needs one. A block with a server, `roost sub` or chat.js stays running; its word is waited for, and later more of it. ```js blocks that begin with
  * a file name, and ```json ones, become files. */
 import { assert, boundGroup, fs, path, ROOST, test, done, atEnd, temporary, within, patience, until, sanitizerEnv, command } from './lib.mjs';
@@ -35,6 +36,10 @@ const EXPECTED = {
   ],
   'docs/api.md': [
     { block: '/api/info', says: /"num_clients":\d[^]*\{"connections":\{[^]*\{"result":\{\}\}[^]*\{"replies":\[\{"publish":\{\}\},\{"channels":/ },
+  ],
+  'docs/console.md': [
+    { block: 'console_password', stays: true, says: READY },
+    { block: '/admin/login', says: /\{"result":\{"nodes":\[\{"uid":/ },
   ],
   'docs/tokens.md': [
     { block: 'rand -hex 32 > token_secret', says: /^/ },
@@ -127,13 +132,15 @@ async function follow(folder, document, json = () => {}) {
   return running;
 }
 
-test('README, raw mode and tokens: every command, in order, does what the text says', async () => {
+test('README, raw mode, API, console and tokens: every command, in order, does what the text says', async () => {
   const folder = new Folder({ 8443: await freePort(), 9443: await freePort(), 9000: await freePort() });
   const running = await follow(folder, 'README.md');
   await follow(folder, 'docs/raw.md');
-  const production = running.find(({ row }) => row.block === '--admin-listen').child;
+  await follow(folder, 'docs/api.md');
+  await running.find(({ row }) => row.block === '--admin-listen').child.end();
+  const [{ child: withConsole }] = await follow(folder, 'docs/console.md');
+  await withConsole.end();
   await follow(folder, 'docs/tokens.md', async () => {
-    await production.end();
     await folder.run('exec ./roost serve --config config.json', { stays: true, says: READY });
   });
   const { ports } = folder;

@@ -132,9 +132,10 @@ test('metrics are for loopback and admin listeners; not for a public one unless 
   assert.equal((await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', `http://127.0.0.1:${new URL(open.urls[0]).port}/metrics`])).out, '200');
 });
 
-test('with an admin listener, loopback and Unix sockets for clients serve neither metrics nor the page', async () => {
+test('with an admin listener, loopback and Unix sockets for clients serve neither metrics nor the console', async () => {
   const file = path.join(temporary(), 'sock');
-  const server = await serve(['--listen', `unix:${file}`, '--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0']);
+  const server = await serve(['--listen', `unix:${file}`, '--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0', '--admin.enabled'],
+    { env: { ROOST_ADMIN_PASSWORD: 'a password of some length' } });
   const status = async (port, target) => (await command('curl', ['-s', '-o', '/dev/null', '-w', '%{http_code}', ...port, `http://127.0.0.1${target}`])).out;
   const clients = ['--connect-to', `::127.0.0.1:${server.port('ws', 0)}`];
   const admin = ['--connect-to', `::127.0.0.1:${server.port('ws', 1)}`];

@@ -1,41 +1,23 @@
-/* The page of --dev in headless Chromium over WSS, as a person uses it: also by keyboard alone, and on a phone. */
-import { assert, fs, path, serve, connect, test, done, skip, temporary, atEnd, until, patience, publish, request } from './lib.mjs';
-import { chromium } from 'playwright-core';
+/* The view Try of --dev in headless Chromium over WSS: a live subscriber, what it says about recovery; by keyboard alone, and on
+ * a phone. The rest of the console is in console.test.mjs. */
+import { assert, fs, path, serve, test, done, temporary, publish, within } from './lib.mjs';
+import { Speaker, result } from './centrifuge.mjs';
+import { browser, sees, shot, sticksOut, tooSmall } from './browser.mjs';
 
-const CHROMIUM = process.env.CHROMIUM || ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find((f) => fs.existsSync(f));
-const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage'];
+const ENV = { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: '', ROOST_HTTP_API_KEY: '' };
+const LISTEN = ['--dev', '--listen', 'wss://127.0.0.1:0', '--listen', 'ws://127.0.0.1:0'];
 
-async function dev() {
-  const server = await serve(['--dev', '--listen', 'wss://127.0.0.1:0', '--listen', 'ws://127.0.0.1:0'], { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: '', ROOST_HTTP_API_KEY: '' } });
-  server.page = server.url('wss').replace('wss:', 'https:') + '/';
+async function dev(args = LISTEN, options = {}) {
+  const server = await serve([...args, '--workers', '2'], { env: ENV, ...options });
+  server.page = `${server.url('wss').replace('wss:', 'https:')}/`;
+  server.key = { headers: { 'X-API-Key': fs.readFileSync(path.join(server.dir, '.local/state/roost/api_key'), 'utf8').trim() } };
   return server;
 }
 
-/* A browser with a profile of its own; whatever a page complains about fails the test. */
-async function browser(options = {}) {
-  if (!CHROMIUM) skip('no chromium: apt-get install chromium');
-  const context = await chromium.launchPersistentContext(temporary(), {
-    executablePath: CHROMIUM, headless: true, args: ARGS, ignoreHTTPSErrors: true, viewport: { width: 1100, height: 720 }, timeout: patience(30000), ...options,
-  });
-  const complaints = [];
-  atEnd(async (failure) => {
-    await context.close();
-    if (!failure) assert.deepEqual(complaints.filter((c) => !context.tolerated || !context.tolerated.test(c)), []);
-  });
-  context.setDefaultTimeout(patience(15000));
-  context.tab = async (url) => {
-    const page = await context.newPage();
-    page.on('pageerror', (e) => complaints.push(`error: ${e.message}`));
-    page.on('console', (m) => ['error', 'warning'].includes(m.type()) && complaints.push(`${m.type()}: ${m.text()}`));
-    page.on('request', (r) => new URL(r.url()).host === new URL(url).host || r.url().startsWith('data:') || complaints.push(`request to ${r.url()}`));
-    await page.goto(url);
-    return page;
-  };
-  return context;
-}
-
 const connected = (page) => page.locator('#status[data-state=open]').waitFor();
-const says = (page, text) => page.locator('#messages li', { hasText: text }).first().waitFor();
+const idle = (page) => page.locator('#status[data-state=idle]').waitFor();
+const says = (page, text) => sees(page, '#messages li', text);
+const told = (page, kind) => page.locator(`#messages li.note.${kind}`).last().textContent();
 
 test('connect over WSS, publish in one tab, see it in the other', async () => {
   const server = await dev();
@@ -44,17 +26,20 @@ test('connect over WSS, publish in one tab, see it in the other', async () => {
   const two = await context.tab(server.page);
   await connected(one);
   await connected(two);
-  assert.match(await one.textContent('#status-text'), /chat over WSS/);
   await one.fill('#text', 'seen by both <b>&amp; escaped');
   await one.click('#send');
   await says(one, 'seen by both <b>&amp; escaped');
   await says(two, 'seen by both <b>&amp; escaped');
-  assert.match(await one.locator('#messages li').last().getAttribute('class'), /own/);
-  assert.match(await two.locator('#messages li').last().getAttribute('class'), /other/);
-  await publish(server, 'chat', 'x', { headers: { 'X-API-Key': fs.readFileSync(path.join(server.dir, '.local/state/roost/api_key'), 'utf8').trim() } });
-  await says(two, '"x"');
-  const shots = process.env.E2E_SHOTS;
-  if (shots) await one.screenshot({ path: path.join(shots, 'desktop.png') });
+  assert.match(await one.locator('#messages li:not(.note)').last().getAttribute('class'), /own/);
+  assert.match(await two.locator('#messages li:not(.note)').last().getAttribute('class'), /other/);
+  await one.fill('#text', '{"n": [1, null]}');
+  await one.press('#text', 'Enter');
+  await says(two, '{"n":[1,null]}');
+  await publish(server, 'chat', 'x', server.key);
+  await says(two, 'by the API');
+  const offsets = await two.locator('#messages li:not(.note) .offset').allTextContents();
+  assert.deepEqual(offsets, ['1', '2', '3']);
+  await shot(one, 'try-desktop');
 });
 
 test('by keyboard alone: Tab order, Enter sends, focus is visible', async () => {
@@ -70,22 +55,22 @@ test('by keyboard alone: Tab order, Enter sends, focus is visible', async () => 
   assert.equal(await focus(), 'text');
   const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineWidth);
   assert.notEqual(outline, '0px');
-  await page.focus('#channel');
-  const order = [await focus()];
-  for (let i = 0; i < 4; i++) {
+  await page.focus('#nav-try');
+  const order = [];
+  for (let i = 0; i < 8; i++) {
     await page.keyboard.press('Tab');
     order.push(await focus());
   }
-  assert.deepEqual(order, ['channel', 'connect', 'messages', 'text', 'send']);
+  assert.deepEqual(order, ['nav-overview', 'nav-channels', 'nav-connections', 'nav-tokens', 'connect', 'messages', 'text', 'send']);
   await page.focus('#connect');
   await page.keyboard.press('Space');
-  await page.locator('#status[data-state=idle]').waitFor();
+  await idle(page);
   await page.focus('#channel');
   await page.keyboard.press('Control+A');
-  await page.keyboard.type('another room/ä');
+  await page.keyboard.type('another room/~');
   await page.keyboard.press('Enter');
   await connected(page);
-  assert.match(await page.textContent('#status-text'), /another room\/ä/);
+  assert.match(await page.textContent('#status-text'), /another room\/~/);
   await page.keyboard.type('here');
   await page.keyboard.press('Enter');
   await says(page, 'here');
@@ -100,47 +85,74 @@ test('a phone of 320 pixels: nothing sticks out, targets are large enough', asyn
     await page.fill('#text', `long ${'unbreakable'.repeat(40)}`);
     await page.tap('#send');
     await says(page, 'unbreakable');
-    assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 320);
-    for (const id of ['channel', 'connect', 'text', 'send']) {
-      const box = await page.locator(`#${id}`).boundingBox();
-      assert.ok(box.height >= 44 && box.x >= 0 && box.x + box.width <= 320 && box.y + box.height <= 568, `${id} ${JSON.stringify(box)}`);
-    }
-    const shots = process.env.E2E_SHOTS;
-    if (shots) await page.screenshot({ path: path.join(shots, `phone-${colorScheme}.png`) });
+    assert.equal(await sticksOut(page), false);
+    assert.deepEqual(await tooSmall(page), []);
+    const send = await page.locator('#send').boundingBox();
+    assert.ok(send.y + send.height <= 568, 'publishing needs no scrolling');
+    await shot(page, `try-phone-${colorScheme}`);
     await context.close();
   }
 });
 
-test('live counters', async () => {
+test('away and back: what was missed is brought back, with a word about it', async () => {
   const server = await dev();
   const context = await browser();
   const page = await context.tab(server.page);
   await connected(page);
-  await page.locator('#count-connections', { hasText: /^1$/ }).waitFor();
-  await page.locator('#count-in', { hasText: /^\d/ }).waitFor();
-  const other = await context.tab(server.page);
-  await connected(other);
-  await other.bringToFront();
-  await other.locator('#count-connections', { hasText: /^2$/ }).waitFor();
+  await publish(server, 'chat', 'before', server.key);
+  await says(page, 'before');
+  await page.click('#connect');
+  await idle(page);
+  for (const data of ['one', 'two', 'three']) await publish(server, 'chat', data, server.key);
+  await page.click('#connect');
+  await says(page, 'three');
+  await page.locator('#messages li.note.good').waitFor();
+  assert.equal(await told(page, 'good'), 'Recovered 3 publications.');
+  const heard = await page.locator('#messages li:not(.note) .body').allTextContents();
+  assert.deepEqual(heard, ['before', 'one', 'two', 'three']);
+
+  await page.click('#connect');
+  await idle(page);
+  for (let i = 0; i < 120; i++) await publish(server, 'chat', i, server.key);
+  await page.click('#connect');
+  await page.locator('#messages li.note.bad').waitFor();
+  assert.match(await told(page, 'bad'), /^Not recovered\. More was missed than the history keeps: this page had seen offset 4, and of the 120 publications after it the history has the last 100 \(25 to 124; history_size\)\./);
+
+  await page.click('#connect');
+  await idle(page);
+  await publish(server, 'chat', 'gone', server.key);
+  await result(server, 'history_remove', { channel: 'chat' }, server.key);
+  await page.click('#connect');
+  await page.locator('#messages li.note.bad').nth(1).waitFor();
+  assert.match(await told(page, 'bad'), /^Not recovered\. 1 publication was missed, and the history keeps none of them any more/);
+  await publish(server, 'chat', 'goes on', server.key);
+  await says(page, 'goes on');
 });
 
-test('the server goes and comes back: the page reconnects by itself', async () => {
+test('the server is killed and comes back: the page reconnects by itself and says why nothing was recovered', async () => {
   const home = temporary();
-  const env = { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: '', ROOST_HTTP_API_KEY: '' };
-  const first = await serve(['--dev', '--listen', 'wss://127.0.0.1:0', '--listen', 'ws://127.0.0.1:0'], { cwd: home, env });
+  const first = await dev(LISTEN, { cwd: home });
   const context = await browser();
-  const page = await context.tab(`${first.url('wss').replace('wss:', 'https:')}/`);
+  const page = await context.tab(first.page);
   await connected(page);
+  await publish(first, 'chat', 'lost with it', first.key);
+  await says(page, 'lost with it');
   /* what the browser says about the time without a server is not the page's fault */
   context.tolerated = /net::ERR_|WebSocket connection to/;
-  await first.stop();
+  first.kept = true; /* not to be stopped again */
+  first.child.kill('SIGKILL');
+  await within(first.exited, 10000, 'end');
   await page.locator('#status[data-state=busy]').waitFor();
-  await says(page, '1012');
-  await serve(['--dev', '--listen', first.url('wss'), '--listen', first.url('ws')], { cwd: home, env });
+  await sees(page, '#brief', 'does not answer');
+  await dev(['--dev', '--listen', first.url('wss'), '--listen', first.url('ws')], { cwd: home });
   await connected(page);
+  await page.locator('#messages li.note.bad').waitFor();
+  assert.match(await told(page, 'bad'), /^Not recovered\. The server was restarted\. Histories live in its memory, so the epoch of the channel changed from [a-zA-Z]{8} to [a-zA-Z]{8}\. Load the state from your backend/);
+  await shot(page, 'try-restarted');
   await page.fill('#text', 'back again');
   await page.press('#text', 'Enter');
   await says(page, 'back again');
+  await sees(page, '#brief', 'connected');
 });
 
 test('a flood does not freeze the page', async () => {
@@ -148,9 +160,13 @@ test('a flood does not freeze the page', async () => {
   const context = await browser();
   const page = await context.tab(server.page);
   await connected(page);
-  const { token } = JSON.parse((await request(server, { target: '/dev/token?channel=chat' })).body);
-  const client = await connect(server, '/raw/chat', { token });
-  for (let i = 0; i < 5000; i++) client.send(`flood ${i}`);
+  await page.click('#nav-tokens');
+  await page.click('#make-token');
+  await page.locator('#made').waitFor();
+  const client = await Speaker.connected(server, { params: { token: await page.inputValue('#made-token') } });
+  await page.click('#nav-try');
+  await client.ok('subscribe', { channel: 'chat' });
+  for (let i = 0; i < 5000; i++) client.send({ publish: { channel: 'chat', data: `flood ${i}` }, id: 1000 + i });
   await says(page, 'flood 4999');
   assert.ok((await page.locator('#messages li').count()) <= 300);
   assert.equal(await page.locator('#status').getAttribute('data-state'), 'open');
