@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "json.h"
 #include "jwt.h"
 #include "tls.h"
 
@@ -209,14 +208,26 @@ static int certificate_files(const struct dev_state *s, struct problem *why)
     return cert >= 0 && key >= 0 ? 0 : make_certificate(s, why);
 }
 
+/* make_token: for user dev, who may do everything. */
+static int64_t make_token(struct dev_state *s, int64_t now_s)
+{
+    char claims[128];
+    const int n = snprintf(
+        claims, sizeof claims,
+        "{\"sub\":\"dev\",\"iat\":%lld,\"exp\":%lld,\"roost\":{\"pub\":[\"*\"],\"sub\":[\"*\"]}}",
+        (long long)now_s, (long long)now_s + DEV_TOKEN_LIFE_S);
+    const struct jwt_key key = {.secret = (const uint8_t *)s->hmac_secret,
+                                .secret_len = strlen(s->hmac_secret)};
+    return jwt_make(s->token, sizeof s->token, &key, claims, (size_t)n);
+}
+
 static int token_file(struct dev_state *s, int64_t now_s, struct problem *why)
 {
     int fd =
         open_private(s->token_file, why); /* a symbolic link or another's file is not written to */
     if (fd == -1) return -1;
     if (fd >= 0) close(fd);
-    if (dev_token(s, s->token, sizeof s->token, NULL, 0, now_s) == -1)
-        return refuse(why, "can not make a token");
+    if (make_token(s, now_s) == -1) return refuse(why, "can not make a token");
     char line[DEV_TOKEN_MAX + 1];
     snprintf(line, sizeof line, "%s\n", s->token);
     return write_private(s->token_file, line, why);
@@ -255,28 +266,6 @@ void dev_state_wipe(struct dev_state *s)
     explicit_bzero(s->hmac_secret, sizeof s->hmac_secret);
     explicit_bzero(s->api_key, sizeof s->api_key);
     explicit_bzero(s->token, sizeof s->token);
-}
-
-/* ---- tokens -----------------------------------------------------------------------------------
- */
-
-int64_t dev_token(const struct dev_state *s, char *out, size_t cap, const char *channel, size_t len,
-                  int64_t now_s)
-{
-    char name[6 * 255 + 1] = "*", claims[2 * sizeof name + 256];
-    if (channel && len > 255) return -1;
-    if (channel) {
-        int64_t escaped = json_escape(name, sizeof name - 1, channel, len);
-        if (escaped == -1) return -1;
-        name[escaped] = '\0';
-    }
-    int n = snprintf(
-        claims, sizeof claims,
-        "{\"sub\":\"dev\",\"iat\":%lld,\"exp\":%lld,\"roost\":{\"pub\":[\"%s\"],\"sub\":[\"%s\"]}}",
-        (long long)now_s, (long long)now_s + DEV_TOKEN_LIFE_S, name, name);
-    struct jwt_key key = {.secret = (const uint8_t *)s->hmac_secret,
-                          .secret_len = strlen(s->hmac_secret)};
-    return jwt_make(out, cap, &key, claims, (size_t)n);
 }
 
 /* ---- what is printed --------------------------------------------------------------------------

@@ -1,8 +1,7 @@
 /* dev.h - what `serve --dev` makes once and keeps, and what it prints for the first hour.
  *
  * The state folder holds a token secret, an API key, a certificate and its key, so that a restart
- * keeps tokens and the browser's exception valid. Main thread, before workers start; dev_token any
- * thread. */
+ * keeps tokens and the browser's exception valid. Main thread, before workers start. */
 #ifndef DEV_H
 #define DEV_H
 
@@ -13,7 +12,7 @@
 #define DEV_PATH_MAX 1024
 #define DEV_SECRET_CHARS 64 /* hex of 32 random bytes: the text itself is the key */
 #define DEV_SECRET_MAX 256  /* a secret that the user put there may be longer, up to this */
-#define DEV_TOKEN_MAX 2048  /* room for a token of dev_token, with its NUL */
+#define DEV_TOKEN_MAX 512   /* of the token below, with its NUL */
 #define DEV_TOKEN_LIFE_S 86400
 
 struct dev_state {
@@ -35,12 +34,6 @@ int dev_state_open(struct dev_state *s, int64_t now_s, char *err, size_t err_len
 
 /* dev_state_wipe overwrites the secrets of s. */
 void dev_state_wipe(struct dev_state *s);
-
-/* dev_token makes a token for user dev that may publish and subscribe to channel (len bytes of
- * UTF-8; NULL = everything), valid for DEV_TOKEN_LIFE_S from now_s. Returns its length, or -1 when
- * it does not fit cap or the channel is longer than 255 bytes. */
-int64_t dev_token(const struct dev_state *s, char *out, size_t cap, const char *channel, size_t len,
-                  int64_t now_s);
 
 /* dev_banner writes what to open and lines to paste, each of which works as printed. program is
  * argv[0]; wss_url and ws_url are base addresses without a path, such as "wss://127.0.0.1:8443".
