@@ -128,12 +128,14 @@ export const secretText = (text) => {
 const b64 = (data) => Buffer.from(data).toString('base64url');
 export const nowSeconds = () => Math.floor(Date.now() / 1000);
 
-/* token({sub: 'alice', ...}): HS256; everything is allowed unless claims.roost says less. header overrides. */
-export function token(claims = {}, { secret = SECRET, header = {} } = {}) {
+/* token({sub: 'alice', ...}): HS256; everything is allowed unless claims.roost says less. header overrides. Logs are
+ * searched for each that is watched, which thousands need not be. */
+export function token(claims = {}, { secret = SECRET, header = {}, watched = true } = {}) {
   const body = { sub: 'tester', exp: nowSeconds() + 3600, roost: { pub: ['*'], sub: ['*'] }, ...claims };
   const signed = `${b64(JSON.stringify({ alg: 'HS256', typ: 'JWT', ...header }))}.${b64(JSON.stringify(body))}`;
   const signature = crypto.createHmac('sha256', secret).update(signed).digest('base64url');
-  return secretText(`${signed}.${signature}`);
+  const text = `${signed}.${signature}`;
+  return watched ? secretText(text) : text;
 }
 
 /* ---- the server ----------------------------------------------------------------------------------- */
