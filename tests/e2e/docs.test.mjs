@@ -6,6 +6,7 @@
  * a file name, and ```json ones, become files. */
 import { assert, boundGroup, fs, path, ROOST, test, done, atEnd, temporary, within, patience, until, sanitizerEnv, command } from './lib.mjs';
 import { spawnSync } from 'node:child_process';
+import crypto from 'node:crypto';
 import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 
@@ -65,14 +66,17 @@ const EXPECTED = {
   ],
 };
 
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const probe = net.createServer().on('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
+/* freePort: below those that the kernel gives to whoever asks for any, and that somebody may get before our server does. */
+async function freePort() {
+  for (;;) {
+    const probe = net.createServer();
+    const bound = new Promise((resolve) => probe.on('error', () => resolve(false)).on('listening', () => resolve(true)));
+    const port = 10000 + crypto.randomInt(20000);
+    probe.listen(port, '127.0.0.1');
+    if (!(await bound)) continue;
+    await new Promise((resolve) => probe.close(resolve));
+    return port;
+  }
 }
 
 class Folder {
