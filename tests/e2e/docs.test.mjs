@@ -81,9 +81,9 @@ async function freePort() {
 
 class Folder {
   static async make() {
-    const ports = {};
-    for (const port of PORTS) ports[port] = await freePort();
-    return new Folder(ports);
+    const found = new Set();
+    while (found.size < PORTS.length) found.add(await freePort());
+    return new Folder(Object.fromEntries([...found].map((port, i) => [PORTS[i], port])));
   }
 
   constructor(ports) {
