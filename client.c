@@ -191,8 +191,7 @@ struct text client_id(const struct conn *c, char out[static OPS_UUID_TEXT])
 bool client_has_id(const struct conn *c, struct text id)
 {
     char text[OPS_UUID_TEXT];
-    struct text own = client_id(c, text);
-    return id.len == own.len && memcmp(id.p, own.p, own.len) == 0;
+    return client_same(id, client_id(c, text));
 }
 
 uint32_t client_channel_count(const struct conn *c)

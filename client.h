@@ -18,6 +18,7 @@ struct client_options {
     bool include_time;
     uint32_t channel_limit, history_max, recovery_max;
     size_t channel_max_length;    /* bytes of a name */
+    const char *personal;         /* namespace of personal channels, "" = none; NULL: no such */
     int64_t stale_ms;             /* for the first connect */
     int64_t expired_sub_delay_ms; /* grace after a subscription's end */
     const char *version;
@@ -108,6 +109,16 @@ static inline int64_t client_expires_of(const struct jwt_claims *claims)
     return claims->has_exp ? claims->exp_s : 0;
 }
 
+static inline struct text client_text(struct jwt_str t)
+{
+    return text_of(t.p, t.len);
+}
+
+static inline bool client_same(struct text a, struct text b)
+{
+    return a.len == b.len && (!a.len || memcmp(a.p, b.p, a.len) == 0);
+}
+
 /* client_keep copies t into counted bytes. NULL: it is absent, or memory is out. */
 static inline struct frame *client_keep(struct worker *w, struct text t)
 {
@@ -139,11 +150,23 @@ void client_info_of(const struct conn *c, const struct subscription *sub, struct
 /* client_info_changed shows the client's new info in what it is subscribed to. */
 void client_info_changed(struct conn *c);
 
-/* client_subscribe_by_server adds a server-side subscription and writes its part of the connect
- * reply. Returns an error code, or 0. */
+struct server_subscription { /* what connect adds by itself */
+    struct text channel;
+    const struct jwt_sub *claim; /* of the connection's token, or NULL */
+    bool recover;
+    struct position from;
+};
+
+/* client_subscribe_by_server adds one and writes its part of the connect reply. Returns 0, an error
+ * code, or a close code (3000 and above). A channel that the client has already is not asked for.
+ */
 uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool first,
-                                    const struct jwt_sub *claim, bool recover,
-                                    const struct position *from);
+                                    const struct server_subscription *b);
+/* client_may_subscribe: to a channel with these options, without a token. client_by_token: to how
+ * many channels its token has subscribed it. */
+bool client_may_subscribe(const struct conn *c, struct text channel,
+                          const struct channel_options *o);
+uint32_t client_by_token(const struct client *k);
 void client_end_all(struct conn *c); /* every subscription; with leaves */
 
 /* client_expire_subscriptions ends those whose time is over; client_next_expiry is the earliest

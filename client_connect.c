@@ -9,11 +9,6 @@
 
 #define FAILED_MS 5000 /* a client whose connect failed has so long to close */
 
-static struct text text_of_str(struct jwt_str s)
-{
-    return text_of(s.p, s.len);
-}
-
 /* ---- who it is ---- */
 
 struct credentials_of {       /* who connects, and until when */
@@ -100,76 +95,129 @@ static bool set_info(struct conn *c, struct text info)
     return true;
 }
 
-/* find_position looks for a channel in connect's subs: where a server-side subscription recovers
- * from. Its epoch is copied. */
-static bool find_position(struct session *s, const struct command *m, struct text channel,
-                          struct position *from, char epoch[static 8])
+/* ---- what the server subscribes it to ---- */
+
+struct connecting { /* a connect command whose reply is being written */
+    struct session *s;
+    const struct command *m;
+    const struct jwt_claims *claims;
+    struct json_out o;
+    bool has_subs;
+    struct text personal; /* its personal channel, or absent */
+};
+
+/* Those below return 0, an error code, or a close code (3000 and above). */
+static uint32_t add(struct connecting *n, const struct server_subscription *b)
 {
-    struct mem_pool *pool = s->w->pool;
-    char *scratch = m->subs.len ? mem_alloc(pool, m->subs.len) : NULL;
-    struct position p = {0};
-    struct text name;
+    if (client_find(n->s->k, b->channel.p, b->channel.len)) return 0;
+    uint32_t code = client_subscribe_by_server(n->s, &n->o, !n->has_subs, b);
+    n->has_subs = n->has_subs || !code;
+    return code;
+}
+
+static const struct jwt_sub *claim_of(const struct jwt_claims *claims, struct text channel)
+{
+    for (size_t i = 0; i < claims->subs_count; i++)
+        if (client_same(client_text(claims->subs[i].channel), channel)) return &claims->subs[i];
+    return NULL;
+}
+
+/* add_wished: a channel that the client names in connect is one that it has anyhow, and says where
+ * to recover from; or one that it could subscribe to by itself (protocol.md 2.1 rule 8). */
+static uint32_t add_wished(struct connecting *n, struct server_subscription *b)
+{
+    const struct text ch = b->channel;
+    b->claim = claim_of(n->claims, ch);
+    if (b->claim || (ch.len && client_same(ch, n->personal))) return add(n, b);
+    const struct channel_options *o = ch.len ? namespace_of(ch.p, ch.len) : NULL;
+    if (!o) return 3501;
+    bool may = ch.len <= client_options.channel_max_length && namespace_name_ok(o, ch.p, ch.len) &&
+               client_may_subscribe(n->s->c, ch, o);
+    return may ? add(n, b) : 0;
+}
+
+static uint32_t add_all_wished(struct connecting *n)
+{
+    const struct command *m = n->m;
+    struct mem_pool *pool = n->s->w->pool;
+    if (!m->subs.len) return 0;
+    char *scratch = mem_alloc(pool, m->subs.len);
+    struct server_subscription b = {0};
+    uint32_t code = scratch ? 0 : 100;
     size_t at = 0;
-    bool recover = false, found = false;
-    while (scratch && !found &&
-           command_json_sub(m, &at, &name, &recover, &p, scratch, m->subs.len) == 1)
-        found = name.len == channel.len && memcmp(name.p, channel.p, name.len) == 0;
-    *from = (struct position){.offset = p.offset};
-    if (found && p.epoch.len) /* one of another length is none of ours */
-        from->epoch = p.epoch.len == 8 ? text_of(memcpy(epoch, p.epoch.p, 8), 8) : text_of("-", 1);
+    int more = 1;
+    while (!code && (more = command_json_sub(m, &at, &b.channel, &b.recover, &b.from, scratch,
+                                             m->subs.len)) == 1)
+        code = add_wished(n, &b);
     mem_free(pool, scratch, m->subs.len);
-    return found && recover;
+    return more == -1 ? 3501 : code;
 }
 
-/* subscribe_by_token adds the channels of the token's claim (protocol.md 5.2). Returns 0 or an
- * error code. */
-static uint32_t subscribe_by_token(struct session *s, const struct command *m,
-                                   const struct jwt_claims *claims, struct json_out *o, bool *had)
+static uint32_t add_all(struct connecting *n)
 {
-    for (size_t i = 0; i < claims->subs_count; i++) {
-        const struct jwt_sub *sub = &claims->subs[i];
-        struct text channel = text_of_str(sub->channel);
-        struct position from;
-        char epoch[8];
-        bool recover = find_position(s, m, channel, &from, epoch);
-        uint32_t code = client_subscribe_by_server(s, o, !*had, sub, recover, &from);
-        if (code) return code;
-        *had = true;
+    uint32_t code = add_all_wished(n);
+    for (size_t i = 0; !code && i < n->claims->subs_count; i++) {
+        const struct jwt_sub *claim = &n->claims->subs[i];
+        code = add(n, &(struct server_subscription){.channel = client_text(claim->channel),
+                                                    .claim = claim});
     }
-    return 0;
+    if (!code && n->personal.len)
+        code = add(n, &(struct server_subscription){.channel = n->personal});
+    return code;
 }
 
-static void reply_connect(struct session *s, const struct command *m,
-                          const struct credentials_of *who)
+/* name_personal: nobody's connection has no personal channel. Returns 0, or 107 if the user's name
+ * is too long to be a part of a channel's. */
+static uint32_t name_personal(struct connecting *n, char name[static PUBSUB_NAME_MAX])
 {
+    const struct user *u = n->s->c->user;
+    if (!client_options.personal || !u->len) return 0;
+    size_t len =
+        namespace_personal(name, PUBSUB_NAME_MAX, client_options.personal, u->name, u->len);
+    n->personal = text_of(name, len);
+    return len ? 0 : 107;
+}
+
+static void begin_reply(struct connecting *n, const struct credentials_of *who)
+{
+    const struct client *k = n->s->k;
+    const char *version = client_options.version;
     char id[OPS_UUID_TEXT];
-    struct connect_result r = {.client = ops_uuid_text(s->k->id, id),
-                               .version =
-                                   text_of(client_options.version, strlen(client_options.version)),
+    struct connect_result r = {.client = ops_uuid_text(k->id, id),
+                               .version = text_of(version, strlen(version)),
                                .expires = who->expires_s > 0,
                                .ttl_s = ops_left_s(who->expires_s),
-                               .ping_s = s->k->ws_pings ? 0 : heartbeat_ping_s(),
-                               .pong = !s->k->ws_pings && heartbeat_ping_s()};
+                               .ping_s = k->ws_pings ? 0 : heartbeat_ping_s(),
+                               .pong = !k->ws_pings && heartbeat_ping_s()};
     if (client_options.include_time) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
         r.time_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
     }
-    struct json_out o = client_line(s, 1024);
-    bool had = false;
-    reply_json_connect_begin(&o, m->id, &r);
-    uint32_t code = subscribe_by_token(s, m, &who->claims, &o, &had);
-    if (code == 106) {
-        client_close(s, 3505);
-        return;
-    }
-    if (code) { /* what has been written is not taken in */
-        fail_connect(s, m, code);
-        return;
-    }
-    reply_json_connect_end(&o, had);
-    client_line_end(s, &o);
+    n->o = client_line(n->s, 1024);
+    reply_json_connect_begin(&n->o, n->m->id, &r);
 }
+
+static void reply_connect(struct session *s, const struct command *m,
+                          const struct credentials_of *who)
+{
+    struct connecting n = {.s = s, .m = m, .claims = &who->claims};
+    char name[PUBSUB_NAME_MAX];
+    uint32_t code = name_personal(&n, name);
+    begin_reply(&n, who);
+    if (!code) code = add_all(&n);
+    /* on a failure, what has been written is not taken in */
+    if (code >= 3000) {
+        client_close(s, code);
+    } else if (code) {
+        fail_connect(s, m, code);
+    } else {
+        reply_json_connect_end(&n.o, n.has_subs);
+        client_line_end(s, &n.o);
+    }
+}
+
+/* ---- connect and refresh ---- */
 
 /* enter makes the connection one of its user. false: memory is out. */
 static bool enter(struct session *s, const struct credentials_of *who)
@@ -177,7 +225,7 @@ static bool enter(struct session *s, const struct credentials_of *who)
     struct conn *c = s->c;
     c->user = users_intern(s->w, who->claims.sub.p, who->claims.sub.len);
     if (!c->user || users_join(c) == -1) return false;
-    return set_info(c, text_of_str(who->claims.info));
+    return set_info(c, client_text(who->claims.info));
 }
 
 void client_connect(struct session *s, const struct command *m)
@@ -197,6 +245,20 @@ void client_connect(struct session *s, const struct command *m)
     if (c->state == CONN_OPEN && s->k->phase == CLIENT_CONNECTED) heartbeat_start(c, left_ms);
 }
 
+/* channels_changed: does a new token subscribe the client to others than the one before? Then it
+ * has to connect anew (protocol.md 2.8). What it has by other ways does not matter. */
+static bool channels_changed(const struct client *k, const struct jwt_claims *claims)
+{
+    uint32_t kept = 0;
+    for (size_t i = 0; i < claims->subs_count; i++) {
+        struct text channel = client_text(claims->subs[i].channel);
+        const struct subscription *sub = client_find(k, channel.p, channel.len);
+        if (!sub) return true;
+        kept += (sub->flags & SUBSCRIPTION_BY_TOKEN) != 0;
+    }
+    return kept != client_by_token(k);
+}
+
 void client_refresh(struct session *s, const struct command *m)
 {
     struct jwt_claims claims;
@@ -208,7 +270,7 @@ void client_refresh(struct session *s, const struct command *m)
     enum jwt_verdict v = verify_connect(s, m->token, &claims);
     int64_t expires_s = client_expires_of(&claims),
             left_ms = expires_s ? heartbeat_left_ms(expires_s) : -1;
-    if (v == JWT_OK && (claims.sub.len != u->len || memcmp(claims.sub.p, u->name, u->len) != 0))
+    if (v == JWT_OK && !client_same(client_text(claims.sub), text_of(u->name, u->len)))
         v = JWT_INVALID;
     if (v == JWT_INVALID) {
         client_close(s, 3500);
@@ -219,7 +281,11 @@ void client_refresh(struct session *s, const struct command *m)
         client_close(s, 3005);
         return;
     }
-    if (!set_info(s->c, text_of_str(claims.info))) {
+    if (channels_changed(s->k, &claims)) {
+        client_close(s, 3010);
+        return;
+    }
+    if (!set_info(s->c, client_text(claims.info))) {
         client_error(s, m->id, 100);
         return;
     }

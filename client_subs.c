@@ -151,7 +151,7 @@ uint32_t client_next_expiry(const struct conn *c)
 struct request { /* what is asked for, once it is allowed */
     struct text channel;
     const struct channel_options *options;
-    bool positioned, recoverable, membership, present, announced, server_side, recover,
+    bool positioned, recoverable, membership, present, announced, server_side, by_token, recover,
         reject_unrecovered;
     const struct jwt_override *override; /* of a token, or NULL */
     struct position from;
@@ -182,7 +182,8 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
                  (q->positioned ? SUBSCRIPTION_POSITIONED : 0u) |
                  (q->present ? SUBSCRIPTION_PRESENT : 0u) |
                  (q->announced ? SUBSCRIPTION_ANNOUNCED : 0u) |
-                 (q->server_side ? SUBSCRIPTION_SERVER_SIDE : 0u);
+                 (q->server_side ? SUBSCRIPTION_SERVER_SIDE : 0u) |
+                 (q->by_token ? SUBSCRIPTION_BY_TOKEN : 0u);
     sub->expires = expiry_tick(w, q->expires_s);
     sub->chan_info = client_keep(w, q->chan_info);
     if (k->info) {
@@ -192,21 +193,29 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
     return sub;
 }
 
-static void fill_recovery(struct pubsub_recovery *r, const struct request *q,
-                          struct publication **room)
+static size_t room_size(void)
+{
+    return client_options.recovery_max * sizeof(struct publication *);
+}
+
+/* prepare fills in what is asked of the channel's history; end_recovery lets go of what came of it.
+ * false: memory is out. */
+static bool prepare(struct worker *w, struct pubsub_recovery *r, const struct request *q)
 {
     *r = (struct pubsub_recovery){.wanted = q->recover && q->recoverable,
                                   .cache = q->options->recovery_mode == RECOVERY_CACHE,
                                   .any_epoch = q->from.epoch.len == 0,
                                   .offset = q->from.offset,
                                   .max = client_options.recovery_max,
-                                  .missed = room};
+                                  .missed = mem_alloc(w->pool, room_size())};
     if (q->from.epoch.len == sizeof r->epoch) memcpy(r->epoch, q->from.epoch.p, sizeof r->epoch);
+    return r->missed;
 }
 
-static void drop_missed(struct pubsub_recovery *r)
+static void end_recovery(struct worker *w, struct pubsub_recovery *r)
 {
     for (uint32_t i = 0; i < r->count; i++) pubsub_publication_unref(r->missed[i]);
+    mem_free(w->pool, r->missed, room_size());
 }
 
 static size_t missed_size(const struct request *q, const struct pubsub_recovery *r)
@@ -295,15 +304,19 @@ static void settle(struct request *q, const struct conn *c, const struct command
     q->present = or_override(o->presence, over->presence);
 }
 
+/* start settles what is asked for, by command m or by the server (NULL), and subscribes. Returns 0
+ * or an error code; either way r is for end_recovery. */
+static uint32_t start(struct conn *c, const struct command *m, struct request *q,
+                      struct pubsub_recovery *r)
+{
+    settle(q, c, m);
+    return prepare(c->worker, r, q) ? begin(c, q, r) : 100;
+}
+
 static void subscribe_allowed(struct session *s, const struct command *m, struct request *q)
 {
-    struct worker *w = s->w;
-    size_t room_size = client_options.recovery_max * sizeof(struct publication *);
-    struct publication **room = mem_alloc(w->pool, room_size);
     struct pubsub_recovery r;
-    settle(q, s->c, m);
-    fill_recovery(&r, q, room);
-    uint32_t code = room ? begin(s->c, q, &r) : 100;
+    uint32_t code = start(s->c, m, q, &r);
     if (code) {
         client_error(s, m->id, code);
     } else {
@@ -315,13 +328,7 @@ static void subscribe_allowed(struct session *s, const struct command *m, struct
         client_line_end(s, &o);
         if (s->c->state == CONN_OPEN && q->expires_s) heartbeat_arm(s->c);
     }
-    drop_missed(&r);
-    mem_free(w->pool, room, room_size);
-}
-
-static bool is_same(struct jwt_str a, const char *p, size_t len)
-{
-    return a.len == len && (!len || memcmp(a.p, p, len) == 0);
+    end_recovery(s->w, &r);
 }
 
 /* is_for: is a subscription token for this channel and the one who shows it? An old-style token
@@ -331,9 +338,9 @@ static bool is_for(const struct session *s, const struct jwt_claims *claims, str
     char text[OPS_UUID_TEXT];
     struct text id = ops_uuid_text(s->k->id, text);
     const struct user *u = s->c->user;
-    return is_same(claims->channel, channel.p, channel.len) &&
-           is_same(claims->sub, u->name, u->len) &&
-           (!claims->client.len || is_same(claims->client, id.p, id.len));
+    return client_same(client_text(claims->channel), channel) &&
+           client_same(client_text(claims->sub), text_of(u->name, u->len)) &&
+           (!claims->client.len || client_same(client_text(claims->client), id));
 }
 
 /* allowed_by_token verifies a subscription token (protocol.md 2.2 row 9). Returns true if the
@@ -352,15 +359,15 @@ static bool allowed_by_token(struct session *s, const struct command *m, struct 
         client_close(s, 3500);
         return false;
     }
-    q->chan_info = text_of(claims->info.p, claims->info.len);
-    q->data = text_of(claims->data.p, claims->data.len);
+    q->chan_info = client_text(claims->info);
+    q->data = client_text(claims->data);
     q->override = &claims->override;
     q->expires_s = client_expires_of(claims);
     return true;
 }
 
 /* may_subscribe: without a token, by rows 8 and 11 to 13 of protocol.md 2.2. */
-static bool may_subscribe(const struct conn *c, struct text channel,
+bool client_may_subscribe(const struct conn *c, struct text channel,
                           const struct channel_options *o)
 {
     const struct user *u = c->user;
@@ -376,7 +383,7 @@ static bool allowed(struct session *s, const struct command *m, struct request *
                     struct jwt_claims *claims)
 {
     if (m->token.len) return allowed_by_token(s, m, q, claims);
-    if (may_subscribe(s->c, q->channel, q->options)) return true;
+    if (client_may_subscribe(s->c, q->channel, q->options)) return true;
     client_error(s, m->id, 103);
     return false;
 }
@@ -480,7 +487,7 @@ void client_sub_refresh(struct session *s, const struct command *m)
         return;
     }
     sub->expires = expiry_tick(s->w, expires_s);
-    renew_chan_info(sub, text_of(claims.info.p, claims.info.len));
+    renew_chan_info(sub, client_text(claims.info));
     struct json_out o = client_line(s, 128);
     reply_json_refresh(&o, m->id, COMMAND_SUB_REFRESH, expires_s > 0, ops_left_s(expires_s));
     client_line_end(s, &o);
@@ -488,28 +495,22 @@ void client_sub_refresh(struct session *s, const struct command *m)
 }
 
 uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool first,
-                                    const struct jwt_sub *claim, bool recover,
-                                    const struct position *from)
+                                    const struct server_subscription *b)
 {
-    struct worker *w = s->w;
-    struct text channel = text_of(claim->channel.p, claim->channel.len);
-    struct request q = {.channel = channel,
-                        .server_side = true,
-                        .recover = recover,
-                        .from = *from,
-                        .override = &claim->override,
-                        .chan_info = text_of(claim->info.p, claim->info.len),
-                        .data = text_of(claim->data.p, claim->data.len)};
+    const struct text channel = b->channel;
+    struct request q = {
+        .channel = channel, .server_side = true, .recover = b->recover, .from = b->from};
+    if (b->claim) {
+        q.by_token = true;
+        q.override = &b->claim->override;
+        q.chan_info = client_text(b->claim->info);
+        q.data = client_text(b->claim->data);
+    }
     if (!channel.len || channel.len > PUBSUB_NAME_MAX) return 107;
-    if (client_find(s->k, channel.p, channel.len)) return 0;
-    if (s->k->count >= client_options.channel_limit) return 106;
+    if (s->k->count >= client_options.channel_limit) return 3505;
     if (!(q.options = namespace_of(channel.p, channel.len))) return 102;
-    size_t room_size = client_options.recovery_max * sizeof(struct publication *);
-    struct publication **room = mem_alloc(w->pool, room_size);
     struct pubsub_recovery r;
-    settle(&q, s->c, NULL);
-    fill_recovery(&r, &q, room);
-    uint32_t code = room ? begin(s->c, &q, &r) : 100;
+    uint32_t code = start(s->c, NULL, &q, &r);
     if (!code) {
         struct subscribe_result result = result_of(&q, &r);
         client_more(s, o, missed_size(&q, &r) + channel.len * 6);
@@ -518,9 +519,16 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
         ops_put_publications(o, r.missed, r.count);
         reply_json_result_end(o, r.count > 0);
     }
-    drop_missed(&r);
-    mem_free(w->pool, room, room_size);
+    end_recovery(s->w, &r);
     return code;
+}
+
+uint32_t client_by_token(const struct client *k)
+{
+    uint32_t n = 0;
+    for (struct list *l = k->subscriptions.next; l != &k->subscriptions; l = l->next)
+        n += (list_entry(l, struct subscription, in_client)->flags & SUBSCRIPTION_BY_TOKEN) != 0;
+    return n;
 }
 
 /* ---- by a backend ---- */
@@ -556,7 +564,6 @@ static void push_granted(struct conn *c, const struct request *q, const struct p
 
 uint32_t client_grant(struct conn *c, const struct client_grant *g)
 {
-    struct worker *w = c->worker;
     struct client *k = client_of(c);
     struct request q = {.channel = g->channel,
                         .options = namespace_of(g->channel.p, g->channel.len),
@@ -573,18 +580,13 @@ uint32_t client_grant(struct conn *c, const struct client_grant *g)
         conn_close(c, 3505, "channel limit");
         return 0;
     }
-    size_t room_size = client_options.recovery_max * sizeof(struct publication *);
-    struct publication **room = mem_alloc(w->pool, room_size);
     struct pubsub_recovery r;
-    settle(&q, c, NULL);
-    fill_recovery(&r, &q, room);
-    uint32_t code = room ? begin(c, &q, &r) : 100;
+    uint32_t code = start(c, NULL, &q, &r);
     if (!code) {
         push_granted(c, &q, &r);
         if (q.expires_s) heartbeat_arm(c);
     }
-    drop_missed(&r);
-    mem_free(w->pool, room, room_size);
+    end_recovery(c->worker, &r);
     return code;
 }
 

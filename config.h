@@ -102,13 +102,13 @@ enum config_api_errors { CONFIG_API_ERRORS_REPLY, CONFIG_API_ERRORS_TRANSPORT };
 struct config {
     /* listeners */
     struct config_urls listen;
-    struct config_urls admin_listen; /* API, metrics and console, if any; then not on listen */
-    bool reuse_port;                 /* another server may listen on the same ports */
+    struct config_urls admin_listen;      /* API, metrics and console, if any; then not on listen */
+    bool reuse_port;                      /* another server may listen on the same ports */
     struct config_strings tls_cert_files; /* PEM chains */
     struct config_strings tls_key_files;  /* the key of each */
-    int64_t tls_max_handshakes;      /* in flight at once, whole process */
-    char *config_file;               /* as given by --config, "" = none */
-    int64_t workers;                 /* 0: as many as the CPUs this process may use */
+    int64_t tls_max_handshakes;           /* in flight at once, whole process */
+    char *config_file;                    /* as given by --config, "" = none */
+    int64_t workers;                      /* 0: as many as the CPUs this process may use */
     bool dev;
     bool echo;        /* the path /echo */
     bool token_query; /* a token in ?token= is accepted */
@@ -156,6 +156,8 @@ struct config {
     struct config_namespaces namespaces;
     int64_t history_meta_ttl_ms; /* where a namespace does not say it */
     char *private_prefix, *namespace_boundary, *user_boundary, *user_separator; /* "" = off */
+    bool personal_channel;    /* client.subscribe_to_user_personal_channel.enabled */
+    char *personal_namespace; /* "" = none */
 
     /* client protocol */
     char *websocket_path; /* websocket.handler_prefix */

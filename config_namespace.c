@@ -153,6 +153,44 @@ static void check_marks(struct loader *l)
                         marks[i].key, MARK_MAX);
 }
 
+/* ---- personal channels ---- */
+
+#define PERSONAL "client.subscribe_to_user_personal_channel."
+
+static const struct channel_options *personal_options(const struct config *c)
+{
+    if (!*c->personal_namespace) return &c->without_namespace.options;
+    const struct config_namespace *n =
+        find(&c->namespaces, c->personal_namespace, c->namespaces.count);
+    return n ? &n->options : NULL;
+}
+
+static void check_personal(struct loader *l)
+{
+    const struct config *c = l->c;
+    const char *place = origin_of(l, PERSONAL "enabled")->place,
+               *place_of_name = origin_of(l, PERSONAL "personal_channel_namespace")->place;
+    const struct channel_options *o = personal_options(c);
+    char shown[VISIBLE_MAX];
+    if (!c->personal_channel) {
+        if (*c->personal_namespace)
+            loader_note(l, false, place_of_name,
+                        PERSONAL "personal_channel_namespace has no effect without " PERSONAL
+                                 "enabled");
+        return;
+    }
+    if (!*c->user_boundary)
+        loader_note(l, true, place, PERSONAL "enabled needs channel.user_boundary");
+    if (!o || (*c->personal_namespace && !*c->namespace_boundary))
+        loader_note(l, true, place_of_name,
+                    PERSONAL "personal_channel_namespace: there is no namespace \"%s\"",
+                    loader_visible(shown, c->personal_namespace, strlen(c->personal_namespace)));
+    else if (o->subscribe_for_client && !o->user_limited_channels)
+        loader_note(l, false, place,
+                    "clients may subscribe to personal channels of others: set "
+                    "allow_user_limited_channels in their namespace");
+}
+
 /* ---- all of it ---- */
 
 void config_check_namespaces(struct loader *l)
@@ -165,6 +203,7 @@ void config_check_namespaces(struct loader *l)
     for (size_t i = 0; i < c->namespaces.count; i++) add_item(l, &c->namespaces.items[i], i);
     check_names(l);
     check_marks(l);
+    check_personal(l);
 }
 
 void config_namespace_rules(const struct config *c, struct namespace_rules *out)

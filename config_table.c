@@ -443,6 +443,13 @@ const struct option option_table[] = {
     {"channel.user_separator", NULL, "TEXT", GROUP_CHANNEL, OPTION_STRING, FIELD(user_separator),
      .initial = ",", .help = "Between two users in a name."},
 
+    {"client.subscribe_to_user_personal_channel.enabled", NULL, NULL, GROUP_CHANNEL, OPTION_BOOL,
+     FIELD(personal_channel), .initial = "false",
+     .help = "Every client with a user id is subscribed to #USER when it connects."},
+    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", NULL, "NAME",
+     GROUP_CHANNEL, OPTION_STRING, FIELD(personal_namespace),
+     .help = "To NAME:#USER instead, a namespace of channel.namespaces."},
+
     /* ---- options of channels ---- */
     NAMESPACE_ROWS("channel.without_namespace.", IN_CONFIG),
 
@@ -488,9 +495,6 @@ const struct option option_table[] = {
     {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
      .help = "Which part of the requests is traced, 0 to 1."},
     {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
-    {"client.subscribe_to_user_personal_channel.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"client.subscribe_to_user_personal_channel.personal_channel_namespace", .kind = OPTION_STRING,
-     PLANNED},
     {"client.subscribe_to_user_personal_channel.single_connection", .kind = OPTION_BOOL, PLANNED},
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},

@@ -124,3 +124,20 @@ bool namespace_lists_user(const char *name, size_t len, const char *user, size_t
     }
     return false;
 }
+
+size_t namespace_personal(char *out, size_t cap, const char *space, const char *user,
+                          size_t user_len)
+{
+    const struct part parts[] = {
+        {space, strlen(space)},
+        {rules->namespace_boundary, *space ? strlen(rules->namespace_boundary) : 0},
+        {rules->user_boundary, strlen(rules->user_boundary)},
+        {user, user_len}};
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (parts[i].len > cap - len) return 0;
+        memcpy(out + len, parts[i].p, parts[i].len);
+        len += parts[i].len;
+    }
+    return len;
+}

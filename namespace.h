@@ -72,4 +72,9 @@ bool namespace_is_private(const char *name, size_t len);
 bool namespace_is_user_limited(const struct channel_options *o, const char *name, size_t len);
 bool namespace_lists_user(const char *name, size_t len, const char *user, size_t user_len);
 
+/* namespace_personal writes the name of a user's personal channel, NAMESPACE:#USER, or #USER if
+ * space is "", and returns its length; 0 if it has more than cap bytes. */
+size_t namespace_personal(char *out, size_t cap, const char *space, const char *user,
+                          size_t user_len);
+
 #endif

@@ -79,6 +79,7 @@ enum subscription_flag {
     SUBSCRIPTION_SERVER_SIDE = 1 << 2,
     SUBSCRIPTION_PRESENT = 1 << 3,   /* is in the channel's presence */
     SUBSCRIPTION_ANNOUNCED = 1 << 4, /* its join was told, so its leave will be */
+    SUBSCRIPTION_BY_TOKEN = 1 << 5,  /* server-side: the connection's token says so */
 };
 
 struct subscription {        /* of a client: one object, owned by the connection's worker */

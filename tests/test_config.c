@@ -247,6 +247,11 @@ struct wrong {
 #define OK_TOKEN "\"client\":{\"token\":{\"hmac_secret_key\":\"" SECRET "\"}}"
 #define BYTES_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define NAMESPACE(members) "{\"channel\":{\"namespaces\":[{\"name\":\"chat\"," members "}]}}"
+#define PERSONAL(options, more)                                                                    \
+    "{" OK_TOKEN ",\"client.subscribe_to_user_personal_channel\":{" options                        \
+    "},\"channel\":{\"namespaces\":[{\"name\":\"ab\",\"allow_subscribe_for_client\":true}]" more   \
+    "}}"
+
 static const struct wrong wrongs[] = {
     /* the text */
     {"{\"a\":1,}", .said = "C:1:8: not valid JSON"},
@@ -364,6 +369,17 @@ static const struct wrong wrongs[] = {
      .said = "without_namespace.slow_policy is skip-and-recover, but without history"},
     {"{\"channel\":{\"user_boundary\":\"12345678\"}}",
      .said = "channel.user_boundary has more than 7 bytes"},
+    {PERSONAL("\"enabled\":true,\"personal_channel_namespace\":\"nope\"", ""),
+     .said = "personal_channel_namespace: there is no namespace \"nope\""},
+    {PERSONAL("\"enabled\":true,\"personal_channel_namespace\":\"ab\"",
+              ",\"namespace_boundary\":\"\""),
+     .said = "there is no namespace \"ab\""},
+    {PERSONAL("\"enabled\":true", ",\"user_boundary\":\"\""),
+     .said = "personal_channel.enabled needs channel.user_boundary"},
+    {PERSONAL("\"personal_channel_namespace\":\"ab\"", ""), .is_warning = true,
+     .said = "has no effect without client.subscribe_to_user_personal_channel.enabled"},
+    {PERSONAL("\"enabled\":true,\"personal_channel_namespace\":\"ab\"", ""), .is_warning = true,
+     .said = "clients may subscribe to personal channels of others"},
     {"{" OK_TOKEN ",\"client.user_connection_limit\":3}", .is_warning = true,
      .said = "client.user_connection_limit"},
     {.flags = {"--websocket.handler_prefix", "ws"},

@@ -196,6 +196,36 @@ static void other_user_characters(void **state)
     assert_false(namespace_is_user_limited(&items[1].options, "a##1", 4));
 }
 
+/* personal gives the name that was written, "" for none; cap bytes are there for it. */
+static const char *personal(const char *space, const char *user, size_t cap)
+{
+    static char name[300];
+    char *room =
+        guard_copy(memset(name, 'x', sizeof name), cap); /* ends at a page not to be touched */
+    size_t len = namespace_personal(room, cap, space, user, strlen(user));
+    assert_true(len <= cap);
+    memcpy(name, room, len);
+    name[len] = 0;
+    guard_free(room, cap);
+    return name;
+}
+
+static void personal_channels(void **state)
+{
+    struct namespace_rules r = usual();
+    (void)state;
+    namespace_init(&r);
+    assert_string_equal(personal("", "42", 255), "#42");
+    assert_string_equal(personal("chat", "42", 255), "chat:#42");
+    assert_int_equal(find(personal("chat", "a:b", 255)), 2);
+    assert_string_equal(personal("chat", "42", 8), "chat:#42");
+    for (size_t cap = 0; cap < 8; cap++) assert_string_equal(personal("chat", "42", cap), "");
+    assert_true(lists(personal("", "42", 255), "42"));
+    memcpy(r.user_boundary, "##", 3);
+    memcpy(r.namespace_boundary, "//", 3);
+    assert_string_equal(personal("chat", "42", 255), "chat//##42");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +235,7 @@ int main(void)
         cmocka_unit_test(names_are_ascii_or_as_the_regex_says),
         cmocka_unit_test(user_limited_channels),
         cmocka_unit_test(other_user_characters),
+        cmocka_unit_test(personal_channels),
     };
     return cmocka_run_group_tests_name("namespace", tests, NULL, NULL);
 }

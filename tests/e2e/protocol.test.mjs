@@ -430,6 +430,103 @@ each('52 channels and subs of a token: server-side subscriptions', async (shape)
   assert.ok(!('hist:failed' in (await result(server, 'channels', {})).channels));
 });
 
+each('52c connect with subs: what the client may subscribe to by itself becomes a server-side subscription, and recovers', async (shape) => {
+  const server = await start(shape);
+  const connect = async (subs, more = {}) => server.connected({ params: { subs, token: sign({ sub: '42', ...more }) } });
+  const c = await connect({
+    'hist:b': {}, a: { recover: false }, 'limited:x#42': {}, 'limited:x#43': {}, 'limited:x': {}, $p: {}, 'straße': {}, ['x'.repeat(256)]: {}, ['y'.repeat(255)]: {},
+  });
+  assert.deepEqual(Object.keys(c.hello.subs).sort(), ['a', 'hist:b', 'limited:x#42', 'y'.repeat(255)]);
+  await c.fails(105, 'subscribe', { channel: 'a' });
+  const { epoch } = c.hello.subs['hist:b'];
+  await c.end();
+  await fill(server, 'hist:b', 1, 3);
+  const since = (offset, e = epoch) => ({ 'hist:b': { recover: true, offset, epoch: e } });
+  const back = (await connect(since(1))).hello.subs['hist:b'];
+  assert.deepEqual([back.recovered, back.was_recovering, back.offset, back.publications.map((p) => p.offset)], [true, true, 1, [2, 3]]);
+  for (const e of ['zzzzzzzz', '_']) {
+    const lost = (await connect(since(1, e))).hello.subs['hist:b'];
+    assert.deepEqual([lost.recovered, lost.was_recovering, lost.publications, lost.offset, lost.epoch], [undefined, true, undefined, 3, epoch]);
+  }
+  /* what the token grants is so, with what it says of it; subs say where to recover from */
+  const both = await connect({ ...since(2), $p: {}, a: {} }, { subs: { 'hist:b': { data: { d: 1 } }, $p: {}, 'mute:z': {} } });
+  assert.deepEqual(Object.keys(both.hello.subs).sort(), ['$p', 'a', 'hist:b', 'mute:z']);
+  const { data, publications } = both.hello.subs['hist:b'];
+  assert.deepEqual([data, publications.map((p) => p.offset)], [{ d: 1 }, [3]]);
+  await result(server, 'publish', { channel: '$p', data: 1 });
+  assert.equal((await both.push('pub', '$p')).data, 1);
+  const anonymous = await server.connected({ params: { subs: { a: {}, 'limited:x#': {}, 'limited:x#42': {} } } });
+  assert.deepEqual(Object.keys(anonymous.hello.subs), ['a']);
+});
+
+each('52d connect with subs that are no subs: 3501', async (shape) => {
+  const server = await start(shape);
+  for (const subs of ['{"a":{},"nope:x":{}}', '{"":{}}', '{"a":{},"b":1}', '{"a":{"offset":-1}}', '{"a":{"epoch":1}}', '[]', '1', '{"a":{"recover":"x"}}'])
+    await closed(server, 3501, `{"connect":{"subs":${subs}},"id":1}`, { first: false });
+  assert.deepEqual(await result(server, 'channels', {}), { channels: {} });
+  const c = await server.open();
+  c.send('{"connect":{"subs":{}},"id":1}', '{"connect":{"subs":null},"id":2}');
+  assert.ok(!('subs' in (await c.reply(1)).connect));
+  await c.closes(3501); /* the second connect */
+});
+
+each('52e connect with more subs than client.channel_limit: 3505', async (shape) => {
+  const server = await start(shape, { client: { channel_limit: 2 } });
+  const subs = (...names) => Object.fromEntries(names.map((n) => [n, {}]));
+  await server.connected({ params: { subs: subs('a', 'b', '$c', '$d') } });
+  await closed(server, 3505, [{ connect: { subs: subs('a', 'b', 'c') }, id: 1 }], { first: false });
+});
+
+each('48b refresh with other channels in the token: 3010; what came by other ways does not matter', async (shape) => {
+  const server = await start(shape);
+  const t = (more) => ({ token: sign({ sub: '42', exp: nowSeconds() + 600, ...more }) });
+  const make = () => server.connected({ params: { ...t({ channels: ['a', 'b'] }), subs: { wished: {} } } });
+  const c = await make();
+  await c.ok('subscribe', { channel: 'own' });
+  await result(server, 'subscribe', { user: '42', channel: 'granted' });
+  for (const more of [{ channels: ['b', 'a'] }, { subs: { a: {}, b: {} } }, { channels: ['a', 'b', 'own', 'granted', 'wished'] }]) await c.ok('refresh', t(more));
+  for (const more of [{}, { channels: ['a'] }, { channels: ['a', 'b', 'c'] }, { channels: ['a', 'c'] }, { channels: ['a', 'own'] }]) {
+    const d = await make();
+    await d.ok('subscribe', { channel: 'own' });
+    d.send({ refresh: t(more), id: 5 });
+    await d.closes(3010);
+    assert.deepEqual(d.lines, []);
+  }
+  const e = await make();
+  await e.ok('unsubscribe', { channel: 'a' });
+  e.send({ refresh: t({ channels: ['a', 'b'] }), id: 5 });
+  await e.closes(3010);
+});
+
+const PERSONAL = (options) => ({ client: { subscribe_to_user_personal_channel: { enabled: true, ...options } } });
+
+each('personal channels: each user has its own, in the namespace that is named; nobody has none', async (shape) => {
+  for (const [options, name] of [[{}, (u) => `#${u}`], [{ personal_channel_namespace: 'hist' }, (u) => `hist:#${u}`]]) {
+    const server = await start(shape, PERSONAL(options));
+    const [a, b, nobody] = [await server.connected({ user: '42' }), await server.connected({ user: '43' }), await server.connected({ params: {} })];
+    assert.deepEqual(Object.keys(a.hello.subs), [name('42')]);
+    assert.ok(!('subs' in nobody.hello));
+    await result(server, 'publish', { channel: name('42'), data: 1 });
+    assert.equal((await a.push('pub', name('42'))).data, 1);
+    await b.quiet();
+    await a.fails(105, 'subscribe', { channel: name('42') });
+    /* beside those of a token, and not twice */
+    const c = await server.connected({ params: { token: sign({ sub: '42', channels: ['x', name('42')] }) } });
+    assert.deepEqual(Object.keys(c.hello.subs).sort(), [name('42'), 'x'].sort());
+    await c.ok('refresh', { token: sign({ sub: '42', channels: [name('42'), 'x'] }) });
+    /* it recovers like the others */
+    if (options.personal_channel_namespace) {
+      const { epoch } = a.hello.subs[name('42')];
+      const d = await server.connected({ params: { token: sign({ sub: '42' }), subs: { [name('42')]: { recover: true, epoch } } } });
+      assert.deepEqual(d.hello.subs[name('42')].publications, [{ data: 1, offset: 1 }]);
+    }
+    /* a user whose name leaves no room for the channel's */
+    const long = await server.open();
+    await long.fails(107, 'connect', { token: sign({ sub: 'u'.repeat(255) }) });
+    await server.connected({ user: 'u'.repeat(255 - name('').length) });
+  }
+});
+
 each('52b more channels in a token than client.channel_limit: 3505', async (shape) => {
   const server = await start(shape, { client: { channel_limit: 2 } });
   await server.connected({ params: { token: sign({ sub: '42', channels: ['a', 'b'] }) } });
