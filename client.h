@@ -1,9 +1,10 @@
 /* client.h - the Centrifuge client protocol on a connection: /connection/websocket (protocol.md
  * sections 1 to 6).
  *
- * client.c reads commands and answers them; client_connect.c is who a client is, and client_subs.c
- * what it is subscribed to. How commands and replies are spelled is command.h's. An idle client
- * owns 64 bytes, and 96 for each subscription, beside its connection. Worker only. */
+ * client.c reads commands and answers them; client_connect.c is who a client is,
+ * client_single.c that it is the only one, and client_subs.c what it is subscribed to. How commands
+ * and replies are spelled is command.h's. An idle client owns 64 bytes, and 96 for each
+ * subscription, beside its connection. Worker only. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -19,6 +20,7 @@ struct client_options {
     uint32_t channel_limit, history_max, recovery_max;
     size_t channel_max_length;    /* bytes of a name */
     const char *personal;         /* namespace of personal channels, "" = none; NULL: no such */
+    bool single_connection;       /* a user's newest closes the others */
     int64_t stale_ms;             /* for the first connect */
     int64_t expired_sub_delay_ms; /* grace after a subscription's end */
     const char *version;
@@ -83,6 +85,7 @@ struct client {
     uint8_t id[16];
     struct frame *info;  /* conn_info, or NULL; counted */
     struct frame *token; /* of the upgrade, until connect; or NULL */
+    uint64_t order;      /* of connects, where a user may have one connection */
 };
 
 struct session { /* one message under way: its replies are gathered into as few messages as possible
@@ -139,6 +142,10 @@ void client_close(struct session *s, unsigned code); /* with the reason of proto
 
 void client_connect(struct session *s, const struct command *m);
 void client_refresh(struct session *s, const struct command *m);
+/* client_close_others begins to close the other clients of c's user, on all workers (3504). false:
+ * memory is out. */
+bool client_close_others(struct conn *c);
+
 void client_subscribe(struct session *s, const struct command *m);
 void client_unsubscribe(struct session *s, const struct command *m);
 void client_sub_refresh(struct session *s, const struct command *m);

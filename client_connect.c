@@ -242,7 +242,10 @@ void client_connect(struct session *s, const struct command *m)
     }
     s->k->phase = CLIENT_CONNECTED;
     reply_connect(s, m, &who);
-    if (c->state == CONN_OPEN && s->k->phase == CLIENT_CONNECTED) heartbeat_start(c, left_ms);
+    if (c->state != CONN_OPEN || s->k->phase != CLIENT_CONNECTED) return;
+    heartbeat_start(c, left_ms);
+    if (client_options.single_connection && c->user->len && !client_close_others(c))
+        client_close(s, 3004);
 }
 
 /* channels_changed: does a new token subscribe the client to others than the one before? Then it

@@ -268,6 +268,7 @@ static void wire_client(struct serve *s)
                                  .history_max = (uint32_t)c->history_max_publication_limit,
                                  .recovery_max = (uint32_t)c->recovery_max_publication_limit,
                                  .personal = c->personal_channel ? c->personal_namespace : NULL,
+                                 .single_connection = c->personal_channel && c->single_connection,
                                  .stale_ms = c->stale_close_delay_ms,
                                  .expired_sub_delay_ms = c->expired_sub_close_delay_ms,
                                  .version = ROOST_VERSION});

@@ -158,6 +158,7 @@ struct config {
     char *private_prefix, *namespace_boundary, *user_boundary, *user_separator; /* "" = off */
     bool personal_channel;    /* client.subscribe_to_user_personal_channel.enabled */
     char *personal_namespace; /* "" = none */
+    bool single_connection;   /* of a user, with personal_channel */
 
     /* client protocol */
     char *websocket_path; /* websocket.handler_prefix */

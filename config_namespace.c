@@ -165,6 +165,12 @@ static const struct channel_options *personal_options(const struct config *c)
     return n ? &n->options : NULL;
 }
 
+static void warn_disabled(struct loader *l, const char *key)
+{
+    loader_note(l, false, origin_of(l, key)->place, "%s has no effect without " PERSONAL "enabled",
+                key);
+}
+
 static void check_personal(struct loader *l)
 {
     const struct config *c = l->c;
@@ -173,10 +179,8 @@ static void check_personal(struct loader *l)
     const struct channel_options *o = personal_options(c);
     char shown[VISIBLE_MAX];
     if (!c->personal_channel) {
-        if (*c->personal_namespace)
-            loader_note(l, false, place_of_name,
-                        PERSONAL "personal_channel_namespace has no effect without " PERSONAL
-                                 "enabled");
+        if (*c->personal_namespace) warn_disabled(l, PERSONAL "personal_channel_namespace");
+        if (c->single_connection) warn_disabled(l, PERSONAL "single_connection");
         return;
     }
     if (!*c->user_boundary)

@@ -449,6 +449,10 @@ const struct option option_table[] = {
     {"client.subscribe_to_user_personal_channel.personal_channel_namespace", NULL, "NAME",
      GROUP_CHANNEL, OPTION_STRING, FIELD(personal_namespace),
      .help = "To NAME:#USER instead, a namespace of channel.namespaces."},
+    {"client.subscribe_to_user_personal_channel.single_connection", NULL, NULL, GROUP_CHANNEL,
+     OPTION_BOOL, FIELD(single_connection), .initial = "false",
+     .help = "With enabled: a client that connects closes the other ones of its user with 3504, "
+             "after which SDKs do not come back by themselves."},
 
     /* ---- options of channels ---- */
     NAMESPACE_ROWS("channel.without_namespace.", IN_CONFIG),
@@ -495,7 +499,6 @@ const struct option option_table[] = {
     {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
      .help = "Which part of the requests is traced, 0 to 1."},
     {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
-    {"client.subscribe_to_user_personal_channel.single_connection", .kind = OPTION_BOOL, PLANNED},
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},

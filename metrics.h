@@ -62,6 +62,8 @@
     X(SLOW_DROPPED, "slow_total", COUNTER, "action=\"drop\"", "")                                  \
     X(HISTORY_EVICTED, "history_evicted_total", COUNTER, "",                                       \
       "Publications that left a history because all together were too large")                      \
+    X(SUPERSEDED, "superseded_total", COUNTER, "",                                                 \
+      "Connections closed because their user has a newer one")                                     \
     X(IDEMPOTENCY_KEYS, "idempotency_keys", GAUGE, "",                                             \
       "Publish calls with an idempotency key whose result is remembered")                          \
     X(IDEMPOTENCY_REPEATS, "idempotency_repeats_total", COUNTER, "",                               \

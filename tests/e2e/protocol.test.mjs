@@ -527,6 +527,28 @@ each('personal channels: each user has its own, in the namespace that is named; 
   }
 });
 
+each('single_connection: the newest connection of a user is the only one, also when many connect at once', async (shape) => {
+  const server = await start(shape, PERSONAL({ single_connection: true }));
+  const [other, nobody, nobody2] = [await server.connected({ user: '43' }), await server.connected({ params: {} }), await server.connected({ params: {} })];
+  let last = await server.connected({ user: '42' });
+  for (let i = 0; i < 6; i++) {
+    const next = await server.connected({ user: '42' });
+    await last.closes(3504);
+    last = next;
+  }
+  const opened = await Promise.all(Array.from({ length: 24 }, () => server.open()));
+  const token42 = sign({ sub: '42' });
+  for (const c of opened) c.send({ connect: { token: token42 }, id: 1 });
+  await last.closes(3504);
+  await until(() => opened.filter((c) => c.client.close).length === 23, '23 of 24 closed');
+  for (const c of opened) if (c.client.close) assert.equal(c.client.close.code, 3504);
+  const [stays] = opened.filter((c) => !c.client.close);
+  assert.ok((await stays.reply(1)).connect.subs['#42']);
+  for (const c of [stays, other, nobody, nobody2]) await c.quiet();
+  assert.equal((await metrics(server)).get('superseded_total'), 30);
+  assert.deepEqual((await result(server, 'channels', {})).channels, { '#42': { num_clients: 1 }, '#43': { num_clients: 1 } });
+});
+
 each('52b more channels in a token than client.channel_limit: 3505', async (shape) => {
   const server = await start(shape, { client: { channel_limit: 2 } });
   await server.connected({ params: { token: sign({ sub: '42', channels: ['a', 'b'] }) } });
