@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "api.h"
+#include "cidr.h"
 #include "client.h"
 #include "config.h"
 #include "conn.h"
@@ -203,7 +204,17 @@ static void each_turn(struct worker *w, struct post *oldest)
     idempotency_sweep(w);
 }
 
-static void wire_app(struct serve *s)
+/* blocks_of reads what config_check has checked. */
+static int blocks_of(struct cidr_list *out, const struct config_strings *from)
+{
+    struct cidr *items = calloc(from->count + 1, sizeof *items);
+    if (!items) return -1;
+    for (size_t i = 0; i < from->count; i++) (void)cidr_parse(&items[i], from->items[i]);
+    *out = (struct cidr_list){items, from->count};
+    return 0;
+}
+
+static int wire_app(struct serve *s)
 {
     const struct config *c = &s->config;
     s->app = (struct app){
@@ -227,6 +238,10 @@ static void wire_app(struct serve *s)
     s->ops = conn_worker_ops;
     s->ops.posts = each_turn;
     s->ops.idle_ms = pubsub_idle_ms;
+    if (blocks_of(&s->app.conn.proxy_from, &c->proxy_protocol_from) == 0 &&
+        blocks_of(&s->app.conn.trusted_proxies, &c->trusted_proxies) == 0)
+        return -1;
+    return say("proxies", strerror(errno));
 }
 
 static void fill_rules(struct jwt_rules *r, const struct config_token *t)
@@ -794,6 +809,8 @@ static void clean_up(struct serve *s)
         close(s->pid_fd);
     }
     notify_close();
+    free((void *)s->app.conn.proxy_from.items);
+    free((void *)s->app.conn.trusted_proxies.items);
     api_close();
     console_close();
     idempotency_close();
@@ -813,7 +830,7 @@ static int serve(struct serve *s)
     s->server.done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     notify_open();
     if (s->signal_fd == -1 || s->server.done_fd == -1) return say("signals", strerror(errno));
-    wire_app(s);
+    if ((status = wire_app(s)) != -1) return status;
     if ((status = wire_formats(s)) != -1) return status;
     if ((status = make_workers(s)) != -1) return status;
     if ((status = open_listeners(s)) != -1) return status;

@@ -104,6 +104,7 @@ struct config {
     struct config_urls listen;
     struct config_urls admin_listen;      /* API, metrics and console, if any; then not on listen */
     bool reuse_port;                      /* another server may listen on the same ports */
+    struct config_strings proxy_protocol_from, trusted_proxies; /* blocks of addresses */
     struct config_strings tls_cert_files; /* PEM chains */
     struct config_strings tls_key_files;  /* the key of each */
     int64_t tls_max_handshakes;           /* in flight at once, whole process */

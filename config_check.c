@@ -2,6 +2,7 @@
 #include "config_load.h"
 
 #include "api.h"
+#include "cidr.h"
 #include "console.h"
 #include "jwt.h"
 #include "tls.h"
@@ -131,6 +132,17 @@ static void check_pem(struct loader *l, const char *key, const char *path)
         wrong(l, key, "the file %s can not be read: %s", loader_visible(shown, path, strlen(path)),
               strerror(errno));
     }
+}
+
+static void check_blocks(struct loader *l, const char *key, const struct config_strings *list)
+{
+    char shown[VISIBLE_MAX];
+    struct cidr c;
+    for (size_t i = 0; i < list->count; i++)
+        if (!cidr_parse(&c, list->items[i]))
+            wrong(l, key,
+                  "%s: \"%s\" is no address, and no block such as 10.0.0.0/8 or 2001:db8::/32", key,
+                  loader_visible(shown, list->items[i], strlen(list->items[i])));
 }
 
 static void check_certificate(struct loader *l)
@@ -411,6 +423,8 @@ void config_check(struct loader *l, bool clean)
     default_listeners(l);
     check_listeners(l);
     check_certificate(l);
+    check_blocks(l, "http_server.proxy_protocol_from", &l->c->proxy_protocol_from);
+    check_blocks(l, "http_server.trusted_proxies", &l->c->trusted_proxies);
     check_secrets(l);
     check_access(l, clean);
     check_origins(l);

@@ -346,6 +346,18 @@ const struct option option_table[] = {
     {"websocket.handler_prefix", NULL, "PATH", GROUP_CONNECTION, OPTION_STRING,
      FIELD(websocket_path), .initial = "/connection/websocket",
      .help = "Where the client protocol is spoken."},
+    {"http_server.proxy_protocol_from", NULL, "CIDR", GROUP_LISTEN, OPTION_STRINGS,
+     FIELD(proxy_protocol_from),
+     .help =
+         "Balancers that say by the PROXY protocol (version 1 or 2) who is behind them: addresses "
+         "or "
+         "blocks such as 10.0.0.0/8. From these every connection must begin with its header, from "
+         "others none may."},
+    {"http_server.trusted_proxies", NULL, "CIDR", GROUP_LISTEN, OPTION_STRINGS,
+     FIELD(trusted_proxies),
+     .help =
+         "Proxies whose X-Forwarded-For is believed: the last address in it that is not a trusted "
+         "proxy's is the client's."},
     {"http_server.reuse_port", NULL, NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(reuse_port),
      .initial = "false",
      .help =

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "proxy.h"
 #include "tls.h"
 
 #define IOV_MAX_PIECES 64
@@ -95,15 +96,26 @@ void conn_in_free(struct worker *w, struct conn_in **in)
 
 /* ---- begin and end ---- */
 
-static void set_peer(struct conn *c, const struct peer_address *from)
+void conn_set_peer(struct conn *c, const struct in6_addr *ip, uint16_t port)
 {
-    c->peer_port = from->port;
-    if (IN6_IS_ADDR_V4MAPPED(&from->ip)) {
-        memcpy(&c->peer.ip4, from->ip.s6_addr + 12, 4);
-    } else if (from->port && (c->peer.ip6 = mem_alloc(c->worker->pool, sizeof from->ip))) {
-        *c->peer.ip6 = from->ip;
+    if (c->flags & CONN_IPV6) mem_free(c->worker->pool, c->peer.ip6, sizeof *ip);
+    c->flags &= ~(uint32_t)CONN_IPV6;
+    c->peer.ip6 = NULL; /* and so ip4 is 0 */
+    c->peer_port = port;
+    if (IN6_IS_ADDR_V4MAPPED(ip)) {
+        memcpy(&c->peer.ip4, ip->s6_addr + 12, 4);
+    } else if (!IN6_IS_ADDR_UNSPECIFIED(ip) &&
+               (c->peer.ip6 = mem_alloc(c->worker->pool, sizeof *ip))) {
+        *c->peer.ip6 = *ip;
         c->flags |= CONN_IPV6;
     }
+}
+
+/* note_proxies: what the socket's peer may say of others. */
+static void note_proxies(struct conn *c, const struct in6_addr *ip)
+{
+    const struct conn_options *o = conn_options(c);
+    if (cidr_contains(&o->trusted_proxies, ip)) c->flags |= CONN_FORWARDED;
 }
 
 const char *conn_peer_text(const struct conn *c, char out[static CONN_PEER_TEXT])
@@ -111,10 +123,10 @@ const char *conn_peer_text(const struct conn *c, char out[static CONN_PEER_TEXT]
     char ip[INET6_ADDRSTRLEN] = "";
     if (c->flags & CONN_IPV6) {
         inet_ntop(AF_INET6, c->peer.ip6, ip, sizeof ip);
-        snprintf(out, CONN_PEER_TEXT, "[%s]:%u", ip, c->peer_port);
-    } else if (c->peer_port) {
+        snprintf(out, CONN_PEER_TEXT, c->peer_port ? "[%s]:%u" : "[%s]", ip, c->peer_port);
+    } else if (c->peer_port || c->peer.ip4) {
         inet_ntop(AF_INET, &c->peer.ip4, ip, sizeof ip);
-        snprintf(out, CONN_PEER_TEXT, "%s:%u", ip, c->peer_port);
+        snprintf(out, CONN_PEER_TEXT, c->peer_port ? "%s:%u" : "%s", ip, c->peer_port);
     } else {
         snprintf(out, CONN_PEER_TEXT, "unix");
     }
@@ -138,7 +150,9 @@ static void accepted(struct worker *w, const struct listener *l, int fd,
                (l->clients ? CONN_CLIENTS : 0u) | (l->tls ? CONN_TLS : 0u) | CONN_KEEP_ALIVE;
     c->state = l->tls ? CONN_TLS_HANDSHAKE : CONN_HTTP;
     if (l->tls) c->sub_index = (uint32_t)(l - w->listeners); /* until the handshake begins */
-    set_peer(c, from);
+    conn_set_peer(c, &from->ip, from->port);
+    note_proxies(c, &from->ip);
+    if (cidr_contains(&conn_options(c)->proxy_from, &from->ip)) c->flags |= CONN_PROXIED;
     if (reactor_add(&w->reactor, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c, REACTOR_CONN) ==
         -1) {
         metric_add(&w->metrics, METRIC_REFUSED_DESCRIPTORS, 1);
@@ -706,8 +720,53 @@ static bool must_wait(const struct conn *c)
     return c->flags & CONN_MAY_PUBLISH && c->worker->congested;
 }
 
+/* behind_proxy takes what the PROXY header says instead of the socket's address. Who comes from
+ * elsewhere through a proxy on this host is not local. */
+static void behind_proxy(struct conn *c, const struct proxy_header *h)
+{
+    static const struct in6_addr v4_loopback = {
+        .s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
+    if (!h->known) return;
+    c->flags &= ~(uint32_t)CONN_FORWARDED;
+    conn_set_peer(c, &h->ip, h->port);
+    note_proxies(c, &h->ip);
+    if (memcmp(&h->ip, &v4_loopback, 13) != 0 && !IN6_IS_ADDR_LOOPBACK(&h->ip))
+        c->flags &= ~(uint32_t)CONN_LOCAL;
+}
+
+/* take_proxy_header reads the header in front of everything else, once it is whole: looked at in
+ * the kernel's buffer until then, so that nothing is kept. Returns whether it is taken. */
+static bool take_proxy_header(struct conn *c)
+{
+    struct proxy_header h;
+    char peer[CONN_PEER_TEXT];
+    const ssize_t n = recv(c->fd, c->worker->rx, PROXY_MAX, MSG_PEEK);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        c->flags &= ~(uint32_t)CONN_READABLE;
+        return false;
+    }
+    int used = n > 0 ? proxy_parse(&h, c->worker->rx, (size_t)n) : -1;
+    if (used == 0 && n < PROXY_MAX && !(c->flags & CONN_HUP)) {
+        c->flags &= ~(uint32_t)CONN_READABLE; /* what comes next is a new edge */
+        return false;
+    }
+    if (used <= 0 || recv(c->fd, c->worker->rx, (size_t)used, 0) != used) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_PROXY, 1);
+        if (n > 0)
+            log_limited(5, LOG_WARN,
+                        "no PROXY header from an address of http_server.proxy_protocol_from",
+                        LOG_STR("peer", conn_peer_text(c, peer)));
+        conn_drop(c, WS_CLOSE_ABNORMAL);
+        return false;
+    }
+    c->flags &= ~(uint32_t)CONN_PROXIED;
+    behind_proxy(c, &h);
+    return true;
+}
+
 static void read_some(struct conn *c)
 {
+    if (c->flags & CONN_PROXIED && !take_proxy_header(c)) return;
     uint8_t *buf = receive_buffer(c);
     for (int64_t i = 0; i < conn_options(c)->reads_per_turn; i++) {
         if (!conn_may_read(c)) return;

@@ -2,14 +2,16 @@
  * WebSocket messages on it.
  *
  * conn.c moves bytes between socket, TLS and queue; conn_http.c reads requests and writes responses
- * (RFC 9112); conn_ws.c reads and sends messages (RFC 6455); conn_drain.c closes them all. What a request or a message means is
- * said by the layers above, through struct app. An idle connection owns its struct and its TLS
- * session and nothing else: unfinished input and unsent output are made when they are needed and
- * freed when they are done. Threads: a connection belongs to its worker for life; everything here
- * is worker only. A connection stays readable memory until the end of the turn that closed it. */
+ * (RFC 9112); conn_ws.c reads and sends messages (RFC 6455); conn_drain.c closes them all. What a
+ * request or a message means is said by the layers above, through struct app. An idle connection
+ * owns its struct and its TLS session and nothing else: unfinished input and unsent output are made
+ * when they are needed and freed when they are done. Threads: a connection belongs to its worker
+ * for life; everything here is worker only. A connection stays readable memory until the end of the
+ * turn that closed it. */
 #ifndef CONN_H
 #define CONN_H
 
+#include "cidr.h"
 #include "http.h"
 #include "outq.h"
 #include "worker.h"
@@ -49,14 +51,17 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_KEEP_ALIVE = 1 << 11, /* HTTP: another request may follow */
                  CONN_NO_SELF = 1 << 12,    /* its own publications are not for it (?self=0) */
                  CONN_MAY_PUBLISH = 1 << 13,
-                 CONN_LOCAL = 1 << 14,    /* came in by loopback or a Unix socket */
-                 CONN_ADMIN = 1 << 15,    /* came in by an admin listener */
-                 CONN_CLIENTS = 1 << 16,  /* came in by a listener for clients */
-                 CONN_IPV6 = 1 << 17,     /* peer.ip6 is in use */
-                 CONN_TLS = 1 << 18,      /* came in by a TLS listener */
-                 CONN_COUNTED = 1 << 19,  /* is in the counts of open WebSocket connections */
-                 CONN_PING_ODD = 1 << 20, /* heartbeat: the last ping was one of odd number */
-                 CONN_AWAITED = 1 << 21,  /* not read: the answer to its request is yet to come */
+                 CONN_LOCAL = 1 << 14,     /* came in by loopback or a Unix socket */
+                 CONN_ADMIN = 1 << 15,     /* came in by an admin listener */
+                 CONN_CLIENTS = 1 << 16,   /* came in by a listener for clients */
+                 CONN_IPV6 = 1 << 17,      /* peer.ip6 is in use */
+                 CONN_TLS = 1 << 18,       /* came in by a TLS listener */
+                 CONN_COUNTED = 1 << 19,   /* is in the counts of open WebSocket connections */
+                 CONN_PING_ODD = 1 << 20,  /* heartbeat: the last ping was one of odd number */
+                 CONN_AWAITED = 1 << 21,   /* not read: the answer to its request is yet to come */
+                 CONN_PROXIED = 1 << 22,   /* a header of the PROXY protocol must come first */
+                 CONN_FORWARDED = 1 << 23, /* the socket's peer may say in X-Forwarded-For who it
+                                              speaks for */
 };
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */
@@ -135,6 +140,8 @@ struct conn_options {
     int64_t unauthenticated_max_bytes; /* process-wide, for unfinished requests */
     int64_t tls_max_handshakes;        /* process-wide, in flight */
     int64_t control_frames_per_second;
+    struct cidr_list proxy_from;      /* who must begin with a header of the PROXY protocol */
+    struct cidr_list trusted_proxies; /* whose X-Forwarded-For is believed */
 };
 
 struct conn_handler { /* what the layer above does with an open connection's messages */
@@ -204,6 +211,9 @@ void conn_throttle(struct conn *c);
 
 /* conn_read_again undoes both, and conn_http_later. */
 void conn_read_again(struct conn *c);
+
+/* conn_set_peer says who is at the other end, behind whatever proxies; port 0: not known. */
+void conn_set_peer(struct conn *c, const struct in6_addr *ip, uint16_t port);
 
 /* conn_peer_text writes the peer's address, "127.0.0.1:4711", "[::1]:4711" or "unix". */
 #define CONN_PEER_TEXT 64

@@ -42,6 +42,7 @@
     X(REFUSED_DESCRIPTORS, "refused_total", COUNTER, "reason=\"descriptors\"", "")                 \
     X(REFUSED_TLS_LIMIT, "refused_total", COUNTER, "reason=\"tls_handshakes\"", "")                \
     X(REFUSED_UNAUTHENTICATED, "refused_total", COUNTER, "reason=\"unauthenticated_bytes\"", "")   \
+    X(REFUSED_PROXY, "refused_total", COUNTER, "reason=\"proxy_header\"", "")                      \
     X(REFUSED_CHANNELS, "refused_total", COUNTER, "reason=\"channels\"", "")                       \
     X(REFUSED_CONSOLE, "refused_total", COUNTER, "reason=\"console_password\"", "")                \
     X(ACCEPT_RESTS, "accept_rests_total", COUNTER, "",                                             \

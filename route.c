@@ -228,6 +228,40 @@ static void metrics(struct conn *c, const struct http_request *r)
     mem_free(c->worker->pool, text, METRICS_TEXT_MAX);
 }
 
+/* ---- proxies ---- */
+
+/* last_address takes the rightmost element off a list of addresses. */
+static bool last_address(struct http_str *list, struct in6_addr *ip, uint16_t *port)
+{
+    size_t from = list->len;
+    while (from > 0 && list->p[from - 1] != ',') from--;
+    struct http_str s = {list->p + from, list->len - from};
+    list->len = from ? from - 1 : 0;
+    while (s.len && (*s.p == ' ' || *s.p == '\t')) s = (struct http_str){s.p + 1, s.len - 1};
+    while (s.len && (s.p[s.len - 1] == ' ' || s.p[s.len - 1] == '\t')) s.len--;
+    return cidr_address(ip, port, s.p, s.len);
+}
+
+/* believe_forwarded finds who a trusted proxy speaks for: the last address of X-Forwarded-For that
+ * is not itself a trusted proxy's. What stands left of it anybody may have written. */
+static void believe_forwarded(struct conn *c, const struct http_request *r)
+{
+    const struct cidr_list *trusted = &c->worker->server->app->conn.trusted_proxies;
+    size_t lines = 0;
+    while (http_header(r, "X-Forwarded-For", lines)) lines++;
+    while (lines-- > 0) {
+        struct http_str list = *http_header(r, "X-Forwarded-For", lines);
+        while (list.len) {
+            struct in6_addr ip;
+            uint16_t port;
+            if (!last_address(&list, &ip, &port)) return;
+            conn_set_peer(c, &ip, port);
+            c->flags &= ~(uint32_t)CONN_LOCAL; /* it came through a proxy */
+            if (!cidr_contains(trusted, &ip)) return;
+        }
+    }
+}
+
 /* ---- the table of paths ---- */
 
 static bool for_operators(const struct conn *c)
@@ -261,6 +295,7 @@ static bool is_api(const struct conn *c, struct http_str path)
 int64_t route_head(struct conn *c, const struct http_request *r)
 {
     bool clients = c->flags & CONN_CLIENTS;
+    if (c->flags & CONN_FORWARDED) believe_forwarded(c, r);
     if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") ||
                     (options.echo && http_str_is(r->path, "/echo")))) {
         open_websocket(c, r);
