@@ -255,24 +255,34 @@ static struct chunk *next_chunk(struct mem_pool *p, struct slab *s)
     return c;
 }
 
-static void *slab_alloc(struct mem_pool *p, struct slab *s)
+static inline void *take(struct mem_pool *p, struct slab *s, struct chunk *c, struct object *o)
 {
-    struct chunk *c = s->current;
-    if (!c || c->used == s->capacity) {
-        c = next_chunk(p, s);
-        if (!c) return NULL;
-    }
-    struct object *o = c->free;
-    if (o) {
-        c->free = o->next;
-    } else {
-        o = (struct object *)((char *)(c + 1) + (size_t)c->fresh * s->object_bytes);
-        c->fresh++;
-    }
     c->used++;
     SHOW(o, s->object_bytes);
     add(&p->used_bytes, s->object_bytes);
     return o;
+}
+
+static inline void *take_freed(struct mem_pool *p, struct slab *s, struct chunk *c)
+{
+    struct object *o = c->free;
+    c->free = o->next;
+    return take(p, s, c, o);
+}
+
+/* take_fresh takes what was not in use since c was empty: so the objects of a wave, whose chunks
+ * the wave before has left empty. */
+static inline void *take_fresh(struct mem_pool *p, struct slab *s, struct chunk *c)
+{
+    return take(p, s, c, (struct object *)((char *)(c + 1) + (size_t)c->fresh++ * s->object_bytes));
+}
+
+static void *slab_alloc(struct mem_pool *p, struct slab *s)
+{
+    struct chunk *c = s->current;
+    if (!c || c->used == s->capacity) c = next_chunk(p, s);
+    if (!c) return NULL;
+    return c->free ? take_freed(p, s, c) : take_fresh(p, s, c);
 }
 
 static void add_spare(struct slab *s, struct chunk *c)
@@ -361,14 +371,8 @@ void *mem_alloc(struct mem_pool *p, size_t size)
     if (LIKELY(size <= MEM_SLAB_MAX && !atomic_load_explicit(&fail_in, memory_order_relaxed))) {
         struct slab *s = &p->slabs[class_of(size)];
         struct chunk *c = s->current;
-        if (LIKELY(c && c->free)) {
-            struct object *o = c->free;
-            c->free = o->next;
-            c->used++;
-            SHOW(o, s->object_bytes);
-            add(&p->used_bytes, s->object_bytes);
-            return o;
-        }
+        if (LIKELY(c && c->free)) return take_freed(p, s, c);
+        if (c && c->used < s->capacity) return take_fresh(p, s, c);
     }
     return alloc_slowly(p, size);
 }
