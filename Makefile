@@ -77,6 +77,11 @@ $B/test_%: $B/tests/test_%.o $B/libroost.a
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(call LINK_OF,tests/test_$*.c) -o $@ $< $(LIBS) $(LDLIBS) $(CMOCKA)
 
+# counted by tests/callgrind_units.sh
+$B/callgrind_%: $B/tests/callgrind_%.o $B/libroost.a
+	@echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS) $(CMOCKA)
+
 $B/fuzz_%: $B/tests/fuzz_%.o $B/libroost.a
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(LIBS) $(LDLIBS)

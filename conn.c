@@ -312,21 +312,22 @@ void conn_mark_dirty(struct conn *c)
     conn_vector_push(&c->worker->dirty, c);
 }
 
-void conn_queue(struct conn *c, struct out_entry e)
+static void out_of_memory(struct conn *c)
 {
-    if (!e.frame) { /* it could not be made: memory is out */
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
-        conn_drop(c, WS_CLOSE_INTERNAL);
-        return;
-    }
+    metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+    conn_drop(c, WS_CLOSE_INTERNAL);
+}
+
+/* queue is conn_queue, written out where publications are delivered. */
+static inline void queue(struct conn *c, struct out_entry e)
+{
     if (c->state == CONN_CLOSED || c->state == CONN_LINGER) {
         frame_unref(e.frame, 1);
         return;
     }
     uint32_t len = e.frame->len - e.from;
     if (!outq_push(c->worker->pool, &c->out, e)) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
-        conn_drop(c, WS_CLOSE_INTERNAL);
+        out_of_memory(c);
         return;
     }
     metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, len);
@@ -335,6 +336,14 @@ void conn_queue(struct conn *c, struct out_entry e)
         metric_add(&c->worker->metrics, METRIC_MESSAGES_OUT, e.messages);
     }
     conn_mark_dirty(c);
+}
+
+void conn_queue(struct conn *c, struct out_entry e)
+{
+    if (e.frame)
+        queue(c, e);
+    else
+        out_of_memory(c); /* it could not be made */
 }
 
 static void unqueued(struct conn *c, size_t n)
@@ -366,23 +375,27 @@ static bool has_room(const struct conn *c, uint32_t len)
     return outq_bytes(c->out) == 0 || with_it <= conn_options(c)->queue_max_bytes;
 }
 
+/* not_delivered: e found no room, and none could be made. */
+static bool not_delivered(struct conn *c, const struct out_entry *e, enum slow_policy policy)
+{
+    frame_unref(e->frame, 1);
+    if (policy == SLOW_CLOSE) {
+        metric_add(&c->worker->metrics, METRIC_SLOW_CLOSED, 1);
+        conn_close(c, 3008, "slow");
+    } else {
+        metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e->messages);
+    }
+    return policy != SLOW_RECOVER;
+}
+
 bool conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
 {
     uint32_t len = e.frame->len - e.from;
-    if (!has_room(c, len)) {
+    if (c->out && !has_room(c, len)) {
         make_way(c, len, policy);
-        if (policy == SLOW_CLOSE || !has_room(c, len)) {
-            frame_unref(e.frame, 1);
-            if (policy == SLOW_CLOSE) {
-                metric_add(&c->worker->metrics, METRIC_SLOW_CLOSED, 1);
-                conn_close(c, 3008, "slow");
-            } else {
-                metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e.messages);
-            }
-            return policy != SLOW_RECOVER;
-        }
+        if (policy == SLOW_CLOSE || !has_room(c, len)) return not_delivered(c, &e, policy);
     }
-    conn_queue(c, e);
+    queue(c, e);
     return true;
 }
 

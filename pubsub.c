@@ -54,8 +54,10 @@ struct local {
     uint32_t pending_count, pending_cap;
     struct run runs[RUNS];
     uint32_t pass_bytes;
-    bool left_behind; /* in this pass: somebody had much left of earlier ones */
-    uint16_t hold_ms; /* the last wait of a burst, 0 = none */
+    uint32_t much_left; /* bytes in a queue that are much to have left of earlier passes */
+    uint32_t delivered; /* messages in this slice */
+    bool left_behind;   /* in this pass: somebody had much left of earlier ones */
+    uint16_t hold_ms;   /* the last wait of a burst, 0 = none */
     int64_t hold_until_ms;
     struct list active; /* in worker's list while anything is pending */
     /* under the shard's lock */
@@ -603,52 +605,54 @@ static void gather(struct local *l, enum run_kind kind)
     }
 }
 
-static enum slow_policy policy_of(const struct local *l, enum run_kind kind)
+/* Who a pass serves at the moment: what its steps ask again and again. */
+struct served {
+    struct conn *conn;
+    struct subscription *subscription; /* NULL: raw */
+    enum run_kind kind;
+    enum slow_policy policy;
+};
+
+static struct served served_by(const struct local *l, const struct subscriber *s)
 {
-    return kind == RUN_RAW ? bus.options.policy
-                           : (enum slow_policy)l->channel->options->slow_policy;
+    struct subscription *sub = subscription_of(s);
+    if (!sub)
+        return (struct served){.conn = conn_of(s), .kind = RUN_RAW, .policy = bus.options.policy};
+    return (struct served){.conn = sub->conn,
+                           .subscription = sub,
+                           .kind = sub->flags & SUBSCRIPTION_MEMBERSHIP ? RUN_JSON_ALL : RUN_JSON,
+                           .policy = (enum slow_policy)l->channel->options->slow_policy};
 }
 
 /* deliver returns false when the subscriber is out of it: closed, or unsubscribed because it missed
  * something. */
-static bool deliver(struct local *l, const struct subscriber *s, enum run_kind kind,
-                    struct out_entry e)
+static bool deliver(struct local *l, const struct served *to, struct out_entry e)
 {
-    struct conn *c = conn_of(s);
-    metric_add(&l->worker->metrics, METRIC_DELIVERIES, e.messages);
+    l->delivered += e.messages;
     e.kind = OUT_MESSAGE;
-    if (!conn_deliver(c, e, policy_of(l, kind))) {
-        bus.options.missed(subscription_of(s));
+    if (!conn_deliver(to->conn, e, to->policy)) {
+        bus.options.missed(to->subscription);
         return false;
     }
-    return c->state == CONN_OPEN;
+    return to->conn->state == CONN_OPEN;
 }
 
 /* hand_over_singly returns how many it queued. */
-static uint32_t hand_over_singly(struct local *l, const struct subscriber *s, enum run_kind kind,
-                                 uint32_t first)
+static uint32_t hand_over_singly(struct local *l, const struct served *to, uint32_t first)
 {
-    const struct conn *c = conn_of(s);
-    uint64_t key = conn_key(c);
-    bool not_its_own = c->flags & CONN_NO_SELF;
+    uint64_t key = conn_key(to->conn);
+    bool not_its_own = to->conn->flags & CONN_NO_SELF;
     uint32_t n = 0;
     for (uint32_t i = first; i < l->pass; i++) {
         struct publication *p = l->pending[i].publication;
-        const struct encoded *e = in_run(p, kind);
+        const struct encoded *e = in_run(p, to->kind);
         if (!e || (not_its_own && p->publisher == key)) continue;
         frame_ref(e->frame, 1);
         n++;
-        if (!deliver(l, s, kind,
-                     (struct out_entry){.frame = e->frame, .from = e->from, .messages = 1}))
+        if (!deliver(l, to, (struct out_entry){.frame = e->frame, .from = e->from, .messages = 1}))
             break;
     }
     return n;
-}
-
-static enum run_kind kind_of(const struct subscription *sub)
-{
-    if (!sub) return RUN_RAW;
-    return sub->flags & SUBSCRIPTION_MEMBERSHIP ? RUN_JSON_ALL : RUN_JSON;
 }
 
 static int64_t queue_max(const struct local *l)
@@ -660,28 +664,28 @@ static int64_t queue_max(const struct local *l)
  * was. most: subscribers that this slice may still serve. */
 static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t most)
 {
-    const struct conn *c = conn_of(s);
-    enum run_kind kind = kind_of(subscription_of(s));
+    const struct served to = served_by(l, s);
+    const struct out_queue *waiting = to.conn->out;
     uint32_t first = 0;
     while (first < l->pass && l->pending[first].publication->seq <= s->after) first++;
     if (first == l->pass) return 1;
-    struct run *run = &l->runs[kind];
-    if (!run->tried) gather(l, kind);
-    uint32_t messages = run->messages - l->pending[first].run_index[kind];
+    struct run *run = &l->runs[to.kind];
+    if (!run->tried) gather(l, to.kind);
+    uint32_t messages = run->messages - l->pending[first].run_index[to.kind];
     if (!messages) return 1; /* nothing of its kind */
-    if (outq_bytes(c->out) > queue_max(l) / 4) l->left_behind = true;
+    if (outq_bytes(waiting) > l->much_left) l->left_behind = true;
     /* One by one where boundaries matter: to leave out its own, or so that a policy can drop single
      * messages. */
-    if (!run->frame || c->flags & CONN_NO_SELF || (c->out && policy_of(l, kind) != SLOW_CLOSE))
-        return 1 + hand_over_singly(l, s, kind, first);
+    if (!run->frame || to.conn->flags & CONN_NO_SELF || (waiting && to.policy != SLOW_CLOSE))
+        return 1 + hand_over_singly(l, &to, first);
     if (!run->lent) { /* for everybody of this slice in one step */
         frame_ref(run->frame, most);
         run->lent = most;
     }
     run->lent--;
-    deliver(l, s, kind,
+    deliver(l, &to,
             (struct out_entry){.frame = run->frame,
-                               .from = l->pending[first].run_from[kind],
+                               .from = l->pending[first].run_from[to.kind],
                                .messages = (uint16_t)messages});
     return 1;
 }
@@ -700,6 +704,7 @@ static void begin_pass(struct local *l)
     }
     l->cursor = 0;
     l->pass_bytes = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
+    l->much_left = (uint32_t)(queue_max(l) / 4);
     l->left_behind = false;
 }
 
@@ -708,8 +713,8 @@ static void begin_pass(struct local *l)
  * slow; what is published meanwhile waits with the rest. */
 static void hold_burst(struct local *l)
 {
-    if (!l->left_behind || l->pass_bytes < queue_max(l) / 8 ||
-        policy_of(l, RUN_RAW) != SLOW_CLOSE || policy_of(l, RUN_JSON) != SLOW_CLOSE) {
+    if (!l->left_behind || l->pass_bytes < queue_max(l) / 8 || bus.options.policy != SLOW_CLOSE ||
+        l->channel->options->slow_policy != SLOW_CLOSE) {
         l->hold_ms = 0;
         return;
     }
@@ -748,6 +753,8 @@ static void slice(struct local *l)
         steps += hand_over(l, &s, bus.options.slice - steps);
     }
     l->busy = false;
+    metric_add(&l->worker->metrics, METRIC_DELIVERIES, l->delivered);
+    l->delivered = 0;
     for (int k = 0; k < RUNS; k++) {
         frame_unref(l->runs[k].lent ? l->runs[k].frame : NULL, l->runs[k].lent);
         l->runs[k].lent = 0;

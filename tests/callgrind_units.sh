@@ -12,10 +12,10 @@ bin=$out/callgrind_units
 ${CC:-cc} -std=c11 -D_GNU_SOURCE -pthread ${CFLAGS:--O2 -g} -I"$root" -o "$bin" \
 	"$root/tests/callgrind_units.c" "$root/mem.c" "$root/frame.c" "$root/wheel.c" "$root/mailbox.c"
 
-# per_operation MODE N ROUNDS: instructions an operation, in hundredths
+# per_operation MODE N ROUNDS [PROGRAM]: instructions an operation, in hundredths
 per_operation() {
 	operations=$(timeout 120 valgrind --tool=callgrind --callgrind-out-file=/dev/null \
-		--toggle-collect=measured "$bin" "$1" "$2" "$3" 2>"$out/valgrind.log")
+		--toggle-collect=measured "${4:-$bin}" "$1" "$2" "$3" 2>"$out/valgrind.log")
 	collected=$(sed -n 's/.*Collected : //p' "$out/valgrind.log")
 	echo $((collected * 100 / operations))
 }
@@ -41,3 +41,7 @@ show 'wheel_arm, 25 s' "$(per_operation arm 100000 1)"
 show 'mem_alloc and mem_free, 144 bytes' "$(per_operation alloc 144 100000)"
 show 'frame_new and frame_unref, 128 bytes' "$(per_operation frame 128 100000)"
 show 'mailbox_push, 1/16 of a mailbox_take' "$(per_operation post 1 160000)"
+fanout=$root/build/release/callgrind_fanout
+make -s -C "$root" "${fanout#"$root/"}" >/dev/null
+show 'delivery to 1,000 raw subscribers' "$(per_operation raw 1000 50 "$fanout")"
+show 'delivery to 1,000 clients' "$(per_operation client 1000 50 "$fanout")"
