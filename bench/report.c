@@ -131,7 +131,10 @@ static void print_table(const struct bench *b)
     char name[64];
     printf("roost bench %s: %u connections", b->mode->name, b->o.connections);
     if (b->mode->message) printf(", %zu bytes, window %u", b->o.size, b->o.window);
-    printf(", %s, %s", b->dialect->name, b->o.url ? b->o.url : b->target.url);
+    printf(", %s", b->dialect->name);
+    if (b->o.no_subscribe) printf(", connect alone");
+    if (b->o.target.history) printf(", history of %u", b->o.target.history);
+    printf(", %s", b->o.url ? b->o.url : b->target.url);
     if (!b->o.url && b->o.target.bare)
         printf(" (%s)", b->o.target.bare);
     else if (!b->o.url)
@@ -183,6 +186,8 @@ static void print_json(const struct bench *b)
     count("connections", b->o.connections);
     count("size", b->o.size);
     count("window", b->o.window);
+    count("history", b->o.target.history);
+    printf(",\"subscribe\":%s", b->o.no_subscribe ? "false" : "true");
     if (!b->o.url && b->o.target.bare)
         text("bare", b->o.target.bare);
     else if (!b->o.url)
