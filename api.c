@@ -44,7 +44,7 @@ static void forget(struct kept_key *items, size_t count)
 
 int api_set_keys(const struct api_key *from, size_t count)
 {
-    struct kept_key fresh[API_KEYS_MAX], old[API_KEYS_MAX];
+    struct kept_key fresh[API_KEYS_MAX] = {0}, old[API_KEYS_MAX];
     for (size_t i = 0; i < count; i++) {
         fresh[i] = (struct kept_key){
             .bytes = malloc(from[i].len), .len = from[i].len, .scope = from[i].scope};

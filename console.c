@@ -84,11 +84,10 @@ static enum verdict try_password(const uint8_t hash[static 32], int64_t now_ms)
     const int64_t full = (int64_t)WRONG_MAX * WRONG_EACH_MS;
     enum verdict v = PASSWORD_LATER;
     pthread_mutex_lock(&secrets.lock);
-    if (now_ms > secrets.credit_at_ms) { /* clocks of two workers may be a turn apart */
-        const int64_t past_ms = now_ms - secrets.credit_at_ms;
-        secrets.credit_ms = past_ms < full - secrets.credit_ms ? secrets.credit_ms + past_ms : full;
-        secrets.credit_at_ms = now_ms;
-    }
+    /* clocks of two workers may be a turn apart: what one takes away the other gives back */
+    const int64_t past_ms = now_ms - secrets.credit_at_ms;
+    secrets.credit_ms = past_ms < full - secrets.credit_ms ? secrets.credit_ms + past_ms : full;
+    secrets.credit_at_ms = now_ms;
     if (secrets.credit_ms >= WRONG_EACH_MS) {
         v = is_password(hash) ? PASSWORD_RIGHT : PASSWORD_WRONG;
         if (v == PASSWORD_WRONG) secrets.credit_ms -= WRONG_EACH_MS;

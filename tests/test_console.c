@@ -31,25 +31,48 @@ static void close_console(void)
     engine_close();
 }
 
+/* say sends bytes to c at now_ms; the status of what has been answered by then, its text in *text;
+ * 0: nothing yet. */
+static int say(struct conn *c, int fd, char *bytes, int64_t now_ms, char text[static 16384])
+{
+    struct worker *w = engine.server.workers[0];
+    w->now_ms = now_ms;
+    conn_input(c, (uint8_t *)bytes, strlen(bytes));
+    engine.ops.flush(w);
+    engine.ops.end(w);
+    const ssize_t got = read(fd, text, 16383);
+    text[got > 0 ? got : 0] = 0;
+    return got > 0 ? atoi(text + sizeof "HTTP/1.1 " - 1) : 0;
+}
+
+struct asked { /* a connection of a test */
+    int fd;
+    struct conn *conn;
+};
+
+static struct asked dial(void)
+{
+    struct worker *w = engine.server.workers[0];
+    const int fd = engine_connect(w);
+    return (struct asked){fd, w->conns.items[w->conns.count - 1]};
+}
+
+static void hang_up(struct asked a)
+{
+    close(a.fd);
+    engine_turns(2);
+}
+
 /* ask sends one request at now_ms and gives the answer's status; its text is in *text. */
 static int ask(const char *head, const char *body, int64_t now_ms, char text[static 16384])
 {
     char request[16384];
-    struct worker *w = engine.server.workers[0];
-    int fd = engine_connect(w);
-    struct conn *c = w->conns.items[w->conns.count - 1];
-    const int n = snprintf(request, sizeof request, "%sContent-Length: %zu\r\n\r\n%s", head,
-                           strlen(body), body);
-    w->now_ms = now_ms;
-    conn_input(c, (uint8_t *)request, (size_t)n);
-    engine.ops.flush(w);
-    engine.ops.end(w);
-    const ssize_t got = read(fd, text, 16383);
-    assert_in_range(got, 13, 16382);
-    text[got] = 0;
-    close(fd);
-    engine_turns(2);
-    return atoi(text + sizeof "HTTP/1.1 " - 1);
+    const struct asked a = dial();
+    snprintf(request, sizeof request, "%sContent-Length: %zu\r\n\r\n%s", head, strlen(body), body);
+    const int status = say(a.conn, a.fd, request, now_ms, text);
+    assert_int_not_equal(status, 0);
+    hang_up(a);
+    return status;
 }
 
 static int try_login(const char *password, int64_t now_ms, char text[static 16384])
@@ -115,12 +138,12 @@ static void test_passwords(void **state)
     console_set_password(longest, CONSOLE_PASSWORD_MAX);
     assert_int_equal(try_login(longest, 1000, text), 200);
     assert_int_equal(try_login(PASSWORD, 1000, text), 401);
+    console_set_password(NULL, 0); /* none: nobody gets in */
+    assert_int_equal(try_login("", 1000, text), 401);
+    assert_int_equal(try_login(longest, 1000, text), 401);
     longest[CONSOLE_PASSWORD_MAX] = 'x';
     longest[CONSOLE_PASSWORD_MAX + 1] = 0;
     assert_int_equal(try_login(longest, 1000, text), 400); /* no room for it */
-    console_set_password(NULL, 0);                         /* none: nobody gets in */
-    assert_int_equal(try_login("", 1000, text), 401);
-    assert_int_equal(try_login(longest, 1000, text), 400);
     close_console();
 }
 
@@ -135,7 +158,7 @@ static void test_bodies_of_login(void **state)
                                       "{\"password\":1}",
                                       "{\"password\":\"\\ud800\"}",
                                       "{\"a\":1,\"b\":2,\"c\":3,\"d\":4,\"e\":5}",
-                                      "password=" PASSWORD};
+                                      "password=a password of some length"};
     open_console(CONSOLE_PASSWORD);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(ask(POST(LOGIN, HEADER), bad[i], 1000, text), 400);
@@ -178,6 +201,37 @@ static void test_sessions(void **state)
     assert_int_equal(call("Bearer", session, text), 200);
     console_set_password("another one", 11);
     assert_int_equal(call("Bearer", session, text), 401);
+    close_console();
+}
+
+/* Who has no session is refused before the body has come, and who had one when the head came may
+ * have none when the body does. */
+static void test_head_and_body(void **state)
+{
+    (void)state;
+    char text[16384], session[1024], head[2048], body[] = "{}";
+    static const char *const paths[] = {"/admin/api/channels", "/admin/api/batch"};
+    open_console(CONSOLE_PASSWORD);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct asked a = dial();
+        snprintf(head, sizeof head,
+                 "POST %s HTTP/1.1\r\nHost: x\r\n" HEADER "Content-Length: 2\r\n\r\n", paths[i]);
+        assert_int_equal(say(a.conn, a.fd, head, 1000, text), 401);
+        hang_up(a);
+
+        console_set_password(PASSWORD, sizeof PASSWORD - 1);
+        assert_int_equal(try_login(PASSWORD, 1000, text), 200);
+        snprintf(session, sizeof session, "%s", token_of(text));
+        a = dial();
+        snprintf(head, sizeof head,
+                 "POST %s HTTP/1.1\r\nHost: x\r\n" HEADER
+                 "Authorization: Bearer %s\r\nContent-Length: 2\r\n\r\n",
+                 paths[i], session);
+        assert_int_equal(say(a.conn, a.fd, head, 1000, text), 0);
+        console_set_password("another one", 11);
+        assert_int_equal(say(a.conn, a.fd, body, 1000, text), 401);
+        hang_up(a);
+    }
     close_console();
 }
 
@@ -274,6 +328,7 @@ int main(void)
         cmocka_unit_test(test_passwords),
         cmocka_unit_test(test_bodies_of_login),
         cmocka_unit_test(test_sessions),
+        cmocka_unit_test(test_head_and_body),
         cmocka_unit_test(test_foreign_tokens),
         cmocka_unit_test(test_page_alone),
         cmocka_unit_test(test_off),
