@@ -102,14 +102,6 @@ static uint64_t metric_sum(const struct server *s, enum metric id)
     return n;
 }
 
-static void count_channel(const char *name, size_t len, uint32_t subscribers, void *arg)
-{
-    (void)name;
-    (void)len;
-    (void)subscribers;
-    ++*(uint64_t *)arg;
-}
-
 static void put_field(struct json_out *o, const char *name, uint64_t n)
 {
     json_puts(o, ",\"");
@@ -127,8 +119,6 @@ static void put_node(struct worker *w, struct json_out *o, uint64_t users)
                  {"publications", METRIC_PUBLISHED},        {"deliveries", METRIC_DELIVERIES},
                  {"queued_bytes", METRIC_QUEUED_BYTES},     {"slow_closed", METRIC_SLOW_CLOSED}};
     const struct server *s = w->server;
-    uint64_t channels = 0;
-    pubsub_each_channel(count_channel, &channels);
     json_puts(o, "{\"nodes\":[{\"uid\":");
     json_put_string(o, node.uid, OPS_UUID_TEXT);
     json_puts(o, ",\"name\":");
@@ -136,7 +126,7 @@ static void put_node(struct worker *w, struct json_out *o, uint64_t users)
     json_puts(o, ",\"version\":\"" ROOST_VERSION "\"");
     put_field(o, "num_clients", metric_sum(s, METRIC_CONNECTIONS));
     put_field(o, "num_users", users);
-    put_field(o, "num_channels", channels);
+    put_field(o, "num_channels", pubsub_used_count());
     put_field(o, "num_subs", metric_sum(s, METRIC_SUBSCRIPTIONS));
     put_field(o, "uptime", (uint64_t)(w->now_ms - s->started_ms) / 1000);
     put_field(o, "workers", s->worker_count);

@@ -205,6 +205,7 @@ static void count_wanted(struct channel *ch, enum encoding e, uint32_t n)
 static uint64_t join_locked(struct local *l, enum encoding e)
 {
     struct channel *ch = l->channel;
+    if (!ch->interested) shard_of(ch)->used++;
     ch->interested |= 1ull << l->worker->index;
     count_wanted(ch, e, 1);
     return ch->seq;
@@ -278,8 +279,11 @@ static void take_out(struct local *l, uint32_t i)
 
 static void leave_locked(struct local *l, enum encoding e)
 {
-    count_wanted(l->channel, e, (uint32_t)-1);
-    if (!l->count) l->channel->interested &= ~(1ull << l->worker->index);
+    struct channel *ch = l->channel;
+    count_wanted(ch, e, (uint32_t)-1);
+    if (l->count) return;
+    ch->interested &= ~(1ull << l->worker->index);
+    if (!ch->interested) shard_of(ch)->used--;
 }
 
 void pubsub_unsubscribe(struct conn *c)

@@ -56,6 +56,7 @@ void pubsub_channel_unref(struct channel *ch);
 struct channel *pubsub_shared(const struct local *l);
 const char *pubsub_name(const struct channel *ch, size_t *len);
 uint64_t pubsub_channel_count(void); /* any thread */
+uint64_t pubsub_used_count(void);    /* those with subscribers; any thread */
 uint64_t pubsub_history_bytes(void); /* of all histories; any thread */
 
 /* pubsub_each_channel calls visit for each channel with subscribers, a shard at a time under its

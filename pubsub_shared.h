@@ -46,6 +46,7 @@ struct shard {
     _Alignas(64) pthread_mutex_t lock;
     struct channel **buckets;
     uint32_t bucket_count, count;
+    uint32_t used;       /* of count, those with subscribers */
     uint64_t generation; /* streams that were forgotten: makes new epochs */
     struct list recent;  /* channels with publications in their stream, least recently used first */
     struct list emptied; /* channels of whose stream only epoch and top are left */

@@ -57,6 +57,17 @@ uint64_t pubsub_history_bytes(void)
     return (uint64_t)atomic_load_explicit(&bus.history_bytes, memory_order_relaxed);
 }
 
+uint64_t pubsub_used_count(void)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < SHARDS; i++) {
+        pthread_mutex_lock(&bus.shards[i].lock);
+        n += bus.shards[i].used;
+        pthread_mutex_unlock(&bus.shards[i].lock);
+    }
+    return n;
+}
+
 static uint32_t subscribers_of(const struct channel *ch)
 {
     uint32_t n = 0;

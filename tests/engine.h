@@ -155,6 +155,7 @@ static void engine_close(void)
 {
     struct server *s = &engine.server;
     uint64_t used = 0, subscriptions = 0;
+    assert_int_equal(pubsub_used_count(), 0);
     for (unsigned i = 0; i < s->worker_count; i++) {
         mem_pool_own(s->workers[i]->pool); /* its thread is gone */
         pubsub_worker_close(s->workers[i]);

@@ -412,6 +412,25 @@ static void test_last_holder_ends_it(void **state)
     end(0);
 }
 
+/* A channel counts as used once, whatever its subscribers' workers. */
+static void test_used(void **state)
+{
+    (void)state;
+    begin(&(struct engine_options){.workers = 2});
+    struct worker *other = engine.server.workers[1];
+    assert_int_equal(pubsub_used_count(), 0);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(join(i, i < 2 ? w : other, i == 3 ? "d" : "c"), 0);
+    assert_int_equal(pubsub_used_count(), 2);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(pubsub_used_count(), i < 3 ? 2 : 1);
+        leave(i);
+        pubsub_detach(subs[i].c.channel);
+    }
+    assert_int_equal(pubsub_used_count(), 0);
+    end(4);
+}
+
 /* It ends while a publication is on its way to another worker, and in the middle of a pass. */
 static void test_ends_in_flight(void **state)
 {
@@ -541,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_lost_twice),
         cmocka_unit_test(test_orphan),
         cmocka_unit_test(test_last_holder_ends_it),
+        cmocka_unit_test(test_used),
         cmocka_unit_test(test_ends_in_flight),
         cmocka_unit_test(test_channels_max),
         cmocka_unit_test(test_many_channels),
