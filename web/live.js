@@ -23,10 +23,10 @@ function state(name, text) {
   else if (!$('view-try').hidden) $('text').focus();
 }
 
-/* The own ones come back in the order in which they went. */
-function publication({ offset, info, data: payload }) {
+/* The own ones, those of client, come back in the order in which they went. */
+function publication(client, { offset, info, data: payload }) {
   const at = new Date();
-  if (info && info.client === subscriber.client && sent.length) {
+  if (info && info.client === client && sent.length) {
     const took = Math.round(performance.now() - sent.shift());
     add({ kind: 'own', at, offset, who: `you, ${took} ms`, text: shown(payload) });
   } else {
@@ -34,14 +34,14 @@ function publication({ offset, info, data: payload }) {
   }
 }
 
-async function subscribed(result, before) {
+async function subscribed(channel, result, before) {
   const was = before && { ...before, uid };
   try {
     ({ nodes: [{ uid }] } = await call('info'));
   } catch {
     uid = null; /* our session has ended, or it is away again */
   }
-  if (was) note(await explain(subscriber.channel, was, result, uid), result.recovered ? 'note good' : 'note bad');
+  if (was) note(await explain(channel, was, result, uid), result.recovered ? 'note good' : 'note bad');
   else if (!result.recoverable) note('This channel does not let clients recover: what is published while this page is away is missed.');
 }
 
@@ -60,7 +60,9 @@ function subscriberOf(channel) {
     url, channel, token,
     on: {
       state: (...args) => mine === subscriber && state(...args), /* the last words of one that was given up are not ours */
-      subscribed, publication, note,
+      subscribed: (result, before) => subscribed(channel, result, before),
+      publication: (p) => publication(mine.client, p),
+      note,
       membership: (kind, info) => note(`${info.user || 'anonymous'} ${kind}`),
     },
   });

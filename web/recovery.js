@@ -13,7 +13,7 @@ const DROPPED = 'The history of the channel was dropped and began anew (nobody u
 const EITHER = 'The server was restarted, or it dropped the history of the channel:';
 
 function epochChanged(before, result, uid) {
-  const why = uid === null ? EITHER : uid === before.uid ? DROPPED : RESTARTED;
+  const why = uid === null || before.uid === null ? EITHER : uid === before.uid ? DROPPED : RESTARTED;
   return `${why} the epoch of the channel changed from ${before.epoch} to ${result.epoch}.`;
 }
 

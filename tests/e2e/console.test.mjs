@@ -386,6 +386,55 @@ test('try, without --dev: a token that is pasted; a bad one stops it; no tokens 
   assert.match(await page.textContent('#status-text'), /102 unknown channel/);
 });
 
+test('why nothing was recovered: more than the limit, a history that was dropped, a restart behind a password', async () => {
+  const brief = { name: 'brief', allow_subscribe_for_client: true, history_size: 10, history_ttl: '1s', history_meta_ttl: '1s', allow_recovery: true };
+  const settings = { more: [brief], client: { allowed_origins: ['http://127.0.0.1:*'], recovery_max_publication_limit: 2 } };
+  const server = await start([], settings);
+  const page = await signed(server, { tolerated: /status of 401|net::ERR|WebSocket connection to/ });
+  const open = (state) => page.locator(`#status[data-state=${state}]`).waitFor();
+  const subscribe = async (channel) => {
+    await page.fill('#channel', channel);
+    await page.fill('#token', token({ sub: 'pasted', roost: undefined }));
+    await page.click('#connect');
+    await open('open');
+  };
+  const away = async (meanwhile) => {
+    await page.click('#connect');
+    await open('idle');
+    await meanwhile();
+    await page.click('#connect');
+    await open('open');
+  };
+  await page.click('#nav-try');
+  await subscribe('hist:limit');
+  await away(async () => {
+    for (const data of [1, 2, 3]) await result(server, 'publish', { channel: 'hist:limit', data });
+  });
+  await sees(page, '#messages li.bad', /^Not recovered\. 3 publications were missed, more than one recovery gives back \(client\.recovery_max_publication_limit\)\./);
+  await page.click('#connect');
+  await open('idle');
+  await subscribe('brief:x');
+  await result(server, 'publish', { channel: 'brief:x', data: 'seen' });
+  await sees(page, '#messages li.other', 'seen');
+  await away(async () => {
+    await until(async () => (await metrics(server)).get('channels') === 1, 'that of hist:limit alone is left', 20000);
+  });
+  await sees(page, '#messages li.bad', /^Not recovered\. The history of the channel was dropped and began anew .* epoch of the channel changed from \w{8} to \w{8}\./);
+  await page.click('#connect');
+  await open('idle');
+  await subscribe('hist:restart');
+  await result(server, 'publish', { channel: 'hist:restart', data: 'seen' });
+  await sees(page, '#messages li.other', /^.*1.*seen/);
+  await server.stop();
+  await open('busy');
+  await start(['--listen', server.url()], settings);
+  await page.locator('#view-sign-in').waitFor(); /* the new server does not know our session */
+  await page.fill('#password', PASSWORD);
+  await page.click('#sign-in');
+  await open('open');
+  await sees(page, '#messages li.bad', /^Not recovered\. The server was restarted, or it dropped|^Not recovered\. The server was restarted\. Histories/);
+}, { seconds: 90 });
+
 test('the token maker: its token is good, what the server would refuse is said', async () => {
   const server = await serve(['--dev', '--listen', 'ws://127.0.0.1:0']);
   const context = await browser();
