@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "heartbeat.h"
+#include "user_limit.h"
 #include "users.h"
 
 #define LINES_MAX (128u * 1024) /* replies gathered into one message up to this size */
@@ -86,6 +87,7 @@ static const char *reason_of(unsigned code)
     case 3500: return "invalid token";
     case 3501: return "bad request";
     case 3502: return "stale";
+    case 3504: return "connection limit";
     case 3505: return "channel limit";
     case 3506: return "inappropriate protocol";
     case 3507: return "permission denied";
@@ -178,6 +180,7 @@ static void closed(struct conn *c)
     struct client *k = client_of(c);
     if (!k) return;
     if (c->sub_index != USER_NONE) users_leave(c);
+    user_limit_leave(c);
     client_end_all(c);
     c->channel = NULL;
     free_client(c->worker, k);

@@ -1,10 +1,12 @@
 /* Connect and refresh: who a client is and until when, and what the server subscribes it to. */
 #include "client.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
 #include "heartbeat.h"
+#include "user_limit.h"
 #include "users.h"
 
 #define FAILED_MS 5000 /* a client whose connect failed has so long to close */
@@ -25,7 +27,17 @@ static void fail_connect(struct session *s, const struct command *m, uint32_t co
     s->k->phase = CLIENT_FAILED;
     client_end_all(s->c);
     if (s->c->sub_index != USER_NONE) users_leave(s->c);
+    user_limit_leave(s->c);
     conn_arm(s->c, CONN_DEADLINE_HEARTBEAT, FAILED_MS);
+}
+
+/* refuse: code is an error code, or a close code (3000 and above). */
+static void refuse(struct session *s, const struct command *m, uint32_t code)
+{
+    if (code >= 3000)
+        client_close(s, code);
+    else
+        fail_connect(s, m, code);
 }
 
 static enum jwt_verdict verify_connect(struct session *s, struct text token,
@@ -206,26 +218,25 @@ static void reply_connect(struct session *s, const struct command *m,
     uint32_t code = name_personal(&n, name);
     begin_reply(&n, who);
     if (!code) code = add_all(&n);
-    /* on a failure, what has been written is not taken in */
-    if (code >= 3000) {
-        client_close(s, code);
-    } else if (code) {
-        fail_connect(s, m, code);
-    } else {
-        reply_json_connect_end(&n.o, n.has_subs);
-        client_line_end(s, &n.o);
+    if (code) { /* what has been written is not taken in */
+        refuse(s, m, code);
+        return;
     }
+    reply_json_connect_end(&n.o, n.has_subs);
+    client_line_end(s, &n.o);
 }
 
 /* ---- connect and refresh ---- */
 
-/* enter makes the connection one of its user. false: memory is out. */
-static bool enter(struct session *s, const struct credentials_of *who)
+/* enter makes the connection one of its user. Returns 0, error 100 if memory is out, or a close
+ * code. */
+static uint32_t enter(struct session *s, const struct credentials_of *who)
 {
     struct conn *c = s->c;
     c->user = users_intern(s->w, who->claims.sub.p, who->claims.sub.len);
-    if (!c->user || users_join(c) == -1) return false;
-    return set_info(c, client_text(who->claims.info));
+    if (!c->user) return 100;
+    if (!user_limit_enter(c)) return errno == ENOSPC ? 3504 : 100;
+    return users_join(c) == 0 && set_info(c, client_text(who->claims.info)) ? 0 : 100;
 }
 
 void client_connect(struct session *s, const struct command *m)
@@ -236,8 +247,9 @@ void client_connect(struct session *s, const struct command *m)
     frame_unref(s->k->token, 1);
     s->k->token = NULL;
     int64_t left_ms = who.expires_s ? heartbeat_left_ms(who.expires_s) : -1;
-    if (left_ms == 0 || !enter(s, &who)) {
-        fail_connect(s, m, left_ms == 0 ? 110 : 100);
+    uint32_t code = left_ms == 0 ? 110 : enter(s, &who);
+    if (code) {
+        refuse(s, m, code);
         return;
     }
     s->k->phase = CLIENT_CONNECTED;

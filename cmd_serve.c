@@ -38,6 +38,7 @@
 #include "raw.h"
 #include "route.h"
 #include "tls.h"
+#include "user_limit.h"
 #include "users.h"
 #include "worker_errand.h"
 
@@ -337,6 +338,7 @@ static int wire_formats(struct serve *s)
                                    .max_body_bytes = c->api_max_body_bytes,
                                    .channel_max_length = (size_t)c->channel_max_length});
     idempotency_open(c->api_idempotency_max_entries);
+    user_limit_open(c->user_connection_limit);
     if (set_api_keys(c) == -1) return say("API keys", strerror(errno));
     struct route_options r = {.auth = {.anonymous = c->anonymous,
                                        .insecure = c->insecure,
@@ -797,6 +799,7 @@ static void clean_up(struct serve *s)
     for (unsigned i = 0; i < v->worker_count; i++) worker_errands_abandon(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
+    user_limit_close();
     pubsub_close(); /* histories lie in the workers' pools */
     for (unsigned i = 0; i < v->worker_count; i++) worker_delete(v->workers[i]);
     close_unix(s);

@@ -393,6 +393,10 @@ const struct option option_table[] = {
     {"client.connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(connection_limit),
      .initial = "0", .max = INT32_MAX,
      .help = "Connections in all; more are answered with 503. 0: what file descriptors allow."},
+    {"client.user_connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(user_connection_limit), .initial = "0", .max = INT32_MAX,
+     .help = "Connections of one user; more are closed with 3504, or answered with 429. Those "
+             "without a user id are not counted. 0: no limit."},
     {"client.connection_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(connection_rate_limit), .initial = "0", .max = INT32_MAX,
      .help = "Opening handshakes a second in all, shared out evenly to the workers; more are "
@@ -510,7 +514,6 @@ const struct option option_table[] = {
     {"trace", "trace", "URL", .kind = OPTION_STRING, PLANNED, .help = "Where traces are sent."},
     {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
      .help = "Which part of the requests is traced, 0 to 1."},
-    {"client.user_connection_limit", .kind = OPTION_INT, PLANNED},
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},

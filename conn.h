@@ -62,6 +62,7 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_PROXIED = 1 << 22,   /* a header of the PROXY protocol must come first */
                  CONN_FORWARDED = 1 << 23, /* the socket's peer may say in X-Forwarded-For who it
                                               speaks for */
+                 CONN_USER_COUNTED = 1 << 24, /* user_limit.h */
 };
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */

@@ -6,6 +6,7 @@
 #include "heartbeat.h"
 #include "ops.h"
 #include "pubsub.h"
+#include "user_limit.h"
 #include "users.h"
 
 static size_t channel_max_length;
@@ -20,29 +21,45 @@ static int64_t left_ms(const struct auth *a)
     return a->claims.has_exp ? heartbeat_left_ms(a->claims.exp_s) : -1;
 }
 
+/* refuse_user: the user has as many connections as it may, or (errno) memory is out. */
+static void refuse_user(struct conn *c, const struct http_request *r, const struct auth *a,
+                        enum conn_protocol protocol)
+{
+    if (errno != ENOSPC) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_http_error(c, r, 503, "out of memory");
+    } else if (a->by_subprotocol) { /* a browser sees no status */
+        conn_upgrade(c, r, protocol, AUTH_SUBPROTOCOL);
+        conn_close(c, 3504, "connection limit");
+    } else {
+        conn_http_error(c, r, 429, "this user has as many connections as it may");
+    }
+}
+
 /* opened upgrades and gives the connection its user. Returns false if it did not become an open
  * connection. */
 static bool opened(struct conn *c, const struct http_request *r, const struct auth *a,
                    enum conn_protocol protocol)
 {
-    struct user *u = users_intern(c->worker, a->claims.sub.p, a->claims.sub.len);
-    if (!u) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
-        conn_http_error(c, r, 503, "out of memory");
-        return false;
-    }
-    conn_upgrade(c, r, protocol, a->by_subprotocol ? AUTH_SUBPROTOCOL : NULL);
-    if (c->state != CONN_OPEN) {
-        users_release(c->worker, u);
-        return false;
-    }
+    struct worker *w = c->worker;
+    struct user *u = users_intern(w, a->claims.sub.p, a->claims.sub.len);
     c->user = u;
-    return true;
+    if (u && user_limit_enter(c)) {
+        conn_upgrade(c, r, protocol, a->by_subprotocol ? AUTH_SUBPROTOCOL : NULL);
+        if (c->state == CONN_OPEN) return true;
+        user_limit_leave(c);
+    } else {
+        refuse_user(c, r, a, protocol);
+    }
+    c->user = NULL;
+    users_release(w, u);
+    return false;
 }
 
 static void let_go(struct conn *c)
 {
     struct local *l = c->channel;
+    user_limit_leave(c);
     if (!l) return;
     if (pubsub_is_subscribed(c)) pubsub_unsubscribe(c);
     pubsub_detach(l);

@@ -556,6 +556,42 @@ each('52b more channels in a token than client.channel_limit: 3505', async (shap
   assert.deepEqual(Object.values((await result(server, 'channels', {})).channels).map((ch) => ch.num_clients), [1, 1]);
 });
 
+each('client.user_connection_limit: 3504 for one more, on whatever worker; nobody is not counted', async (shape) => {
+  const server = await start(shape, { client: { user_connection_limit: 3 } });
+  const as = (user, params) => server.connected({ params: { token: sign({ sub: user }), ...params } });
+  const mine = [await as('42'), await as('42'), await as('42')];
+  const more = (user) => closed(server, 3504, [{ connect: { token: sign({ sub: user }) }, id: 1 }], { first: false });
+  for (let i = 0; i < 6; i++) assert.deepEqual((await more('42')).lines, []);
+  for (let i = 0; i < 5; i++) await server.connected({ params: {} });
+  await as('43');
+  await mine.pop().end();
+  mine.push(await as('42'));
+  await more('42');
+  mine.pop().cut();
+  await until(async () => (await metrics(server)).get('connections_open') === 8, 'the one that was cut');
+  /* whose connect fails has no place */
+  const failed = await server.open();
+  await failed.fails(102, 'connect', { token: sign({ sub: '42', channels: ['nope:x'] }) });
+  mine.push(await as('42'));
+  await more('42');
+  assert.equal((await metrics(server)).get('refused_total{reason="user_connection_limit"}'), 8);
+  /* raw connections are the user's as well */
+  const raw = (user) => connect(server, '/raw/a', { token: token({ sub: user }) });
+  const refusal = await refused(server, '/raw/a', { token: token({ sub: '42' }) });
+  assert.equal(refusal.status, 429);
+  assert.ok(refusal.headers['retry-after']);
+  const browser = await connect(server, '/raw/a', { token: null, protocols: ['roost.bearer', token({ sub: '42' })] });
+  assert.equal((await browser.over()).code, 3504);
+  const [one, two] = [await raw('44'), await raw('44')];
+  await as('44');
+  await more('44');
+  await one.end();
+  await as('44');
+  assert.equal((await refused(server, '/raw/a', { token: token({ sub: '44' }) })).status, 429);
+  await two.end();
+  for (const c of mine) await c.quiet();
+});
+
 /* ---- subscribe ---- */
 
 each('53-56 58 59 65 66 subscribe: what is answered', async (shape) => {
