@@ -1,6 +1,7 @@
 #include "users.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,9 +51,11 @@ void users_close(struct worker *w)
     w->users = NULL;
 }
 
-static size_t size_of(const struct user *u)
+/* size_for: what the name's bytes need behind the other fields, without the padding that the struct
+ * has at its end: eight bytes less for a UUID. */
+static size_t size_for(size_t len)
 {
-    return sizeof *u + u->len;
+    return offsetof(struct user, name) + len;
 }
 
 static struct user **bucket_of(struct users *t, const char *name, size_t len)
@@ -106,7 +109,7 @@ struct user *users_intern(struct worker *w, const char *name, size_t len)
         u->refs++;
         return u;
     }
-    u = mem_alloc(w->pool, sizeof *u + len);
+    u = mem_alloc(w->pool, size_for(len));
     if (!u) return NULL;
     if (t->count >= t->bucket_count) resize(w, t, t->bucket_count * 2);
     u->refs = 1;
@@ -128,7 +131,7 @@ void users_release(struct worker *w, struct user *u)
     while (*at != u) at = &(*at)->next;
     *at = u->next;
     t->count--;
-    mem_free(w->pool, u, size_of(u));
+    mem_free(w->pool, u, size_for(u->len));
     if (t->bucket_count > FIRST_BUCKETS && t->count < t->bucket_count / 8)
         resize(w, t, t->bucket_count / 4);
 }
