@@ -124,15 +124,21 @@ static bool grow(struct shard *s)
     while (chain_count < cap) chain_count *= 2;
     struct entry *entries = malloc(cap * sizeof *entries + chain_count * sizeof *s->chains);
     if (!entries) return false;
-    for (uint32_t i = 0; i < s->count; i++) entries[i] = s->entries[place(s, i)];
-    free(s->entries);
+    struct entry *old = s->entries;
+    const uint32_t old_cap = s->cap;
+    uint32_t from = s->head;
     s->entries = entries;
     s->chains = (uint32_t *)(void *)(entries + cap);
     s->cap = cap;
     s->head = 0;
     s->chain_count = chain_count;
     memset(s->chains, 0xff, chain_count * sizeof *s->chains); /* NONE */
-    for (uint32_t i = 0; i < s->count; i++) link_in(s, i);
+    for (uint32_t i = 0; i < s->count; i++) {
+        entries[i] = old[from];
+        if (++from == old_cap) from = 0;
+        link_in(s, i);
+    }
+    free(old);
     return true;
 }
 
