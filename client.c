@@ -14,6 +14,7 @@ struct client_options client_options;
 void client_init(const struct client_options *o)
 {
     client_options = *o;
+    client_table_init();
 }
 
 /* ---- answers ---- */
@@ -137,7 +138,6 @@ static struct client *new_client(struct worker *w, const struct auth *a)
 {
     struct client *k = mem_zalloc(w->pool, sizeof *k);
     if (!k) return NULL;
-    list_init(&k->subscriptions);
     ops_uuid_make(k->id);
     /* nothing is kept for who has shown no good token: claims are those of a verified one */
     bool verified = a->has_token && a->claims.payload_json.p;

@@ -2,9 +2,9 @@
  * sections 1 to 6).
  *
  * client.c reads commands and answers them; client_connect.c is who a client is,
- * client_single.c that it is the only one, and client_subs.c what it is subscribed to. How commands
- * and replies are spelled is command.h's. An idle client owns 64 bytes, and 96 for each
- * subscription, beside its connection. Worker only. */
+ * client_single.c that it is the only one; client_subs.c is what it is subscribed to, and
+ * client_table.c finds it. How commands and replies are spelled is command.h's. An idle client owns
+ * 64 bytes, and up to 88 for each subscription, beside its connection. Worker only. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -77,16 +77,19 @@ enum client_phase {
 };
 
 struct client {
-    struct list subscriptions;
-    uint32_t count;
-    uint8_t phase;  /* enum client_phase */
-    bool ws_pings;  /* ?cf_ws_frame_ping_pong=true */
-    bool bad_token; /* the token of the upgrade does not verify */
+    struct subscription **places; /* client_table.c */
+    uint32_t cap, count;          /* places; subscriptions */
+    uint32_t next_expiry;         /* tick at which the first of them ends, or earlier; 0 = never */
+    uint8_t phase;                /* enum client_phase */
+    bool ws_pings;                /* ?cf_ws_frame_ping_pong=true */
+    bool bad_token;               /* the token of the upgrade does not verify */
     uint8_t id[16];
     struct frame *info;  /* conn_info, or NULL; counted */
     struct frame *token; /* of the upgrade, until connect; or NULL */
     uint64_t order;      /* of connects, where a user may have one connection */
 };
+
+_Static_assert(sizeof(struct client) <= 64, "paid by every client");
 
 struct session { /* one message under way: its replies are gathered into as few messages as possible
                   */
@@ -150,7 +153,21 @@ void client_subscribe(struct session *s, const struct command *m);
 void client_unsubscribe(struct session *s, const struct command *m);
 void client_sub_refresh(struct session *s, const struct command *m);
 
+/* ---- client_table.c: its subscriptions by channel ---- */
+
+void client_table_init(void);
+struct text client_channel(const struct subscription *sub);
 struct subscription *client_find(const struct client *k, const char *name, size_t len);
+
+/* client_table_reserve makes room for one more; false: memory is out. client_table_add needs it,
+ * and a sub that is subscribed. client_table_remove moves nobody but to where sub was. Who goes
+ * through k->places finds NULL in free ones. */
+bool client_table_reserve(struct worker *w, struct client *k);
+void client_table_add(struct client *k, struct subscription *sub);
+void client_table_remove(struct worker *w, struct client *k, const struct subscription *sub);
+
+/* ---- */
+
 void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i,
                     char id_text[static OPS_UUID_TEXT]);
 
@@ -176,8 +193,8 @@ bool client_may_subscribe(const struct conn *c, struct text channel,
 uint32_t client_by_token(const struct client *k);
 void client_end_all(struct conn *c); /* every subscription; with leaves */
 
-/* client_expire_subscriptions ends those whose time is over; client_next_expiry is the earliest
- * tick, 0 = none. */
+/* client_expire_subscriptions ends those whose time is over; client_next_expiry is the tick at
+ * which it wants to be called again, 0 = never. */
 void client_expire_subscriptions(struct conn *c);
 uint32_t client_next_expiry(const struct conn *c);
 

@@ -1,5 +1,6 @@
 #include "client.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -7,23 +8,6 @@
 #include "users.h"
 
 #define CHANNEL_JSON_MAX (PUBSUB_NAME_MAX * 6) /* \u0000 for each byte */
-
-static struct text channel_of(const struct subscription *sub)
-{
-    struct text t;
-    t.p = pubsub_name(pubsub_shared(sub->local), &t.len);
-    return t;
-}
-
-struct subscription *client_find(const struct client *k, const char *name, size_t len)
-{
-    for (struct list *n = k->subscriptions.next; n != &k->subscriptions; n = n->next) {
-        struct subscription *sub = list_entry(n, struct subscription, in_client);
-        struct text channel = channel_of(sub);
-        if (channel.len == len && memcmp(channel.p, name, len) == 0) return sub;
-    }
-    return NULL;
-}
 
 void client_info_of(const struct conn *c, const struct subscription *sub, struct client_info *i,
                     char id_text[static OPS_UUID_TEXT])
@@ -48,9 +32,10 @@ bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bo
 
 void client_info_changed(struct conn *c)
 {
-    struct client *k = client_of(c);
-    for (struct list *n = k->subscriptions.next; n != &k->subscriptions; n = n->next) {
-        struct subscription *sub = list_entry(n, struct subscription, in_client);
+    const struct client *k = client_of(c);
+    for (uint32_t i = 0; i < k->cap; i++) {
+        struct subscription *sub = k->places[i];
+        if (!sub) continue;
         frame_ref(k->info, 1);
         pubsub_set_info(sub, &sub->conn_info, k->info);
     }
@@ -75,8 +60,7 @@ static void end(struct subscription *sub)
     char id[OPS_UUID_TEXT];
     struct client_info info;
     client_info_of(c, sub, &info, id);
-    list_remove(&sub->in_client);
-    k->count--;
+    client_table_remove(c->worker, k, sub);
     size_t len;
     const char *name = pubsub_name(ch, &len);
     struct channel *held =
@@ -91,9 +75,13 @@ static void end(struct subscription *sub)
 
 void client_end_all(struct conn *c)
 {
-    struct client *k = client_of(c);
-    while (!list_empty(&k->subscriptions))
-        end(list_entry(k->subscriptions.next, struct subscription, in_client));
+    const struct client *k = client_of(c);
+    for (uint32_t i = 0; i < k->cap;) { /* another one may move into the place */
+        if (k->places[i])
+            end(k->places[i]);
+        else
+            i++;
+    }
 }
 
 /* push_end tells the client that its subscription is over, and ends it before the client can come
@@ -103,7 +91,7 @@ static void push_end(struct subscription *sub, uint32_t code, const char *reason
     struct conn *c = sub->conn;
     char text[CHANNEL_JSON_MAX + 256];
     struct json_out o = {.p = text, .cap = sizeof text};
-    push_json_unsubscribe(&o, channel_of(sub), code, reason);
+    push_json_unsubscribe(&o, client_channel(sub), code, reason);
     end(sub);
     if (!o.full) conn_send(c, WS_TEXT, text, o.len);
 }
@@ -117,33 +105,49 @@ void client_missed(struct subscription *s)
         push_end(s, 2500, "insufficient state");
 }
 
+static bool has_come(const struct conn *c, uint32_t tick)
+{
+    return tick && (int32_t)(worker_tick(c->worker) - tick) >= 0;
+}
+
+/* expire_at lets sub end at a tick, 0 = never. */
+static void expire_at(struct client *k, struct subscription *sub, uint32_t tick)
+{
+    sub->expires = tick;
+    if (tick && (!k->next_expiry || (int32_t)(tick - k->next_expiry) < 0)) k->next_expiry = tick;
+}
+
+/* expire ends sub, whose time is over. false: the connection is not open any more. */
+static bool expire(struct subscription *sub)
+{
+    struct conn *c = sub->conn;
+    if (sub->flags & SUBSCRIPTION_SERVER_SIDE)
+        conn_close(c, 3006, "subscription expired");
+    else
+        push_end(sub, 2501, "subscription expired");
+    return c->state == CONN_OPEN;
+}
+
 void client_expire_subscriptions(struct conn *c)
 {
     struct client *k = client_of(c);
-    uint32_t now = worker_tick(c->worker);
-    for (struct list *n = k->subscriptions.next, *next; n != &k->subscriptions; n = next) {
-        next = n->next;
-        struct subscription *sub = list_entry(n, struct subscription, in_client);
-        if (!sub->expires || (int32_t)(now - sub->expires) < 0) continue;
-        if (sub->flags & SUBSCRIPTION_SERVER_SIDE) {
-            conn_close(c, 3006, "subscription expired");
-            return;
+    if (!has_come(c, k->next_expiry)) return;
+    k->next_expiry = 0;
+    for (uint32_t i = 0; i < k->cap;) {
+        struct subscription *sub = k->places[i];
+        if (sub && has_come(c, sub->expires)) { /* another one may move into the place */
+            if (!expire(sub)) return;
+        } else {
+            if (sub) expire_at(k, sub, sub->expires);
+            i++;
         }
-        push_end(sub, 2501, "subscription expired");
-        if (c->state != CONN_OPEN) return;
     }
 }
 
 uint32_t client_next_expiry(const struct conn *c)
 {
     const struct client *k = client_of(c);
-    uint32_t now = worker_tick(c->worker), next = 0;
-    if (!k) return 0;
-    for (struct list *n = k->subscriptions.next; n != &k->subscriptions; n = n->next) {
-        uint32_t t = list_entry(n, struct subscription, in_client)->expires;
-        if (t && (!next || (int32_t)(t - now) < (int32_t)(next - now))) next = t;
-    }
-    return next;
+    return k ? k->next_expiry : 0;
 }
 
 /* ---- its beginning ---- */
@@ -174,7 +178,6 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
     struct client *k = client_of(c);
     struct subscription *sub = mem_zalloc(w->pool, sizeof *sub);
     if (!sub) return NULL;
-    list_init(&sub->in_client);
     list_init(&sub->in_presence);
     sub->conn = c;
     sub->client_id = k->id;
@@ -184,7 +187,7 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
                  (q->announced ? SUBSCRIPTION_ANNOUNCED : 0u) |
                  (q->server_side ? SUBSCRIPTION_SERVER_SIDE : 0u) |
                  (q->by_token ? SUBSCRIPTION_BY_TOKEN : 0u);
-    sub->expires = expiry_tick(w, q->expires_s);
+    expire_at(k, sub, expiry_tick(w, q->expires_s));
     sub->chan_info = client_keep(w, q->chan_info);
     if (k->info) {
         frame_ref(k->info, 1);
@@ -248,17 +251,17 @@ static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_rec
     struct worker *w = c->worker;
     struct local *l = pubsub_attach(w, q->channel.p, q->channel.len);
     if (!l) {
-        metric_add(&w->metrics, METRIC_REFUSED_CHANNELS, 1);
+        const bool full = errno == ENOSPC;
+        metric_add(&w->metrics, full ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY, 1);
         return 100;
     }
-    struct subscription *sub = new_subscription(c, q);
+    struct subscription *sub = client_table_reserve(w, k) ? new_subscription(c, q) : NULL;
     if (!sub || pubsub_subscribe_client(sub, l, r) == -1) {
         if (sub) free_subscription(sub);
         pubsub_detach(l);
         return 100;
     }
-    list_push_back(&k->subscriptions, &sub->in_client);
-    k->count++;
+    client_table_add(k, sub);
     if (q->reject_unrecovered && r->wanted && !r->recovered) {
         sub->flags &= ~(uint32_t)SUBSCRIPTION_ANNOUNCED; /* no leave without a join */
         end(sub);
@@ -486,7 +489,7 @@ void client_sub_refresh(struct session *s, const struct command *m)
         expire_at_once(s, m, sub);
         return;
     }
-    sub->expires = expiry_tick(s->w, expires_s);
+    expire_at(s->k, sub, expiry_tick(s->w, expires_s));
     renew_chan_info(sub, client_text(claims.info));
     struct json_out o = client_line(s, 128);
     reply_json_refresh(&o, m->id, COMMAND_SUB_REFRESH, expires_s > 0, ops_left_s(expires_s));
@@ -526,8 +529,8 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
 uint32_t client_by_token(const struct client *k)
 {
     uint32_t n = 0;
-    for (struct list *l = k->subscriptions.next; l != &k->subscriptions; l = l->next)
-        n += (list_entry(l, struct subscription, in_client)->flags & SUBSCRIPTION_BY_TOKEN) != 0;
+    for (uint32_t i = 0; i < k->cap; i++)
+        n += k->places[i] && k->places[i]->flags & SUBSCRIPTION_BY_TOKEN;
     return n;
 }
 

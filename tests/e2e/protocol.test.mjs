@@ -686,6 +686,26 @@ test('60b a subscription token ends: sub_refresh, 2501, and how an expired token
   }
 });
 
+test('60e each subscription ends in its own time', async () => {
+  const server = await start(SHAPES[1]);
+  const c = await server.connected({ user: '42' });
+  const begin = nowSeconds();
+  const t = (n, exp) => sign({ sub: '42', channel: `$${n}`, exp: begin + exp });
+  const ends = [2, 600, 4, 3, 600, 3, 500];
+  for (const [n, exp] of ends.entries()) await c.ok('subscribe', { channel: `$${n}`, token: t(n, exp) });
+  await c.ok('sub_refresh', { channel: '$2', token: t(2, 600) });
+  await c.ok('sub_refresh', { channel: '$6', token: t(6, 3) });
+  for (const n of [0, 3, 5, 6]) {
+    const { code } = await c.push('unsubscribe', `$${n}`, 10000);
+    assert.equal(code, 2501);
+    const due = begin + (n === 6 ? 3 : ends[n]);
+    assert.ok(Date.now() / 1000 >= due, `$${n} before its time`);
+    assert.ok(Date.now() / 1000 < due + 1 + patience(2500) / 1000, `$${n} long after its time`);
+  }
+  await c.quiet();
+  for (const n of [1, 2, 4]) await c.fails(105, 'subscribe', { channel: `$${n}`, token: t(n, 600) });
+});
+
 each('60d info of a refreshed subscription token is chan_info from then on; without any it stays', async (shape) => {
   const server = await start(shape);
   const [c, other] = [await server.connected({ user: '42' }), await server.connected({ user: '43' })];
