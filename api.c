@@ -271,6 +271,7 @@ static struct job *new_job(struct conn *c, const struct http_request *r, size_t 
                       .pool = pool,
                       .tokens = tokens,
                       .tokens_size = count * sizeof *tokens};
+    j->call.has_parent = c->worker->trace && conn_trace_parent(r, &j->call.parent);
     conn_peer_text(c, j->call.peer);
     return j;
 }
@@ -287,7 +288,7 @@ static unsigned run(struct job *j, const char *body, size_t len)
     call->doc = &doc;
     api_begin(call, 256);
     if (j->method->run != api_batch) json_puts(&call->o, "{\"result\":");
-    unsigned code = j->method->run(call);
+    unsigned code = api_run_method(call, j->method);
     if (code != API_LATER && j->method->run != api_batch) json_puts(&call->o, "}");
     api_audit(call, j->method, code);
     call->doc = NULL;

@@ -84,7 +84,7 @@ static unsigned begin_command(struct batch *b)
     json_puts(o, "\"");
     json_puts(o, m->name);
     json_puts(o, "\":");
-    code = m->run(&b->inner);
+    code = api_run_method(&b->inner, m);
     api_audit(&b->inner, m, code);
     return code;
 }

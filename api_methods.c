@@ -471,6 +471,20 @@ static unsigned rpc(struct api_call *call)
 
 /* ---- the table ---- */
 
+unsigned api_run_method(struct api_call *call, const struct api_method *m)
+{
+    struct trace *t = call->w->trace;
+    if (!t || m->scope != API_PUBLISH) return m->run(call);
+    struct trace_span *s = trace_begin(t, TRACE_MESSAGE, call->has_parent ? &call->parent : NULL);
+    if (s) {
+        s->via = "api";
+        s->bytes = call->doc->len;
+    }
+    const unsigned code = m->run(call);
+    trace_end(t, code);
+    return code;
+}
+
 bool api_permits(enum api_scope scope, const struct api_method *m)
 {
     return (scope & m->scope) == m->scope;

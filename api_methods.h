@@ -9,6 +9,7 @@
 #include "http.h"
 #include "json.h"
 #include "ops.h"
+#include "trace.h"
 #include "users.h"
 
 #define API_TOKENS 256          /* of a request's own members; their values are not opened */
@@ -23,8 +24,10 @@ struct api_call {
     jsmntok_t *tokens; /* at most API_ELEMENT_TOKENS, as many as the body can need */
     unsigned token_count;
     size_t channel_max_length;
-    struct json_out o;                                 /* the reply; grown by api_begin */
-    enum api_scope scope;                              /* of the caller's key */
+    struct json_out o;    /* the reply; grown by api_begin */
+    enum api_scope scope; /* of the caller's key */
+    bool has_parent;
+    struct trace_parent parent;                        /* the caller's span */
     char key_name[API_KEY_NAME], peer[CONN_PEER_TEXT]; /* for the log */
     /* after API_LATER: the same code as a method would have returned. Frees the call. */
     void (*finished)(struct api_call *call, unsigned code);
@@ -45,6 +48,9 @@ struct api_method {
  * call m? */
 const struct api_method *api_method_find(const char *name, size_t len);
 bool api_permits(enum api_scope scope, const struct api_method *m);
+
+/* api_run_method runs m; one that publishes is a Message to who traces. */
+unsigned api_run_method(struct api_call *call, const struct api_method *m);
 
 /* api_connection_id names an open connection: a client's id as presence shows it, "raw-0-17" for
  * another. */

@@ -38,6 +38,7 @@
 #include "raw.h"
 #include "route.h"
 #include "tls.h"
+#include "trace_export.h"
 #include "user_limit.h"
 #include "users.h"
 #include "worker_errand.h"
@@ -389,6 +390,17 @@ static uint32_t descriptors_in_use(void)
     return n > 3 ? n - 3 : 0; /* ".", "..", and the one that reads */
 }
 
+/* open_traces makes the workers' tracers, if spans are to be sent anywhere. */
+static int open_traces(const struct config *c, unsigned workers)
+{
+    struct trace_export_options o = {
+        .instance = c->node_name, .sample = c->trace_sample, .workers = workers};
+    char err[256];
+    if (!*c->trace || trace_target_parse(&o.target, c->trace)) return -1; /* has been checked */
+    o.authorization = c->trace_authorization.len ? (const char *)c->trace_authorization.bytes : "";
+    return trace_export_open(&o, err, sizeof err) == -1 ? say("--trace", err) : -1;
+}
+
 static int make_workers(struct serve *s)
 {
     const struct config *c = &s->config;
@@ -410,8 +422,11 @@ static int make_workers(struct serve *s)
                                  .policy = policy_of(c->raw_slow_policy),
                                  .missed = client_missed};
     if (pubsub_open(&bus, want) == -1) return say("channels", strerror(errno));
+    int status = open_traces(c, want);
+    if (status != -1) return status;
     for (unsigned i = 0; i < want; i++) {
         struct worker *w = worker_new(v, i);
+        if (w) w->trace = trace_export_worker(i);
         if (!w || users_open(w) == -1 || pubsub_worker_open(w) == -1)
             return say("worker", strerror(errno));
         v->workers[v->worker_count++] = w;
@@ -765,6 +780,7 @@ static int run(struct serve *s)
     struct server *v = &s->server;
     uint32_t used = descriptors_in_use();
     v->sockets_max = v->conns_max > used ? v->conns_max - used : 0;
+    if (trace_export_start() == -1) return say("--trace", strerror(errno));
     for (unsigned i = 0; i < v->worker_count; i++) {
         if (worker_start(v->workers[i]) == -1) {
             int e = errno;
@@ -789,6 +805,7 @@ static int run(struct serve *s)
     wait_for(s, -1);
     drain(s);
     for (unsigned i = 0; i < v->worker_count; i++) worker_join(v->workers[i]);
+    trace_export_stop();
     log_event(LOG_INFO, "stopped");
     return 0;
 }
@@ -796,6 +813,8 @@ static int run(struct serve *s)
 static void clean_up(struct serve *s)
 {
     struct server *v = &s->server;
+    trace_export_stop(); /* if it came to nothing */
+    for (unsigned i = 0; i < v->worker_count; i++) v->workers[i]->trace = NULL;
     for (unsigned i = 0; i < v->worker_count; i++) worker_errands_abandon(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);

@@ -184,6 +184,9 @@ struct config {
     bool metrics_public; /* also on the listeners of clients */
     bool health;         /* /healthz, /readyz */
     enum log_level log_level;
+    char *trace; /* where spans are sent: trace_target_parse; "" = nowhere */
+    double trace_sample;
+    struct config_secret trace_authorization;
     char *node_name; /* "" = the host's name */
     char *log_file;  /* "" = standard error */
     char *pid_file;  /* "" = none */

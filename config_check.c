@@ -6,6 +6,7 @@
 #include "console.h"
 #include "jwt.h"
 #include "tls.h"
+#include "trace_export.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -408,6 +409,23 @@ static void check_times(struct loader *l)
 }
 
 /* A path of ours, beside /raw/, /api/ and the like, which route.c looks for after it. */
+/* check_trace: a header's value is one line (RFC 9110 section 5.5). */
+static void check_trace(struct loader *l)
+{
+    const struct config *c = l->c;
+    struct trace_target target;
+    char shown[VISIBLE_MAX];
+    const char *why = *c->trace ? trace_target_parse(&target, c->trace) : NULL;
+    if (why)
+        wrong(l, "trace", "\"%s\": %s", loader_visible(shown, c->trace, strlen(c->trace)), why);
+    for (size_t i = 0; i < c->trace_authorization.len; i++) {
+        const uint8_t b = c->trace_authorization.bytes[i];
+        if (b >= ' ' && b <= '~') continue;
+        wrong(l, "trace_authorization", "must be one line of ASCII");
+        return;
+    }
+}
+
 static void check_path(struct loader *l)
 {
     static const char key[] = "websocket.handler_prefix";
@@ -431,5 +449,6 @@ void config_check(struct loader *l, bool clean)
     if (l->c->dev) allow_local_origins(l->c);
     check_times(l);
     check_path(l);
+    check_trace(l);
     config_check_namespaces(l);
 }

@@ -175,7 +175,7 @@ static void print_value(FILE *to, const void *base, const struct option *o)
     case OPTION_URLS: print_urls(to, field); return;
     case OPTION_KEYS: print_keys(to, field); return;
     case OPTION_NAMESPACES: print_namespaces(to, field); return;
-    case OPTION_FRACTION: return; /* no field */
+    case OPTION_FRACTION: fprintf(to, "%.15g", *(const double *)field); return;
     }
 }
 

@@ -486,6 +486,13 @@ const struct option option_table[] = {
              "with --dev."},
     {"prometheus.public", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics_public),
      .initial = "false", .help = "Serve /metrics on every listener."},
+    {"trace", "trace", "URL", GROUP_OBSERVE, OPTION_STRING, FIELD(trace),
+     .help = "Where traces are sent: otlp+http://HOST:4318 (OpenTelemetry, JSON) or "
+             "elastic+http://HOST:8200 (Elastic APM), or with +https. Empty: nowhere."},
+    {"trace_sample", "trace-sample", "P", GROUP_OBSERVE, OPTION_FRACTION, FIELD(trace_sample),
+     .initial = "0.01", .help = "Which part of opening handshakes and messages is traced, 0 to 1."},
+    {"trace_authorization", NULL, NULL, GROUP_OBSERVE, OPTION_SECRET, FIELD(trace_authorization),
+     .help = "What traces are sent with as Authorization: \"Bearer ...\" or \"ApiKey ...\"."},
     {"health.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(health), .initial = "true",
      .help = "Serve /healthz, /readyz and /health."},
     {"pid_file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(pid_file),
@@ -511,9 +518,6 @@ const struct option option_table[] = {
              "are told that they missed something."},
 
     /* ---- known, not supported yet ---- */
-    {"trace", "trace", "URL", .kind = OPTION_STRING, PLANNED, .help = "Where traces are sent."},
-    {"trace_sample", "trace-sample", "P", .kind = OPTION_FRACTION, PLANNED,
-     .help = "Which part of the requests is traced, 0 to 1."},
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},

@@ -14,7 +14,7 @@ enum option_kind {
     OPTION_INT,        /* int64_t */
     OPTION_SIZE,       /* int64_t, bytes */
     OPTION_DURATION,   /* int64_t, ms */
-    OPTION_FRACTION,   /* a number from 0 to 1; no field yet */
+    OPTION_FRACTION,   /* double, from 0 to 1 */
     OPTION_CHOICE,     /* enum, by its place in choices */
     OPTION_STRING,     /* char * */
     OPTION_SECRET,     /* struct config_secret */

@@ -340,11 +340,11 @@ static bool parse_choice(const struct option *o, int *out, const char *text,
     return false;
 }
 
-static bool parse_fraction(const char *text, char why[static OPTION_WHY_MAX])
+static bool parse_fraction(double *n, const char *text, char why[static OPTION_WHY_MAX])
 {
     char *end;
-    double n = strtod(text, &end);
-    if (end != text && !*end && n >= 0 && n <= 1) return true;
+    *n = strtod(text, &end);
+    if (end != text && !*end && *n >= 0 && *n <= 1) return true;
     return wrong(why, "must be a number from 0 to 1");
 }
 
@@ -378,6 +378,7 @@ static bool set_field(void *field, const struct option *o, const char *text, siz
 {
     bool yes;
     int64_t n = 0;
+    double fraction = 0;
     int choice = 0;
     switch (o->kind) {
     case OPTION_BOOL:
@@ -390,7 +391,10 @@ static bool set_field(void *field, const struct option *o, const char *text, siz
         if (!parse_number(o, &n, text, why)) return false;
         if (field) *(int64_t *)field = n;
         return true;
-    case OPTION_FRACTION: return parse_fraction(text, why);
+    case OPTION_FRACTION:
+        if (!parse_fraction(&fraction, text, why)) return false;
+        if (field) *(double *)field = fraction;
+        return true;
     case OPTION_CHOICE:
         if (!parse_choice(o, &choice, text, why)) return false;
         if (field) memcpy(field, &choice, sizeof choice);
@@ -460,7 +464,7 @@ void option_clear(void *base, const struct option *o)
     case OPTION_SIZE:
     case OPTION_DURATION: *(int64_t *)field = 0; return;
     case OPTION_CHOICE: memset(field, 0, sizeof(int)); return;
-    case OPTION_FRACTION: return;
+    case OPTION_FRACTION: *(double *)field = 0; return;
     case OPTION_STRING:
         free(*(char **)field);
         *(char **)field = NULL;

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "trace.h"
+
 #define REPLY_HEAD_MAX 1024
 #define DRAIN_RESERVE (256u * 1024) /* pipelined input behind a body that is still being read */
 
@@ -55,6 +57,7 @@ static void send_reply(struct conn *c, const struct http_reply *reply, bool with
         if (body_len) memcpy(f->bytes + head_len, reply->body, body_len);
     }
     metric_add(&c->worker->metrics, METRIC_HTTP_REQUESTS, 1);
+    if (c->worker->trace) trace_result(c->worker->trace, (unsigned)reply->status);
     conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
     if (close) conn_finish(c, WS_CLOSE_ABNORMAL);
 }
@@ -114,6 +117,7 @@ void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protoc
     c->opened = worker_tick(c->worker);
     c->flags |= CONN_COUNTED;
     struct worker *w = c->worker;
+    if (w->trace) trace_result(w->trace, 101);
     atomic_fetch_add_explicit(&w->server->connections, 1, memory_order_relaxed);
     metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
     metric_add(&w->metrics, METRIC_UPGRADED, 1);

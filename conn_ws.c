@@ -138,7 +138,9 @@ static void deliver(struct conn *c, enum ws_opcode opcode, uint8_t *payload, siz
 {
     c->messages_in++;
     metric_add(&c->worker->metrics, METRIC_MESSAGES_IN, 1);
+    if (c->worker->trace) conn_trace_message(c, len);
     c->worker->server->app->handlers[c->protocol].message(c, opcode, payload, len);
+    if (c->worker->trace) conn_trace_end(c);
 }
 
 /* data puts a piece to its message and delivers the message that it completes. */

@@ -69,6 +69,15 @@ static void add_gauge(struct text *t, const char *name, const char *help, uint64
     add(t, "roost_%s %llu\n", name, (unsigned long long)value);
 }
 
+static void add_spans(struct text *t, const struct metrics_process *p)
+{
+    add_family(t, "spans_total", "counter",
+               "Spans of traces: sent, dropped for want of room, refused or not delivered");
+    add(t, "roost_spans_total{result=\"sent\"} %llu\n", (unsigned long long)p->spans_sent);
+    add(t, "roost_spans_total{result=\"dropped\"} %llu\n", (unsigned long long)p->spans_dropped);
+    add(t, "roost_spans_total{result=\"failed\"} %llu\n", (unsigned long long)p->spans_failed);
+}
+
 static uint64_t sum(const struct metrics *const *workers, size_t count, enum metric id)
 {
     uint64_t v = 0;
@@ -137,6 +146,7 @@ int64_t metrics_render(char *out, size_t cap, const struct metrics *const *worke
     add_gauge(&t, "memory_used_bytes", "Bytes of workers' objects", process->memory_used_bytes);
     add_gauge(&t, "memory_mapped_bytes", "Bytes mapped for workers' objects",
               process->memory_mapped_bytes);
+    add_spans(&t, process);
     add_cells(&t, workers, count);
     add_per_worker(&t, workers, count);
     for (int id = 0; id < HISTOGRAM_COUNT; id++)

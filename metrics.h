@@ -131,6 +131,7 @@ struct metrics_process { /* what belongs to no worker */
     const char *version;
     bool draining;
     uint64_t channels, history_bytes, memory_used_bytes, memory_mapped_bytes;
+    uint64_t spans_sent, spans_dropped, spans_failed;
     int64_t start_time_s;
 };
 int64_t metrics_render(char *out, size_t cap, const struct metrics *const *workers, size_t count,

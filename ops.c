@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "tls.h"
+#include "trace.h"
 #include "users.h"
 
 #define HEAD_ROOM                                                                                  \
@@ -143,6 +144,7 @@ int ops_publish(struct worker *w, struct channel *ch, const struct message *m,
 int ops_publish_to(struct worker *w, struct text channel, const struct message *m,
                    struct pubsub_position *at)
 {
+    if (w->trace) trace_about(w->trace, channel.p, channel.len);
     struct channel *ch = pubsub_channel(w, channel.p, channel.len);
     if (!ch && errno) {
         metric_add(&w->metrics, errno == ENOSPC ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY,

@@ -49,6 +49,7 @@ struct publication {
     uint64_t seq, offset;    /* offset 0: not in a history */
     uint64_t publisher;      /* conn_key, or PUBSUB_NOBODY */
     int64_t at_us;
+    struct trace_flight *flight;  /* its span, until every worker has handed it over; or NULL */
     struct delivery deliveries[]; /* one a worker */
 };
 

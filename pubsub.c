@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pubsub_shared.h"
+#include "trace.h"
 
 #define POST_COST 128 /* what a post costs beside its bytes, for the mailbox's bound */
 #define RUN_MAX                                                                                    \
@@ -430,6 +431,7 @@ static void post(struct worker *w, struct channel *ch, struct publication *p)
         }
         if (was_empty) w->wake |= 1ull << i;
     }
+    if (p->flight) trace_handed_over(w->trace, p->flight, unused);
     publication_unref(p, unused); /* refs were set for every worker before the first push */
 }
 
@@ -477,6 +479,8 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
     p->seq = ++ch->seq;
     if (p->finish) p->finish(p);
     if (at) history_position(ch, at);
+    if (w->trace && p->kind == PUBLICATION_MESSAGE)
+        p->flight = trace_publish(w->trace, ch->name, ch->len, bytes_of(p), 1 + bus.worker_count);
     post(w, ch, p);
     channel_unlock(ch);
     if (channel_has_history(ch->options)) history_make_room(w, ch);
@@ -485,12 +489,17 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
 
 /* ---- handing over ---- */
 
+/* done_with gives up what w's mailbox brought. */
+static void done_with(struct worker *w, struct publication *p)
+{
+    if (p->flight) trace_handed_over(w->trace, p->flight, 1);
+    mailbox_credit(&w->mailbox, cost_of(p));
+    publication_unref(p, 1);
+}
+
 static void pending_done(struct local *l, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        mailbox_credit(&l->worker->mailbox, cost_of(l->pending[i].publication));
-        publication_unref(l->pending[i].publication, 1);
-    }
+    for (uint32_t i = 0; i < n; i++) done_with(l->worker, l->pending[i].publication);
     l->pending_count -= n;
     if (l->pending_count)
         memmove(l->pending, l->pending + n, l->pending_count * sizeof *l->pending);
@@ -560,8 +569,7 @@ static void take_in(struct worker *w, struct publication *p)
         return;
     }
     uint64_t seq = p->seq;
-    mailbox_credit(&w->mailbox, cost_of(p));
-    publication_unref(p, 1);
+    done_with(w, p);
     if (!l) return; /* everybody has left meanwhile */
     metric_add(&w->metrics, METRIC_LOST, 1);
     lose(l, seq);

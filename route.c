@@ -11,6 +11,7 @@
 #include "origin.h"
 #include "pubsub.h"
 #include "raw.h"
+#include "trace_export.h"
 
 _Static_assert(JWT_SCRATCH <= 64u * 1024, "a worker's tx is the scratch of a verification");
 
@@ -153,7 +154,7 @@ static void open_client(struct conn *c, const struct http_request *r)
     client_open(c, r, &a);
 }
 
-static void open_websocket(struct conn *c, const struct http_request *r)
+static void answer_handshake(struct conn *c, const struct http_request *r)
 {
     struct auth a;
     if (!is_handshake(c, r) || !has_room(c, r) || !origin_is_allowed(c, r)) return;
@@ -168,6 +169,13 @@ static void open_websocket(struct conn *c, const struct http_request *r)
     }
     const size_t prefix = sizeof "/raw/" - 1;
     raw_open(c, r, &a, (struct http_str){r->path.p + prefix, r->path.len - prefix});
+}
+
+static void open_websocket(struct conn *c, const struct http_request *r)
+{
+    if (c->worker->trace) conn_trace_handshake(c, r);
+    answer_handshake(c, r);
+    if (c->worker->trace) conn_trace_answered(c);
 }
 
 /* ---- plain HTTP ---- */
@@ -208,6 +216,11 @@ static void metrics(struct conn *c, const struct http_request *r)
                                 .draining =
                                     atomic_load_explicit(&s->draining, memory_order_relaxed),
                                 .start_time_s = s->started_s};
+    struct trace_totals spans;
+    trace_export_totals(&spans);
+    p.spans_sent = spans.sent;
+    p.spans_dropped = spans.dropped;
+    p.spans_failed = spans.failed;
     for (unsigned i = 0; i < s->worker_count; i++) {
         struct mem_stats m = mem_pool_stats(s->workers[i]->pool);
         p.memory_used_bytes += m.used_bytes;

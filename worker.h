@@ -26,6 +26,7 @@
 
 struct conn;
 struct tls_server;
+struct trace;
 struct worker;
 struct app;
 
@@ -142,6 +143,7 @@ struct worker {
     int64_t date_until_ms; /* when date is old */
     char date[40];         /* "Date: Tue, 24 Nov 2026 06:00:00 GMT\r\n" */
     uint64_t random;       /* state of worker_random */
+    struct trace *trace;   /* this worker's tracer; NULL: nothing is traced */
     void *pubsub;          /* this worker's half of the bus */
     void *users;           /* interned user names */
     struct listener listeners[LISTENERS_MAX];

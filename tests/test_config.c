@@ -324,8 +324,8 @@ static const struct wrong wrongs[] = {
      ",\"channel\":{\"namespaces\":[{\"name\":\"chat\",\"allowed_delta_types\":[\"fossil\"]}]}}",
      .is_warning = true, .said = "channel.namespaces[0].allowed_delta_types is not supported yet"},
     {.flags = {"--anonymous", "--trace", "http://127.0.0.1:4318"},
-     .is_warning = true,
-     .said = "--trace: trace is not supported yet"},
+     .said = "\"http://127.0.0.1:4318\": must begin with otlp+http://"},
+    {.flags = {"--anonymous", "--trace", "elastic+https://host:0"}, .said = "from 1 to 65535"},
     {"{\"websocket\":{\"compression\":\"much\"}}", .said = "must be true or false"},
     /* sections have names as well */
     {"{\"clinet\":{}}", .said = "unknown key clinet; did you mean client?"},
