@@ -85,6 +85,7 @@ static const char *reason_of(unsigned code)
     case 3004: return "internal server error";
     case 3005: return "connection expired";
     case 3010: return "insufficient state";
+    case 3013: return "too many requests";
     case 3500: return "invalid token";
     case 3501: return "bad request";
     case 3502: return "stale";
@@ -127,16 +128,26 @@ static bool query_is(const struct http_request *r, const char *name, const char 
     return http_query_get(r->query, name, &v) && http_str_is(v, value);
 }
 
+static bool has_limits(void)
+{
+    return client_options.limits.commands || client_options.limits.publications;
+}
+
+static size_t client_size(void)
+{
+    return sizeof(struct client) + (has_limits() ? sizeof(struct client_rate) : 0);
+}
+
 static void free_client(struct worker *w, struct client *k)
 {
     frame_unref(k->token, 1);
     frame_unref(k->info, 1);
-    mem_free(w->pool, k, sizeof *k);
+    mem_free(w->pool, k, client_size());
 }
 
 static struct client *new_client(struct worker *w, const struct auth *a)
 {
-    struct client *k = mem_zalloc(w->pool, sizeof *k);
+    struct client *k = mem_zalloc(w->pool, client_size());
     if (!k) return NULL;
     ops_uuid_make(k->id);
     /* nothing is kept for who has shown no good token: claims are those of a verified one */
@@ -391,6 +402,28 @@ static void execute(struct session *s, const struct command *m)
     }
 }
 
+/* is_within_rate: may m be executed? If not, it has been answered. An unsubscribe never gets an
+ * error, since an SDK would connect anew (protocol.md 2.3), and send has no answer. */
+static bool is_within_rate(struct session *s, const struct command *m)
+{
+    struct metrics *metrics = &s->w->metrics;
+    const bool publication = m->method == COMMAND_PUBLISH;
+    if (!has_limits() || m->method == COMMAND_PONG) return true;
+    switch (client_rate_take(s->k->rate, &client_options.limits, s->w->now_ms, publication)) {
+    case CLIENT_RATE_WITHIN: return true;
+    case CLIENT_RATE_ABOVE:
+        metric_add(metrics, publication ? METRIC_RATE_PUBLICATIONS : METRIC_RATE_COMMANDS, 1);
+        if (m->method == COMMAND_UNSUBSCRIBE || m->method == COMMAND_SEND) return true;
+        client_error(s, m->id, 111);
+        return false;
+    case CLIENT_RATE_FAR_ABOVE:
+        metric_add(metrics, METRIC_RATE_CLOSED, 1);
+        client_close(s, 3013);
+        return false;
+    }
+    return false;
+}
+
 static void one_line(struct session *s, const char *line, size_t len)
 {
     jsmntok_t tokens[COMMAND_TOKENS];
@@ -402,12 +435,13 @@ static void one_line(struct session *s, const char *line, size_t len)
         client_close(s, 3501);
         return;
     }
-    if (s->k->phase == CLIENT_CONNECTED)
-        execute(s, &m);
-    else if (m.method == COMMAND_CONNECT)
+    if (s->k->phase == CLIENT_CONNECTED) {
+        if (is_within_rate(s, &m)) execute(s, &m);
+    } else if (m.method == COMMAND_CONNECT) {
         client_connect(s, &m);
-    else
+    } else {
         client_close(s, 3501);
+    }
 }
 
 /* protocol.md 1.2: one message holds commands separated by a newline; one at the end is allowed. */

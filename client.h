@@ -13,11 +13,19 @@
 #include "auth.h"
 #include "ops.h"
 
+#define CLIENT_RATE_MAX 1000000 /* a second */
+
+struct client_limits {               /* of what a client sends a second; client_rate.c */
+    uint32_t commands, publications; /* 0 = off; CLIENT_RATE_MAX at most */
+    uint32_t free;                   /* so many refusals more before it is closed */
+};
+
 struct client_options {
     const struct jwt_rules *connect_rules, *subscribe_rules;
     bool anonymous, insecure, no_anonymous_tokens;
     bool include_time;
     uint32_t channel_limit, history_max, recovery_max;
+    struct client_limits limits;
     size_t channel_max_length;    /* bytes of a name */
     const char *personal;         /* namespace of personal channels, "" = none; NULL: no such */
     bool single_connection;       /* a user's newest closes the others */
@@ -76,6 +84,12 @@ enum client_phase {
     CLIENT_PROTOBUF, /* offered an encoding that is not served: closed at its first message */
 };
 
+struct client_rate {                 /* zero is the start */
+    uint32_t at_ms;                  /* when it was last looked at */
+    uint32_t commands, publications; /* what is in their buckets, thousandths */
+    uint32_t refused;                /* since all buckets were empty */
+};
+
 struct client {
     struct subscription **places; /* client_table.c */
     uint32_t cap, count;          /* places; subscriptions */
@@ -84,9 +98,10 @@ struct client {
     bool ws_pings;                /* ?cf_ws_frame_ping_pong=true */
     bool bad_token;               /* the token of the upgrade does not verify */
     uint8_t id[16];
-    struct frame *info;  /* conn_info, or NULL; counted */
-    struct frame *token; /* of the upgrade, until connect; or NULL */
-    uint64_t order;      /* of connects, where a user may have one connection */
+    struct frame *info;        /* conn_info, or NULL; counted */
+    struct frame *token;       /* of the upgrade, until connect; or NULL */
+    uint64_t order;            /* of connects, where a user may have one connection */
+    struct client_rate rate[]; /* one, if there are limits */
 };
 
 _Static_assert(sizeof(struct client) <= 64, "paid by every client");
@@ -145,6 +160,12 @@ void client_close(struct session *s, unsigned code); /* with the reason of proto
 
 void client_connect(struct session *s, const struct command *m);
 void client_refresh(struct session *s, const struct command *m);
+/* client_rate_take: may one more command come at now_ms? FAR_ABOVE: the connection is to be closed.
+ */
+enum client_rate_verdict { CLIENT_RATE_WITHIN, CLIENT_RATE_ABOVE, CLIENT_RATE_FAR_ABOVE };
+enum client_rate_verdict client_rate_take(struct client_rate *r, const struct client_limits *l,
+                                          int64_t now_ms, bool publication);
+
 /* client_close_others begins to close the other clients of c's user, on all workers (3504). false:
  * memory is out. */
 bool client_close_others(struct conn *c);

@@ -102,14 +102,14 @@ enum config_api_errors { CONFIG_API_ERRORS_REPLY, CONFIG_API_ERRORS_TRANSPORT };
 struct config {
     /* listeners */
     struct config_urls listen;
-    struct config_urls admin_listen;      /* API, metrics and console, if any; then not on listen */
-    bool reuse_port;                      /* another server may listen on the same ports */
+    struct config_urls admin_listen; /* API, metrics and console, if any; then not on listen */
+    bool reuse_port;                 /* another server may listen on the same ports */
     struct config_strings proxy_protocol_from, trusted_proxies; /* blocks of addresses */
-    struct config_strings tls_cert_files; /* PEM chains */
-    struct config_strings tls_key_files;  /* the key of each */
-    int64_t tls_max_handshakes;           /* in flight at once, whole process */
-    char *config_file;                    /* as given by --config, "" = none */
-    int64_t workers;                      /* 0: as many as the CPUs this process may use */
+    struct config_strings tls_cert_files;                       /* PEM chains */
+    struct config_strings tls_key_files;                        /* the key of each */
+    int64_t tls_max_handshakes; /* in flight at once, whole process */
+    char *config_file;          /* as given by --config, "" = none */
+    int64_t workers;            /* 0: as many as the CPUs this process may use */
     bool dev;
     bool echo;        /* the path /echo */
     bool token_query; /* a token in ?token= is accepted */
@@ -148,6 +148,8 @@ struct config {
     int64_t channel_max_length;            /* bytes of a name */
     int64_t channel_limit;                 /* channels of the process */
     int64_t client_channel_limit;          /* subscriptions of one connection */
+    int64_t command_rate_limit;            /* a second, of one SDK client; 0 = off */
+    int64_t publication_rate_limit;        /* the same for its publications */
     int64_t history_max_publication_limit; /* in the reply to one history command */
     int64_t recovery_max_publication_limit; /* that a recovery gives back; more: not recovered */
     int64_t history_max_bytes;              /* of all histories */

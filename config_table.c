@@ -1,6 +1,7 @@
 /* config_table.c - the rows, and finding one by key, flag or variable. */
 #include "config_table.h"
 
+#include "client.h"
 #include "conn.h"
 
 #include <ctype.h>
@@ -420,6 +421,15 @@ const struct option option_table[] = {
     {"client.channel_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(client_channel_limit),
      .initial = "128", .min = 1, .max = 65536,
      .help = "Channels that one client may be subscribed to."},
+    {"client.command_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(command_rate_limit),
+     .initial = "0", .max = CLIENT_RATE_MAX,
+     .help = "Commands a second that one SDK client may send, as many at once; more are refused "
+             "with error 111, and who goes on is closed with 3013. It should be above "
+             "client.channel_limit: an SDK that comes back subscribes to all at once. 0: no "
+             "limit."},
+    {"client.publication_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
+     FIELD(publication_rate_limit), .initial = "0", .max = CLIENT_RATE_MAX,
+     .help = "The same for its publications, which are commands as well."},
     {"client.history_max_publication_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(history_max_publication_limit), .initial = "300", .min = 1, .max = 65536,
      .help = "Publications that a client gets at once when it asks for history."},
@@ -520,7 +530,6 @@ const struct option option_table[] = {
     /* ---- known, not supported yet ---- */
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
-    {"client.command_rate_limit", .kind = OPTION_INT, PLANNED},
     {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
     {"client.total_queue_max_size", .kind = OPTION_SIZE, PLANNED},
     {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED},

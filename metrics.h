@@ -66,6 +66,10 @@
       "Publications that left a history because all together were too large")                      \
     X(SUPERSEDED, "superseded_total", COUNTER, "",                                                 \
       "Connections closed because their user has a newer one")                                     \
+    X(RATE_COMMANDS, "rate_limited_total", COUNTER, "what=\"command\"",                            \
+      "Commands above a client's rate, and clients closed for going on")                           \
+    X(RATE_PUBLICATIONS, "rate_limited_total", COUNTER, "what=\"publication\"", "")                \
+    X(RATE_CLOSED, "rate_limited_total", COUNTER, "what=\"close\"", "")                            \
     X(IDEMPOTENCY_KEYS, "idempotency_keys", GAUGE, "",                                             \
       "Publish calls with an idempotency key whose result is remembered")                          \
     X(IDEMPOTENCY_REPEATS, "idempotency_repeats_total", COUNTER, "",                               \

@@ -861,6 +861,50 @@ each('81-83 history', async (shape) => {
   await closed(server, 3501, [{ history: {}, id: 1 }]);
 });
 
+each('client.command_rate_limit: 111 for one over, 3013 for who goes on; an unsubscribe gets no error', async (shape) => {
+  const server = await start(shape, { client: { command_rate_limit: 5, channel_limit: 2 } });
+  const free = 10 * 5 + 2; /* so many refusals before the end */
+  const stats = (n, id) => Array.from({ length: n }, (_, i) => ({ presence_stats: { channel: 'pres:a' }, id: id + i }));
+  const c = await server.connected();
+  await c.ok('subscribe', { channel: 'pres:a' });
+  await new Promise((resolve) => setTimeout(resolve, 1100)); /* a second empties the bucket; connect is not in it */
+  c.send(...stats(5, 1), '{}', { unsubscribe: { channel: 'b' }, id: 6 }, ...stats(2, 7));
+  for (let id = 1; id <= 5; id++) assert.ok((await c.reply(id)).presence_stats);
+  assert.deepEqual((await c.reply(6)).unsubscribe, {});
+  for (const id of [7, 8]) {
+    const { error } = await c.reply(id);
+    assert.deepEqual(error, { code: 111, message: 'too many requests', temporary: true });
+  }
+  c.send(...stats(free - 4, 200));
+  for (let i = 0; i < free - 4; i++) assert.equal((await c.reply(200 + i)).error?.code, 111);
+  await c.quiet(); /* an unsubscribe, the last that is free */
+  c.send({ presence_stats: { channel: 'pres:a' }, id: 999 });
+  await c.closes(3013);
+  assert.deepEqual(c.lines, []);
+  const count = async (what) => (await metrics(server)).get(`rate_limited_total{what="${what}"}`);
+  assert.deepEqual([await count('command'), await count('publication'), await count('close')], [free, 0, 1]);
+}, { seconds: 60 });
+
+each('client.publication_rate_limit: the same for publications, and they are many at once after a second', async (shape) => {
+  const server = await start(shape, { client: { publication_rate_limit: 3 } });
+  const c = await server.connected();
+  await c.ok('subscribe', { channel: 'a' });
+  for (let round = 0; round < 2; round++) {
+    if (round) await new Promise((resolve) => setTimeout(resolve, 1100));
+    c.send(...[1, 2, 3, 4, 5].map((id) => ({ publish: { channel: 'a', data: id }, id })), { presence_stats: { channel: 'a' }, id: 6 });
+    for (const id of [1, 2, 3]) {
+      assert.deepEqual((await c.reply(id)).publish, {});
+      assert.equal((await c.push('pub', 'a')).data, id);
+    }
+    for (const id of [4, 5]) assert.equal((await c.reply(id)).error.code, 111);
+    assert.equal((await c.reply(6)).error.code, 108);
+    await c.quiet();
+  }
+  assert.equal((await metrics(server)).get('rate_limited_total{what="publication"}'), 4);
+  c.send(...Array.from({ length: 3 + 30 + 128 + 5 }, (_, i) => ({ publish: { channel: 'a', data: i }, id: i + 1 })));
+  await c.closes(3013);
+});
+
 /* ---- presence, rpc, send ---- */
 
 each('84 85 presence', async (shape) => {
