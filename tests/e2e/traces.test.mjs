@@ -250,6 +250,104 @@ test('without --trace nothing is traced, and a wrong URL or part is told', async
   }
 });
 
+/* ---- Elastic ---- */
+
+const elastic = () => collector((_, res) => res.writeHead(202).end());
+const eventsOf = (c) => c.requests.flatMap((r) => r.body.trimEnd().split('\n').slice(1).map((line) => JSON.parse(line)));
+
+function checkCommon(e) {
+  assert.match(e.id, /^[0-9a-f]{16}$/);
+  assert.match(e.trace_id, /^[0-9a-f]{32}$/);
+  if (e.parent_id !== undefined) assert.match(e.parent_id, /^[0-9a-f]{16}$/);
+  assert.equal(typeof e.duration, 'number');
+  assert.ok(e.duration >= 0 && e.duration < 60000);
+  assert.ok(Number.isSafeInteger(e.timestamp) && Math.abs(e.timestamp / 1000 - Date.now()) < 120000);
+  assert.ok(['success', 'failure', 'unknown'].includes(e.outcome));
+  for (const [key, v] of Object.entries(e.context.tags)) {
+    assert.match(key, /^[^.*"]+$/);
+    assert.ok(['string', 'number', 'boolean'].includes(typeof v), key);
+  }
+}
+
+const COMMON = ['id', 'trace_id', 'name', 'duration', 'timestamp', 'outcome', 'type', 'context'];
+
+function checkEvent(event) {
+  assert.ok(JSON.stringify(event).length < 307200);
+  if (event.span) {
+    keys(event, ['span']);
+    keys(event.span, [...COMMON, 'parent_id', 'transaction_id', 'subtype', 'action']);
+    checkCommon(event.span);
+    keys(event.span.context, ['tags'], ['message']);
+    return;
+  }
+  keys(event, ['transaction']);
+  keys(event.transaction, [...COMMON, 'result', 'sampled', 'span_count'], ['parent_id', 'sample_rate']);
+  checkCommon(event.transaction);
+  keys(event.transaction.context, ['tags'], ['request', 'response', 'message']);
+  keys(event.transaction.span_count, ['started']);
+  assert.ok(Number.isInteger(event.transaction.span_count.started));
+}
+
+test('Elastic: transactions Connection and Message, the span PUBLISH, field by field', async () => {
+  const c = await elastic();
+  const server = await traced(`elastic+http://${c.address}`, ['--node.name', 'node-7', '--trace_authorization', 'ApiKey abc']);
+  const a = await connect(server, '/raw/chat', { headers: { traceparent: `00-${'ab'.repeat(16)}-${'cd'.repeat(8)}-01` } });
+  await a.echo('four');
+  await refused(server, '/raw/chat', { token: null });
+  await until(() => eventsOf(c).length === 4, 'all events');
+  for (const r of c.requests) {
+    assert.equal(r.method, 'POST');
+    assert.equal(r.url, '/intake/v2/events');
+    assert.equal(r.headers['content-type'], 'application/x-ndjson');
+    assert.equal(r.headers.authorization, 'ApiKey abc');
+    const first = JSON.parse(r.body.split('\n')[0]);
+    keys(first, ['metadata']);
+    keys(first.metadata, ['service', 'system']);
+    keys(first.metadata.service, ['name', 'version', 'agent', 'language', 'node']);
+    assert.match(first.metadata.service.name, /^[a-zA-Z0-9 _-]+$/);
+    keys(first.metadata.service.agent, ['name', 'version']);
+    assert.equal(first.metadata.service.node.configured_name, 'node-7');
+    assert.ok(first.metadata.system.detected_hostname);
+  }
+  const events = eventsOf(c);
+  events.forEach(checkEvent);
+  const transactions = events.filter((e) => e.transaction).map((e) => e.transaction);
+  const [message] = transactions.filter((t) => t.type === 'Message');
+  const [opened] = transactions.filter((t) => t.type === 'Connection' && t.result === '101');
+  const [refusal] = transactions.filter((t) => t.type === 'Connection' && t.result === '401');
+  const [{ span }] = events.filter((e) => e.span);
+  assert.equal(opened.trace_id, 'ab'.repeat(16));
+  assert.equal(opened.parent_id, 'cd'.repeat(8));
+  assert.equal(opened.sample_rate, undefined); /* the parent's counts */
+  assert.deepEqual(opened.context.request, { method: 'GET', url: { pathname: '/raw/chat' } });
+  assert.deepEqual(opened.context.response, { status_code: 101 });
+  assert.deepEqual(refusal.context.response, { status_code: 401 });
+  assert.equal(message.result, 'ok');
+  assert.equal(message.sample_rate, 1);
+  assert.equal(message.span_count.started, 1);
+  assert.deepEqual(message.context.message, { queue: { name: 'chat' } });
+  assert.equal(message.context.tags.bytes, 4);
+  assert.equal(message.context.tags.protocol, 'raw');
+  assert.equal(span.name, 'PUBLISH');
+  assert.equal(span.parent_id, message.id);
+  assert.equal(span.transaction_id, message.id);
+  assert.equal(span.trace_id, message.trace_id);
+  assert.deepEqual([span.type, span.subtype, span.action], ['messaging', 'roost', 'send']);
+  assert.deepEqual(span.context.message, { queue: { name: 'chat' } });
+  await until(async () => (await metrics(server)).get('spans_total{result="sent"}') === 4, 'counted');
+  assert.ok(!server.log.includes('ApiKey abc'));
+});
+
+test('Elastic over TLS; 503 is tried again', async () => {
+  const { cert, key } = await certificate();
+  const c = await collector((_, res, n) => res.writeHead(n === 1 ? 503 : 202).end(), { cert: fs.readFileSync(cert), key: fs.readFileSync(key) });
+  const server = await traced(`elastic+https://localhost:${c.port}`, [], { env: { SSL_CERT_FILE: cert } });
+  await (await connect(server)).end();
+  await until(() => c.requests.length === 2, 'another attempt');
+  assert.equal(c.requests[0].body, c.requests[1].body);
+  await until(async () => (await metrics(server)).get('spans_total{result="sent"}') === 1, 'sent');
+});
+
 /* ---- collectors that are not well ---- */
 
 /* flows: messages are echoed while the collector is as it is. */
