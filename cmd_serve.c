@@ -28,6 +28,7 @@
 #include "console.h"
 #include "cpus.h"
 #include "dev.h"
+#include "emf.h"
 #include "heartbeat.h"
 #include "idempotency.h"
 #include "listen.h"
@@ -76,7 +77,8 @@ struct serve { /* everything that lives as long as the server */
     size_t unix_count;
     uint64_t turns[WORKERS_MAX]; /* of each worker when the watchdog last looked */
     int64_t watch_at_ms;         /* when it looks again */
-    int argc;                    /* to read the configuration again */
+    struct emf emf;
+    int argc; /* to read the configuration again */
     char **argv;
     int signal_fd;
     int pid_fd; /* -1: the pid file is not ours */
@@ -697,6 +699,13 @@ static void watch(struct serve *s)
                   LOG_I64("ms", notify_watchdog_ms()));
 }
 
+static void tell_figures(struct serve *s, bool last)
+{
+    const struct metrics *all[WORKERS_MAX];
+    for (unsigned i = 0; i < s->server.worker_count; i++) all[i] = &s->server.workers[i]->metrics;
+    emf_tell(&s->emf, all, s->server.worker_count, STDOUT_FILENO, clock_us() / 1000, last);
+}
+
 /* wait_for waits for a signal to stop (returns true) or until running workers are no more or
  * timeout_ms has passed (false). */
 static bool wait_for(struct serve *s, int64_t timeout_ms)
@@ -707,6 +716,9 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         if (left <= 0) return false;
         watch(s);
         look_at_certificates(s);
+        tell_figures(s, false);
+        if (left > emf_left_ms(&s->emf, clock_us() / 1000))
+            left = emf_left_ms(&s->emf, clock_us() / 1000);
         if (s->tls && left > LOOK_MS) left = LOOK_MS;
         if (notify_watchdog_ms() && left > notify_watchdog_ms()) left = notify_watchdog_ms();
         struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN},
@@ -804,11 +816,13 @@ static int run(struct serve *s)
         dev_banner(stdout, &s->dev, cmd_program, s->wss_url ? s->wss_url : s->ws_url,
                    s->ws_url ? s->ws_url : s->wss_url);
     fflush(stdout);
+    emf_begin(&s->emf, s->config.emf_ms, s->config.node_name, clock_us() / 1000);
     notify("READY=1\nSTATUS=serving with %u workers", v->worker_count);
     wait_for(s, -1);
     drain(s);
     for (unsigned i = 0; i < v->worker_count; i++) worker_join(v->workers[i]);
     trace_export_stop();
+    tell_figures(s, true);
     log_event(LOG_INFO, "stopped");
     return 0;
 }

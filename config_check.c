@@ -409,6 +409,12 @@ static void check_times(struct loader *l)
 }
 
 /* A path of ours, beside /raw/, /api/ and the like, which route.c looks for after it. */
+static void check_emf(struct loader *l)
+{
+    if (l->c->emf_ms && l->c->emf_ms < 1000)
+        wrong(l, "emf", "emf must be 1s at least, or 0 for none");
+}
+
 /* check_trace: a header's value is one line (RFC 9110 section 5.5). */
 static void check_trace(struct loader *l)
 {
@@ -450,5 +456,6 @@ void config_check(struct loader *l, bool clean)
     check_times(l);
     check_path(l);
     check_trace(l);
+    check_emf(l);
     config_check_namespaces(l);
 }

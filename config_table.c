@@ -503,6 +503,9 @@ const struct option option_table[] = {
      .initial = "0.01", .help = "Which part of opening handshakes and messages is traced, 0 to 1."},
     {"trace_authorization", NULL, NULL, GROUP_OBSERVE, OPTION_SECRET, FIELD(trace_authorization),
      .help = "What traces are sent with as Authorization: \"Bearer ...\" or \"ApiKey ...\"."},
+    {"emf", "emf", NULL, GROUP_OBSERVE, OPTION_DURATION, FIELD(emf_ms), .initial = "0", .max = DAY,
+     .help = "How often figures for CloudWatch are written to standard output (embedded metric "
+             "format), a second at least. 0 = never."},
     {"health.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(health), .initial = "true",
      .help = "Serve /healthz, /readyz and /health."},
     {"pid_file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(pid_file),
