@@ -8,6 +8,7 @@
 
 #define LINES_MAX (128u * 1024) /* replies gathered into one message up to this size */
 #define FIRST_OUT 4096
+#define TURN_US 5000 /* a turn that has lasted so long gives a client no second long command */
 
 struct client_options client_options;
 
@@ -424,6 +425,14 @@ static bool is_within_rate(struct session *s, const struct command *m)
     return false;
 }
 
+/* pause_if_long ends the connection's turn if m, whose work grows with a channel, took long. */
+static void pause_if_long(struct session *s, const struct command *m)
+{
+    const bool grows = m->method == COMMAND_PRESENCE || m->method == COMMAND_PRESENCE_STATS ||
+                       m->method == COMMAND_HISTORY || m->method == COMMAND_SUBSCRIBE;
+    if (grows && clock_us() - s->w->now_us > TURN_US) conn_pause(s->c);
+}
+
 static void one_line(struct session *s, const char *line, size_t len)
 {
     jsmntok_t tokens[COMMAND_TOKENS];
@@ -436,7 +445,9 @@ static void one_line(struct session *s, const char *line, size_t len)
         return;
     }
     if (s->k->phase == CLIENT_CONNECTED) {
-        if (is_within_rate(s, &m)) execute(s, &m);
+        if (!is_within_rate(s, &m)) return;
+        execute(s, &m);
+        pause_if_long(s, &m);
     } else if (m.method == COMMAND_CONNECT) {
         client_connect(s, &m);
     } else {
@@ -444,38 +455,52 @@ static void one_line(struct session *s, const char *line, size_t len)
     }
 }
 
-/* protocol.md 1.2: one message holds commands separated by a newline; one at the end is allowed. */
-static void all_lines(struct session *s, const char *p, size_t len)
+/* must_stop, between two commands of a message: the connection is paused, or so much waits to be
+ * sent that it is now. A command may be answered with a hundred thousand times its bytes. */
+static bool must_stop(struct session *s)
 {
-    if (len && p[len - 1] == '\n') len--;
+    struct conn *c = s->c;
+    if ((int64_t)(outq_cost(c->out) + s->len) > conn_options(c)->queue_max_bytes / 2) {
+        client_flush(s);
+        if (c->state == CONN_OPEN) conn_pause_if_full(c);
+    }
+    return c->flags & CONN_PAUSED;
+}
+
+/* all_lines returns how many bytes it has dealt with: less than len if others come first, or what
+ * is to be sent. protocol.md 1.2: one message holds commands separated by a newline; one at the end
+ * is allowed. */
+static size_t all_lines(struct session *s, const char *p, size_t len)
+{
+    const char *const begin = p, *const last = p + len - (len && p[len - 1] == '\n');
     for (;;) {
-        const char *end = memchr(p, '\n', len);
-        size_t n = end ? (size_t)(end - p) : len;
-        one_line(s, p, n);
-        if (!end || s->c->state != CONN_OPEN) return;
+        const char *end = memchr(p, '\n', (size_t)(last - p));
+        one_line(s, p, (size_t)((end ? end : last) - p));
+        if (!end || s->c->state != CONN_OPEN) return len;
         p = end + 1;
-        len -= n + 1;
+        if (must_stop(s)) return (size_t)(p - begin);
     }
 }
 
 static void message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
 {
-    (void)opcode; /* commands are taken in text and binary messages alike */
-    struct worker *w = c->worker;
+    struct worker *w = c->worker; /* commands are taken in text and binary messages alike */
     struct session s = {
         .c = c, .k = client_of(c), .w = w, .cap = FIRST_OUT, .scratch_len = len + 16};
     if (s.k->phase == CLIENT_PROTOBUF) {
         conn_close(c, 3506, reason_of(3506));
         return;
     }
+    size_t used = len;
     s.out = mem_alloc(w->pool, s.cap);
     s.scratch = mem_alloc(w->pool, s.scratch_len);
     if (s.out && s.scratch)
-        all_lines(&s, (const char *)payload, len);
+        used = all_lines(&s, (const char *)payload, len);
     else
         conn_close(c, 3004, reason_of(3004));
     if (c->state == CONN_OPEN) client_flush(&s);
     if (c->state == CONN_OPEN) conn_pause_if_full(c);
+    if (c->state == CONN_OPEN && used < len) conn_hold(c, opcode, payload + used, len - used);
     mem_free(w->pool, s.out, s.cap);
     mem_free(w->pool, s.scratch, s.scratch_len);
 }

@@ -90,6 +90,7 @@ void conn_in_free(struct worker *w, struct conn_in **in)
                                   memory_order_relaxed);
     mem_free(w->pool, (*in)->buf, (*in)->cap);
     mem_free(w->pool, (*in)->kept, (*in)->kept_cap);
+    mem_free(w->pool, (*in)->held, (*in)->held_len);
     mem_free(w->pool, *in, sizeof **in);
     *in = NULL;
 }
@@ -397,6 +398,13 @@ bool conn_deliver(struct conn *c, struct out_entry e, enum slow_policy policy)
     }
     queue(c, e);
     return true;
+}
+
+void conn_pause(struct conn *c)
+{
+    if (c->state != CONN_OPEN) return;
+    c->flags |= CONN_PAUSED;
+    conn_mark_dirty(c); /* the flush reads on, also if there is nothing to send */
 }
 
 void conn_pause_if_full(struct conn *c)

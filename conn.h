@@ -88,6 +88,10 @@ struct conn_in {  /* unfinished input */
     uint8_t *kept; /* WebSocket: input behind the frame at which c was paused or throttled; bytes
                       from kept_at on */
     uint32_t kept_at, kept_len, kept_cap;
+    uint8_t *held; /* the end of a message whose beginning the layer above has dealt with; comes
+                      before what is kept */
+    uint32_t held_len;
+    uint8_t held_opcode;
 };
 
 struct user;
@@ -206,6 +210,14 @@ void conn_arm(struct conn *c, enum conn_deadline what, int64_t in_ms);
 /* conn_pause_if_full stops reading while the connection's own out queue is above its mark; the
  * flush reads on. */
 void conn_pause_if_full(struct conn *c);
+
+/* conn_pause stops reading until what is queued has been sent, in the next turn at the earliest:
+ * for a connection that has had its share of this one. */
+void conn_pause(struct conn *c);
+
+/* conn_hold, in a handler's message, when reading is paused: the last len bytes of the message come
+ * again, as a message, once it is not; before all that came behind them. Copies them. */
+void conn_hold(struct conn *c, enum ws_opcode opcode, const uint8_t *bytes, size_t len);
 
 /* conn_throttle reads the connection no further for a second. */
 void conn_throttle(struct conn *c);

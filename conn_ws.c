@@ -134,12 +134,17 @@ static void control(struct conn *c, const struct ws_event *e)
     }
 }
 
+static void hand_over(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
+{
+    c->worker->server->app->handlers[c->protocol].message(c, opcode, payload, len);
+}
+
 static void deliver(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
 {
     c->messages_in++;
     metric_add(&c->worker->metrics, METRIC_MESSAGES_IN, 1);
     if (c->worker->trace) conn_trace_message(c, len);
-    c->worker->server->app->handlers[c->protocol].message(c, opcode, payload, len);
+    hand_over(c, opcode, payload, len);
     if (c->worker->trace) conn_trace_end(c);
 }
 
@@ -202,11 +207,38 @@ static void forget_kept(struct conn *c)
     in->kept_at = in->kept_len = in->kept_cap = 0;
 }
 
+void conn_hold(struct conn *c, enum ws_opcode opcode, const uint8_t *bytes, size_t len)
+{
+    struct conn_in *in = conn_in_need(c);
+    if (!in) return;
+    in->held = mem_alloc(c->worker->pool, len);
+    if (!in->held) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        fail(c, WS_CLOSE_INTERNAL);
+        return;
+    }
+    memcpy(in->held, bytes, len);
+    in->held_len = (uint32_t)len;
+    in->held_opcode = (uint8_t)opcode;
+}
+
+/* hand_held gives the layer above what it held; it may hold the end of that again. */
+static void hand_held(struct conn *c)
+{
+    struct conn_in *in = c->in;
+    uint8_t *bytes = in->held;
+    const uint32_t len = in->held_len;
+    in->held = NULL;
+    in->held_len = 0;
+    hand_over(c, (enum ws_opcode)in->held_opcode, bytes, len);
+    mem_free(c->worker->pool, bytes, len);
+}
+
 /* rest forgets the reader when it is between messages: an idle connection owns none. */
 static void rest(struct conn *c, const struct ws_reader *reader)
 {
     if (!is_read(c)) return; /* freed with the connection */
-    if (ws_reader_at_rest(reader) && !(c->in && c->in->kept)) {
+    if (ws_reader_at_rest(reader) && !(c->in && (c->in->kept || c->in->held))) {
         conn_in_free(c->worker, &c->in);
         return;
     }
@@ -245,6 +277,7 @@ void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
     struct ws_reader reader = {0};
     struct conn_in *in = c->in;
     if (in) reader = in->reader;
+    if (in && in->held && c->state == CONN_OPEN && conn_may_read(c)) hand_held(c);
     if (in && in->kept) {
         if (len) keep(c, bytes, len); /* of the same read, by TLS */
         in->kept_at +=

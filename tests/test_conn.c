@@ -296,6 +296,118 @@ static void test_pause(void **state)
     end();
 }
 
+/* ---- a handler that takes a bite of a message at a time ---- */
+
+static struct {
+    size_t bite, len;
+    char eaten[64];
+} eater;
+
+static void bite(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
+{
+    const size_t n = len < eater.bite ? len : eater.bite;
+    assert_int_equal(opcode, WS_TEXT);
+    memcpy(eater.eaten + eater.len, payload, n);
+    eater.len += n;
+    if (n == len) return;
+    conn_pause(c);
+    conn_hold(c, opcode, payload + n, len - n);
+}
+
+static void begin_bites(size_t n)
+{
+    begin(&(struct engine_options){0});
+    engine.app.handlers[CONN_ECHO].message = bite;
+    eater.bite = n;
+    eater.len = 0;
+}
+
+/* Messages whole and in fragments, a ping among them, and a Close behind them: what a handler holds
+ * comes before all that follows, in whatever pieces it arrived. */
+static size_t bites_script(uint8_t *out)
+{
+    size_t n = 0;
+    n += masked_frame(out + n, WS_TEXT, true, "abcdef", 6);
+    n += masked_frame(out + n, WS_TEXT, false, "gh", 2);
+    n += masked_frame(out + n, WS_PING, true, "ping", 4);
+    n += masked_frame(out + n, WS_CONTINUATION, true, "ijk", 3);
+    n += masked_frame(out + n, WS_TEXT, true, "", 0);
+    n += masked_frame(out + n, WS_TEXT, true, "lmnopqr", 7);
+    n += masked_frame(out + n, WS_CLOSE, true, "\x03\xe8", 2);
+    return n;
+}
+
+static void test_held(void **state)
+{
+    (void)state;
+    uint8_t bytes[128];
+    const size_t len = bites_script(bytes);
+    for (size_t size = 1; size <= 8; size++) {
+        for (size_t piece = 1; piece <= len; piece = piece < 9 ? piece + 1 : piece * 2 + 1) {
+            for (int fin = 0; fin < 2; fin++) { /* the peer's FIN right behind it */
+                begin_bites(size);
+                struct peer *p = dial(0);
+                feed_text(p, UPGRADE("/echo"));
+                settle(p);
+                p->len = 0;
+                for (size_t at = 0; at < len; at += piece) {
+                    feed(p, bytes + at, len - at < piece ? len - at : piece);
+                    if (piece < len) turns(p, (unsigned)at % 3);
+                }
+                if (fin) shutdown(p->fd, SHUT_WR);
+                settle(p);
+                assert_int_equal(eater.len, 18);
+                assert_memory_equal(eater.eaten, "abcdefghijklmnopqr", 18);
+                assert_int_equal(engine_metric(METRIC_MESSAGES_IN), 4); /* each once */
+                assert_int_equal(p->len, 6 + 4);
+                assert_memory_equal(p->got, "\x8a\x04ping\x88\x02\x03\xe8", 10);
+                end();
+            }
+        }
+    }
+}
+
+/* One bite a turn: others get theirs. */
+static void test_held_takes_turns(void **state)
+{
+    (void)state;
+    begin_bites(1);
+    struct peer *p = dial(0);
+    feed_text(p, UPGRADE("/echo"));
+    settle(p);
+    feed_frame(p, WS_TEXT, "abcdef", 6);
+    for (unsigned i = 1; i <= 6; i++) {
+        worker_turn(w, 1000); /* does not sleep: the next bite is due */
+        assert_int_equal(eater.len, i);
+    }
+    end();
+}
+
+/* The connection ends, or memory is out, while something is held: nothing stays behind. */
+static void test_held_at_the_end(void **state)
+{
+    (void)state;
+    for (uint64_t k = 0; k < 6; k++) { /* the k-th allocation fails, 0: none */
+        begin_bites(2);
+        struct peer *p = dial(0);
+        feed_text(p, UPGRADE("/echo"));
+        settle(p);
+        mem_fail_at(k);
+        feed_frame(p, WS_TEXT, "abcdef", 6);
+        worker_turn(w, 0);
+        mem_fail_at(0);
+        const uint64_t failed = mem_pool_stats(w->pool).failed;
+        if (k == 0) assert_non_null(w->conns.items[0]->in->held);
+        if (k == 1 || k == 2) assert_int_equal(failed, 1); /* for conn_in, and for what is held */
+        assert_int_equal(eater.len, 2);
+        hang_up(p);
+        for (unsigned i = 0; i < 100 && w->conns.count; i++) worker_turn(w, 0);
+        engine.app.handlers[CONN_ECHO] = echo_handler;
+        assert_serves();
+        end();
+    }
+}
+
 /* Pongs are merged while an earlier one could not be written (section 5.5.3), and the gauge stays
  * right. */
 static void test_merged_pongs(void **state)
@@ -577,6 +689,9 @@ int main(void)
         cmocka_unit_test(test_reads_a_turn),
         cmocka_unit_test(test_fair),
         cmocka_unit_test(test_pause),
+        cmocka_unit_test(test_held),
+        cmocka_unit_test(test_held_takes_turns),
+        cmocka_unit_test(test_held_at_the_end),
         cmocka_unit_test(test_merged_pongs),
         cmocka_unit_test(test_control_flood),
         cmocka_unit_test(test_fin_behind_data),

@@ -907,6 +907,48 @@ each('client.publication_rate_limit: the same for publications, and they are man
 
 /* ---- presence, rpc, send ---- */
 
+each('replies that are not read: the rest of a message waits, and nothing is lost', async (shape) => {
+  const wide = { name: 'wide', history_size: 10, history_ttl: '60s', allow_subscribe_for_client: true, allow_history_for_subscriber: true };
+  const server = await start(shape, { more: [wide] });
+  const [c, other] = [await server.connected({ user: '42' }), await server.connected()];
+  await c.ok('subscribe', { channel: 'wide:a' });
+  const data = 'x'.repeat(100000);
+  for (let i = 1; i <= 10; i++) {
+    await result(server, 'publish', { channel: 'wide:a', data });
+    await c.push('pub');
+  }
+  const count = scaled(200, 60); /* a megabyte each, asked for by some 55 bytes */
+  c.socket.pause();
+  c.send(...Array.from({ length: count }, (_, i) => ({ history: { channel: 'wide:a', limit: 10 }, id: i + 1 })));
+  c.send({ unsubscribe: { channel: 'b' }, id: 1001 }, { unsubscribe: { channel: 'b' }, id: 1002 });
+  for (let i = 0; i < 20; i++) {
+    await other.quiet();
+    const m = await metrics(server);
+    assert.ok(m.get('queued_bytes') < 4e6, `${m.get('queued_bytes')} bytes wait`);
+    assert.ok(m.get('memory_used_bytes') < 30e6, `${m.get('memory_used_bytes')} bytes in use`);
+  }
+  c.socket.resume();
+  for (let id = 1; id <= count; id++) {
+    const line = await c.take();
+    assert.deepEqual([line.id, line.history.publications.length, line.history.offset], [id, 10, 10]);
+  }
+  assert.deepEqual([(await c.take()).id, (await c.take()).id], [1001, 1002]);
+  await c.quiet();
+}, { seconds: 90 });
+
+test('a message of long commands leaves others their turns', async () => {
+  const server = await start(['ws', 1]);
+  const [c, other] = [await server.connected(), await server.connected()];
+  const crowd = [];
+  for (let i = 0; i < scaled(1000, 200); i += 50) crowd.push(...await Promise.all(Array.from({ length: 50 }, () => server.connected({ user: `u${i}` }))));
+  await Promise.all([c, ...crowd].map((s) => s.ok('subscribe', { channel: 'pres:a' })));
+  const count = 1500;
+  c.send(...Array.from({ length: count }, (_, i) => ({ presence_stats: { channel: 'pres:a' }, id: i + 1000 })));
+  await other.ok('unsubscribe', { channel: 'x' });
+  assert.ok(c.lines.length < count, 'all of it came first');
+  for (let i = 0; i < count; i++) assert.equal((await c.take()).id, i + 1000);
+}, { seconds: 90 });
+
 each('84 85 presence', async (shape) => {
   const server = await start(shape);
   const c = await server.connected();
