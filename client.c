@@ -237,7 +237,7 @@ static const struct channel_options *named(struct session *s, const struct comma
 
 static bool has_format(const struct channel_options *o, struct text data)
 {
-    if (!data.len) return false;
+    if (!data.len) return o->data_format == DATA_BINARY;
     if (o->data_format != DATA_JSON_OBJECT) return true;
     size_t i = 0;
     while (i < data.len && (data.p[i] == ' ' || data.p[i] == '\t' || data.p[i] == '\r')) i++;
@@ -265,7 +265,9 @@ static void publish(struct session *s, const struct command *m)
     char id[OPS_UUID_TEXT];
     struct client_info info;
     client_info_of(s->c, sub, &info, id);
-    struct message message = {.payload = m->data, .info = &info, .publisher = conn_key(s->c)};
+    struct message message = {.payload = m->data.len ? m->data : text_of("null", 4),
+                              .info = &info,
+                              .publisher = conn_key(s->c)};
     if (ops_publish_to(s->w, m->channel, &message, NULL) == -1)
         client_error(s, m->id, 100);
     else

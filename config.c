@@ -66,15 +66,30 @@ void loader_begin(struct loader *l, const struct option *o, enum layer layer, co
     if (origin->layer != layer && (objects || option_is_list(o))) option_clear(l->c, o);
     origin->layer = layer;
     snprintf(origin->place, sizeof origin->place, "%s", place);
-    if (o->group == GROUP_PLANNED && layer != LAYER_DEFAULT)
-        loader_note(l, false, place, "%s is not supported yet and has no effect", o->key);
+    if (o->group == GROUP_PLANNED && option_is_list(o)) loader_planned(l, place, o->key);
+}
+
+void loader_planned(struct loader *l, const char *place, const char *name)
+{
+    loader_note(l, false, place, "%s is not supported yet and has no effect", name);
+}
+
+/* is_so_anyhow: an option without effect is given the value by which it wants none. */
+static bool is_so_anyhow(const struct option *o, const char *text, size_t len)
+{
+    const char *initial = o->initial ? o->initial : "";
+    return strlen(initial) == len && memcmp(initial, text, len) == 0;
 }
 
 void loader_add(struct loader *l, void *base, const struct option *o, const char *place,
                 const char *name, const char *text, size_t len)
 {
     char why[OPTION_WHY_MAX], shown[VISIBLE_MAX];
-    if (option_add(base, o, text, len, why)) return;
+    if (option_add(base, o, text, len, why)) {
+        if (o->group == GROUP_PLANNED && !option_is_list(o) && !is_so_anyhow(o, text, len))
+            loader_planned(l, place, name);
+        return;
+    }
     if (o->kind == OPTION_SECRET) {
         loader_note(l, true, place, "%s: %s", name, why);
     } else {

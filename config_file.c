@@ -237,9 +237,10 @@ static void add_namespace_option(struct source *s, struct config_namespace *n, i
     for (size_t i = 0; i < namespace_option_count; i++) {
         const struct option *o = &namespace_option_table[i];
         if (strcmp(o->key, name) != 0) continue;
-        if (o->group == GROUP_PLANNED)
-            loader_note(s->l, false, place, "%s is not supported yet and has no effect", full);
-        if (!option_is_list(o)) add_scalar(s, n, o, v, full);
+        if (!option_is_list(o))
+            add_scalar(s, n, o, v, full);
+        else if (o->group == GROUP_PLANNED)
+            loader_planned(s->l, place, full);
         return;
     }
     loader_note(s->l, true, place,
@@ -299,6 +300,12 @@ static void add_objects(struct source *s, const struct option *o, int list)
 
 /* ---- the tree ---- */
 
+static bool is_empty(const struct source *s, int v)
+{
+    struct json_slice plain;
+    return json_type(&s->doc, v) == JSON_STRING && json_plain(&s->doc, v, &plain) && !plain.len;
+}
+
 static void set_option(struct source *s, const struct option *o, int v)
 {
     char place[PLACE_MAX];
@@ -317,6 +324,8 @@ static void set_option(struct source *s, const struct option *o, int v)
         add_list(s, o, v);
     } else if (objects) {
         wrong_at(s, v, "%s must be a list of objects", o->key);
+    } else if (option_is_list(o) && is_empty(s, v)) {
+        /* none: Centrifugo's way to leave out what is one text there */
     } else {
         add_scalar(s, s->l->c, o, v, o->key);
     }

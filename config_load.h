@@ -32,6 +32,10 @@ struct origin *loader_origin(struct loader *l, const struct option *o);
  * warning for what is not supported yet is given. */
 void loader_begin(struct loader *l, const struct option *o, enum layer layer, const char *place);
 
+/* loader_planned says that the option of that name has no effect. loader_begin and loader_add do
+ * that for those of the table, unless the value is what happens anyhow (its initial). */
+void loader_planned(struct loader *l, const char *place, const char *name);
+
 /* loader_add gives o, whose field is in base, a value or one more element, from text, and reports
  * what is wrong with it. name is what the option is called at this place: its key, with an index if
  * it is a list's element. */

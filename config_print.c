@@ -336,10 +336,12 @@ static void print_markdown_row(FILE *to, const struct option *o)
 
 static void print_planned(FILE *to)
 {
-    fputs("\n## Known, not supported yet\n\n"
-          "These keys of a Centrifugo configuration, and some of ours, are accepted with a warning "
-          "and have no effect, those of\n`channel.without_namespace` also within a namespace:\n\n",
-          to);
+    fputs(
+        "\n## Known, not supported yet\n\n"
+        "These keys of a Centrifugo configuration, and some of ours, are accepted and have no "
+        "effect, those of\n`channel.without_namespace` also within a namespace. There is a warning "
+        "for each whose value asks for something that does not happen:\n\n",
+        to);
     for (size_t i = 0; i < option_count; i++) {
         const struct option *o = &option_table[i];
         if (o->group != GROUP_PLANNED) continue;

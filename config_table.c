@@ -109,7 +109,7 @@ const char *const option_group_titles[GROUP_COUNT] = {
                        "What it gets: all that it missed (stream, also if empty), or the latest "  \
                        "publication only (cache)."),                                               \
         {p "allowed_delta_types", .kind = OPTION_STRINGS, PLANNED},                                \
-        {p "allow_tags_filter", .kind = OPTION_BOOL, PLANNED},                                     \
+        {p "allow_tags_filter", .kind = OPTION_BOOL, PLANNED, .initial = "false"},                 \
         NAMESPACE_FLAG(p "allow_subscribe_for_client", at(options.subscribe_for_client),           \
                        "Clients with a user id may subscribe without a subscription token."),      \
         NAMESPACE_FLAG(p "allow_subscribe_for_anonymous", at(options.subscribe_for_anonymous),     \
@@ -139,8 +139,8 @@ const char *const option_group_titles[GROUP_COUNT] = {
              "What a name must match behind its namespace: a POSIX extended regular expression "   \
              "of bytes, anywhere in it unless ^ and $ say otherwise. Empty: any ASCII text."},     \
         NAMESPACE_WORD(p "publication_data_format", at(options.data_format), "", data_formats,     \
-                       "What may be published. json: any JSON; json_object: a JSON object; "       \
-                       "binary: anything, nothing as well. Empty: anything but nothing."),         \
+                       "What SDK clients may publish. json: any JSON; json_object: a JSON "        \
+                       "object; binary: nothing as well, which is null. Empty: as json."),         \
         NAMESPACE_WORD(                                                                            \
             p "slow_policy", at(options.slow_policy), "close", namespace_slow_policies,            \
             "A subscriber that does not read fast enough is closed with 3008, loses the oldest "   \
@@ -154,13 +154,13 @@ const size_t namespace_option_count =
     sizeof namespace_option_table / sizeof namespace_option_table[0];
 
 #define TLS_ROWS(p)                                                                                \
-    {p "enabled", .kind = OPTION_BOOL, PLANNED},                                                   \
+    {p "enabled", .kind = OPTION_BOOL, PLANNED, .initial = "false"},                               \
         {p "server_ca_pem", .kind = OPTION_STRING, PLANNED},                                       \
         {p "cert_pem", .kind = OPTION_STRING, PLANNED},                                            \
         {p "key_pem", .kind = OPTION_STRING, PLANNED},                                             \
         {p "server_name", .kind = OPTION_STRING, PLANNED},                                         \
     {                                                                                              \
-        p "insecure_skip_verify", .kind = OPTION_BOOL, PLANNED                                     \
+        p "insecure_skip_verify", .kind = OPTION_BOOL, PLANNED, .initial = "false"                 \
     }
 
 /* Within a group: what a newcomer needs first. */
@@ -535,26 +535,28 @@ const struct option option_table[] = {
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
     {"client.total_queue_max_size", .kind = OPTION_SIZE, PLANNED},
-    {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED},
-    {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED},
+    {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED, .initial = "40s"},
+    {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED, .initial = "27s"},
     {"client.user_id_http_header", .kind = OPTION_STRING, PLANNED},
-    {"http_api.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"websocket.disabled", .kind = OPTION_BOOL, PLANNED},
-    {"websocket.compression", .kind = OPTION_BOOL, PLANNED},
-    {"websocket.compression_min_size", .kind = OPTION_SIZE, PLANNED},
-    {"websocket.compression_level", .kind = OPTION_INT, PLANNED, .max = 9},
+    {"http_api.handler_prefix", .kind = OPTION_STRING, PLANNED, .initial = "/api"},
+    {"websocket.disabled", .kind = OPTION_BOOL, PLANNED, .initial = "false"},
+    {"websocket.compression", .kind = OPTION_BOOL, PLANNED, .initial = "false"},
+    {"websocket.compression_min_size", .kind = OPTION_SIZE, PLANNED, .initial = "0"},
+    {"websocket.compression_level", .kind = OPTION_INT, PLANNED, .initial = "1", .max = 9},
     {"websocket.write_timeout", .kind = OPTION_DURATION, PLANNED},
-    {"uni_sse.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"uni_sse.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"uni_http_stream.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"uni_http_stream.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"uni_websocket.enabled", .kind = OPTION_BOOL, PLANNED},
-    {"uni_websocket.handler_prefix", .kind = OPTION_STRING, PLANNED},
+    {"uni_sse.enabled", .kind = OPTION_BOOL, PLANNED, .initial = "false"},
+    {"uni_sse.handler_prefix", .kind = OPTION_STRING, PLANNED, .initial = "/connection/uni_sse"},
+    {"uni_http_stream.enabled", .kind = OPTION_BOOL, PLANNED, .initial = "false"},
+    {"uni_http_stream.handler_prefix", .kind = OPTION_STRING, PLANNED,
+     .initial = "/connection/uni_http_stream"},
+    {"uni_websocket.enabled", .kind = OPTION_BOOL, PLANNED, .initial = "false"},
+    {"uni_websocket.handler_prefix", .kind = OPTION_STRING, PLANNED,
+     .initial = "/connection/uni_websocket"},
     {"admin.secret", .kind = OPTION_SECRET, PLANNED},
     {"admin.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"prometheus.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"health.handler_prefix", .kind = OPTION_STRING, PLANNED},
-    {"engine.type", .kind = OPTION_CHOICE, PLANNED, .choices = engines},
+    {"prometheus.handler_prefix", .kind = OPTION_STRING, PLANNED, .initial = "/metrics"},
+    {"health.handler_prefix", .kind = OPTION_STRING, PLANNED, .initial = "/health"},
+    {"engine.type", .kind = OPTION_CHOICE, PLANNED, .initial = "memory", .choices = engines},
     {"engine.redis.address", .kind = OPTION_STRINGS, PLANNED},
     {"engine.redis.prefix", .kind = OPTION_STRING, PLANNED},
     {"engine.redis.user", .kind = OPTION_STRING, PLANNED},

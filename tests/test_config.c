@@ -382,6 +382,14 @@ static const struct wrong wrongs[] = {
      .said = "single_connection has no effect without client.subscribe_to_user_personal_channel"},
     {PERSONAL("\"enabled\":true,\"personal_channel_namespace\":\"ab\"", ""), .is_warning = true,
      .said = "clients may subscribe to personal channels of others"},
+    {"{" OK_TOKEN ",\"engine\":{\"type\":\"redis\"}}", .is_warning = true,
+     .said = "engine.type is not supported yet"},
+    {"{" OK_TOKEN ",\"uni_sse\":{\"enabled\":true}}", .is_warning = true,
+     .said = "uni_sse.enabled is not supported yet"},
+    {"{" OK_TOKEN ",\"http_api\":{\"handler_prefix\":\"/x\"}}", .is_warning = true,
+     .said = "http_api.handler_prefix is not supported yet"},
+    {NAMESPACE("\"allow_tags_filter\":true"),
+     .said = "channel.namespaces[0].allow_tags_filter is not supported yet"},
     {"{" OK_TOKEN ",\"client.user_id_http_header\":\"x\"}", .is_warning = true,
      .said = "client.user_id_http_header"},
     {.flags = {"--websocket.handler_prefix", "ws"},
@@ -579,6 +587,32 @@ static void print_and_load(void **state)
     unload(&again);
 }
 
+/* A configuration of Centrifugo that spells out what is so anyhow gets no warning for it: those
+ * that are left name what will be missed. */
+static void what_is_so_anyhow(void **state)
+{
+    (void)state;
+    static const char file[] =
+        "{" OK_TOKEN
+        ",\"http_server\":{\"tls\":{\"enabled\":false,\"cert_pem\":\"\",\"key_pem\":\"\","
+        "\"client_ca_pem\":\"\"}},\"client.channel_position_check_delay\":\"40s\","
+        "\"client.presence_update_interval\":\"27s\",\"client.user_id_http_header\":\"\","
+        "\"http_api\":{\"handler_prefix\":\"/api\",\"error_mode\":\"\"},"
+        "\"websocket\":{\"disabled\":false,\"compression\":false,\"compression_min_size\":0,"
+        "\"compression_level\":1},\"uni_sse\":{\"enabled\":false,"
+        "\"handler_prefix\":\"/connection/uni_sse\"},\"uni_http_stream\":{\"enabled\":false},"
+        "\"uni_websocket\":{\"enabled\":false},\"prometheus\":{\"handler_prefix\":\"/metrics\"},"
+        "\"health\":{\"handler_prefix\":\"/health\"},\"engine\":{\"type\":\"memory\","
+        "\"redis\":{\"user\":\"\",\"password\":\"\",\"tls\":{\"enabled\":false}}},"
+        "\"channel\":{\"without_namespace\":{\"allow_tags_filter\":false},"
+        "\"namespaces\":[{\"name\":\"ab\",\"allow_tags_filter\":false}]}}";
+    struct load l = load(file, NULL, NULL);
+    assert_int_equal(l.outcome, CONFIG_LOADED);
+    assert_string_equal(l.text, "");
+    assert_int_equal(l.c.tls_cert_files.count + l.c.tls_key_files.count, 0);
+    unload(&l);
+}
+
 /* What channels may do, as the workers see it. */
 static void namespaces(void **state)
 {
@@ -746,6 +780,7 @@ int main(void)
         cmocka_unit_test(secrets_stay_secret),
         cmocka_unit_test(help),
         cmocka_unit_test(print_and_load),
+        cmocka_unit_test(what_is_so_anyhow),
         cmocka_unit_test(namespaces),
         cmocka_unit_test(every_namespace_option),
         cmocka_unit_test(hostile_files),

@@ -763,6 +763,29 @@ each('69-72 publish: delivered byte by byte, with info; and what is refused', as
   await c.quiet();
 });
 
+each('70b publication_data_format: what may be published', async (shape) => {
+  const formats = ['json', 'json_object', 'binary'];
+  const more = formats.map((f) => ({ name: f, allow_subscribe_for_client: true, allow_publish_for_subscriber: true, publication_data_format: f }));
+  const server = await start(shape, { more });
+  const c = await server.connected({ user: '42' });
+  const good = { json: ['1', '[]', '{}', 'null'], json_object: ['{}', ' {"a":1}', '\t{ }'], binary: ['1', '{}', 'null', undefined] };
+  const bad = { json: [undefined], json_object: [undefined, '1', '[]', 'null', '"{}"', '[{}]'], binary: [] };
+  const line = (f, data) => `{"publish":{"channel":"${f}:a"${data === undefined ? '' : `,"data":${data}`}},"id":7}`;
+  for (const f of formats) {
+    await c.ok('subscribe', { channel: `${f}:a` });
+    for (const data of good[f]) {
+      c.send(line(f, data));
+      assert.deepEqual((await c.reply(7)).publish, {}, `${f} ${data}`);
+      assert.deepEqual((await c.push('pub', `${f}:a`)).data, JSON.parse(data ?? 'null'));
+    }
+    for (const data of bad[f]) {
+      c.send(line(f, data));
+      assert.equal((await c.reply(7)).error?.code, 107, `${f} ${data}`);
+    }
+  }
+  await c.quiet();
+});
+
 const fill = async (server, channel, from, to) => {
   for (let n = from; n <= to; n++) await result(server, 'publish', { channel, data: { n } });
 };
