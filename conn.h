@@ -285,12 +285,11 @@ struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, c
 /* ---- spans, when c's worker has a tracer ---- */
 
 /* conn_trace_handshake begins the span of the opening handshake r, which conn_trace_answered ends;
- * conn_trace_message that of a message, which conn_trace_end ends, with the close code if c is open
- * no more. conn_trace_parent reads the header traceparent: false if there is no good one. */
+ * conn_trace_message gives a message to its handler, in a span. conn_trace_parent reads the header
+ * traceparent: false if there is no good one. */
 void conn_trace_handshake(struct conn *c, const struct http_request *r);
 void conn_trace_answered(struct conn *c);
-void conn_trace_message(struct conn *c, size_t len);
-void conn_trace_end(struct conn *c);
+void conn_trace_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len);
 struct trace_parent;
 bool conn_trace_parent(const struct http_request *r, struct trace_parent *p);
 

@@ -27,7 +27,7 @@ void conn_trace_answered(struct conn *c)
     trace_end(c->worker->trace, c->state == CONN_CLOSING ? c->close_code : 0);
 }
 
-void conn_trace_message(struct conn *c, size_t len)
+static void begin_message(struct conn *c, size_t len)
 {
     static const char *const via[] = {
         [CONN_ECHO] = "echo", [CONN_RAW] = "raw", [CONN_CLIENT] = "client"};
@@ -38,7 +38,9 @@ void conn_trace_message(struct conn *c, size_t len)
     s->bytes = len;
 }
 
-void conn_trace_end(struct conn *c)
+void conn_trace_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
 {
+    begin_message(c, len);
+    c->worker->server->app->handlers[c->protocol].message(c, opcode, payload, len);
     trace_end(c->worker->trace, c->state == CONN_OPEN ? 0 : c->close_code);
 }
