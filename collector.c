@@ -291,7 +291,7 @@ static bool more(struct collector *c, size_t *n)
 static bool read_head(struct collector *c, struct http_response *r, size_t *head_len)
 {
     for (;;) {
-        size_t got;
+        size_t got = 0;
         int n = http_response_parse(r, c->rx, c->rx_len);
         if (n < 0) return fail(c, "the answer is not HTTP/1.1");
         if (n && r->status >= 200) {

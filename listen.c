@@ -45,13 +45,16 @@ static socklen_t fill_address(struct sockaddr_storage *sa, const char *host, boo
     return inet_pton(AF_INET, host, &in->sin_addr) == 1 ? sizeof *in : 0;
 }
 
+union address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+    struct sockaddr_un un;
+};
+
 static uint16_t bound_port(int fd)
 {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in in;
-        struct sockaddr_in6 in6;
-    } sa = {0};
+    union address sa = {0};
     socklen_t len = sizeof sa;
     if (getsockname(fd, &sa.any, &len) == -1) return 0;
     return ntohs(sa.any.sa_family == AF_INET6 ? sa.in6.sin6_port : sa.in.sin_port);
@@ -155,23 +158,28 @@ static bool is_listening(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
 }
 
+static bool is_same_v6(const struct sockaddr_in6 *a, const char *host, uint16_t port)
+{
+    struct in6_addr ip;
+    return a->sin6_family == AF_INET6 && ntohs(a->sin6_port) == port &&
+           inet_pton(AF_INET6, host, &ip) == 1 && memcmp(&a->sin6_addr, &ip, sizeof ip) == 0;
+}
+
+static bool is_same_v4(const struct sockaddr_in *a, const char *host, uint16_t port)
+{
+    struct in_addr ip;
+    return a->sin_family == AF_INET && ntohs(a->sin_port) == port &&
+           inet_pton(AF_INET, host, &ip) == 1 && a->sin_addr.s_addr == ip.s_addr;
+}
+
 /* is_at: is fd bound to that address? */
 static bool is_at(int fd, const char *host, bool ipv6, uint16_t port, const char *path)
 {
-    struct sockaddr_storage want = {0}, have = {0};
+    union address have = {0};
     socklen_t len = sizeof have;
-    if (getsockname(fd, (struct sockaddr *)&have, &len) == -1) return false;
-    if (!host) {
-        const struct sockaddr_un *un = (const struct sockaddr_un *)(const void *)&have;
-        return un->sun_family == AF_UNIX && strcmp(un->sun_path, path) == 0;
-    }
-    if (!fill_address(&want, host, ipv6, port) || have.ss_family != want.ss_family) return false;
-    if (!ipv6) {
-        const struct sockaddr_in *a = (const void *)&have, *b = (const void *)&want;
-        return a->sin_port == b->sin_port && a->sin_addr.s_addr == b->sin_addr.s_addr;
-    }
-    const struct sockaddr_in6 *a = (const void *)&have, *b = (const void *)&want;
-    return a->sin6_port == b->sin6_port && memcmp(&a->sin6_addr, &b->sin6_addr, 16) == 0;
+    if (getsockname(fd, &have.any, &len) == -1) return false;
+    if (!host) return have.any.sa_family == AF_UNIX && strcmp(have.un.sun_path, path) == 0;
+    return ipv6 ? is_same_v6(&have.in6, host, port) : is_same_v4(&have.in, host, port);
 }
 
 int listen_inherited(const char *host, bool ipv6, uint16_t port, const char *path,

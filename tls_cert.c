@@ -186,13 +186,15 @@ void tls_names_hash(const mbedtls_x509_crt *leaf, uint8_t hash[static 32])
     mbedtls_sha256_context c;
     mbedtls_sha256_init(&c);
     mbedtls_sha256_starts(&c, 0);
-    for (const mbedtls_x509_sequence *s = &leaf->subject_alt_names; s && s->buf.p; s = s->next) {
+    const mbedtls_x509_sequence *s = &leaf->subject_alt_names;
+    const bool has_names = s->buf.p;
+    for (; s && s->buf.p; s = s->next) {
         const uint8_t head[3] = {(uint8_t)s->buf.tag, (uint8_t)(s->buf.len >> 8),
                                  (uint8_t)s->buf.len};
         mbedtls_sha256_update(&c, head, sizeof head);
         mbedtls_sha256_update(&c, s->buf.p, s->buf.len);
     }
-    if (!leaf->subject_alt_names.buf.p) /* an old one, without: its subject */
+    if (!has_names) /* an old one: its subject */
         mbedtls_sha256_update(&c, leaf->subject_raw.p, leaf->subject_raw.len);
     mbedtls_sha256_finish(&c, hash);
     mbedtls_sha256_free(&c);
