@@ -124,7 +124,7 @@ static void test_checksum(void **state)
     uint32_t crc = 0xffffffff;
     for (size_t i = 0; i < len; i++)
         for (int k = 0; k < 8; k++) {
-            const uint32_t bit = (crc ^ b[i] >> k) & 1;
+            const uint32_t bit = (crc ^ (uint32_t)b[i] >> k) & 1;
             crc = crc >> 1 ^ (bit ? 0x82f63b78 : 0);
         }
     crc = ~crc;

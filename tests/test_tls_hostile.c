@@ -493,13 +493,6 @@ static int64_t lost_at(struct tls_client *c, uint64_t k, bool resumed)
     return tls_memory().live - live;
 }
 
-/* For the leak sanitizer: what is lost by the fault described below. */
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:mbedtls_ssl_tls13_populate_transform\n";
-}
-
 /* No crash at any allocation, and nothing lost, but for what mbedTLS 3.6.6 itself loses in 1.3:
  * when the second half of a record key's context can not be had, the first is not freed
  * (mbedtls_ssl_tls13_compute_handshake_transform and _application_transform): at a dozen of 2000
