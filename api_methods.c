@@ -255,10 +255,12 @@ static unsigned broadcast(struct api_call *call)
             struct api_channel name;
             if (v != json_first(&list, 0)) json_puts(&call->o, ",");
             api_begin(call, 256);
+            const size_t begin = call->o.len;
+            json_puts(&call->o, "{\"result\":");
             unsigned wrong = api_channel_name(call, &list, v, &name);
-            json_puts(&call->o, wrong ? "" : "{\"result\":");
             if (!wrong) wrong = publish_to(call, &name, &p);
             if (wrong) {
+                call->o.len = begin; /* an error stands in the result's place */
                 json_puts(&call->o, "{");
                 api_put_error(&call->o, wrong);
             }

@@ -1157,8 +1157,11 @@ each('no room for one more channel: error 100 where a history is promised, and a
   const once = { channel: 'hist:i', data: 1, idempotency_key: 'k' };
   assert.equal((await api(server, 'publish', once)).json.error?.code, 100);
   await c.fails(100, 'publish', { channel: 'open:i', data: 1 });
+  const both = (await api(server, 'broadcast', { channels: ['a', 'hist:i', 'a'], data: 1 })).json;
+  assert.deepEqual([both.result.responses.map((r) => r.error?.code), both.result.responses[0].result], [[undefined, 100, undefined], {}]);
+  for (let i = 0; i < 2; i++) await c.push('pub', 'a');
   assert.deepEqual(await result(server, 'publish', { ...once, channel: 'b' }), {}); /* nobody is there, and nothing would be kept */
-  assert.equal((await metrics(server)).get('refused_total{reason="channels"}'), 2);
+  assert.equal((await metrics(server)).get('refused_total{reason="channels"}'), 3);
   await c.ok('unsubscribe', { channel: 'a' });
   assert.equal((await result(server, 'publish', once)).offset, 1);
 });
