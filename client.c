@@ -143,6 +143,7 @@ static void free_client(struct worker *w, struct client *k)
 {
     frame_unref(k->token, 1);
     frame_unref(k->info, 1);
+    client_table_close(w, k);
     mem_free(w->pool, k, client_size());
 }
 

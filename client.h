@@ -180,9 +180,11 @@ void client_table_init(void);
 struct text client_channel(const struct subscription *sub);
 struct subscription *client_find(const struct client *k, const char *name, size_t len);
 
-/* client_table_reserve makes room for one more; false: memory is out. client_table_add needs it,
- * and a sub that is subscribed. client_table_remove moves nobody but to where sub was. Who goes
- * through k->places finds NULL in free ones. */
+/* client_table_close frees k's array; then it is empty. client_table_reserve makes room for one
+ * more; false: memory is out. client_table_add needs it, and a sub that is subscribed.
+ * client_table_remove moves nobody but to where sub was. Who goes through k->places finds NULL in
+ * free ones. */
+void client_table_close(struct worker *w, struct client *k);
 bool client_table_reserve(struct worker *w, struct client *k);
 void client_table_add(struct client *k, struct subscription *sub);
 void client_table_remove(struct worker *w, struct client *k, const struct subscription *sub);

@@ -22,6 +22,13 @@ static uint32_t hash_of(struct text channel)
     return (uint32_t)hash_bytes(&key, channel.p, channel.len);
 }
 
+void client_table_close(struct worker *w, struct client *k)
+{
+    mem_free(w->pool, k->places, k->cap * sizeof(*k->places));
+    k->places = NULL;
+    k->cap = 0;
+}
+
 struct text client_channel(const struct subscription *sub)
 {
     struct text t;
@@ -79,8 +86,5 @@ void client_table_remove(struct worker *w, struct client *k, const struct subscr
         hole = i;
     }
     k->places[hole] = NULL;
-    if (--k->count) return;
-    mem_free(w->pool, k->places, k->cap * sizeof(*k->places));
-    k->places = NULL;
-    k->cap = 0;
+    if (--k->count == 0) client_table_close(w, k);
 }

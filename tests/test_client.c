@@ -1,0 +1,137 @@
+/* client*.c on workers without threads: a session in which each allocation fails once. The peer is
+ * the other end of a socket pair. */
+#include "engine.h"
+
+#include "../client.h"
+#include "../jwt.h"
+#include "../user_limit.h"
+#include "../worker_errand.h"
+
+#define SECRET "0123456789abcdef0123456789abcdef"
+
+static struct jwt_rules rules = {
+    .keys = {{.secret = (const uint8_t *)SECRET, .secret_len = sizeof SECRET - 1}}, .key_count = 1};
+static const struct channel_options everything = {
+    .presence = true,
+    .join_leave = true,
+    .force_push_join_leave = true,
+    .history_size = 5,
+    .history_ttl_ms = 60000,
+    .history_meta_ttl_ms = 60000,
+    .force_recovery = true,
+    .subscribe_for_client = true,
+    .publish_for_client = true,
+    .presence_for_client = true,
+    .history_for_client = true,
+};
+
+static void begin(void)
+{
+    engine_open(&(struct engine_options){
+        .workers = 2, .channel = everything, .bus = {.missed = client_missed}});
+    engine.app.handlers[CONN_CLIENT] = client_handler;
+    engine.app.heartbeat = client_fired;
+    route_init(&(struct route_options){.client_path = "/c", .echo = true});
+    user_limit_open(5);
+    client_init(&(struct client_options){.connect_rules = &rules,
+                                         .subscribe_rules = &rules,
+                                         .channel_limit = 16,
+                                         .channel_max_length = 255,
+                                         .history_max = 10,
+                                         .recovery_max = 10,
+                                         .limits = {.commands = 1000, .free = 16},
+                                         .personal = "",
+                                         .single_connection = true,
+                                         .stale_ms = 10000,
+                                         .version = "test"});
+}
+
+static void end(void)
+{
+    for (unsigned i = 0; i < 2; i++) worker_errands_abandon(engine.server.workers[i]);
+    user_limit_close();
+    engine_close();
+}
+
+static void turns(int fd, char *got, size_t cap, size_t *len)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        engine_turns(1);
+        ssize_t n = recv(fd, got + *len, cap - 1 - *len, 0);
+        if (n > 0) *len += (size_t)n;
+    }
+    got[*len] = 0;
+}
+
+/* session connects by a token, does one of everything, and leaves. Returns whether all of it was
+ * answered well. */
+static bool session(struct worker *w, const char *token)
+{
+    static const char *const lines[] = {
+        "{\"connect\":{\"token\":\"%s\",\"subs\":{\"a\":{\"recover\":true},\"b\":{}}},\"id\":1}",
+        "{\"subscribe\":{\"channel\":\"d\",\"recover\":true},\"id\":2}\n"
+        "{\"publish\":{\"channel\":\"d\",\"data\":{\"n\":1}},\"id\":3}\n"
+        "{\"presence\":{\"channel\":\"d\"},\"id\":4}\n{\"presence_stats\":{\"channel\":\"d\"},"
+        "\"id\":5}\n"
+        "{\"history\":{\"channel\":\"d\",\"limit\":5},\"id\":6}",
+        "{\"refresh\":{\"token\":\"%s\"},\"id\":7}\n{\"unsubscribe\":{\"channel\":\"d\"},\"id\":8}",
+    };
+    static uint8_t frame[8192];
+    static char text[8192], got[64 * 1024];
+    size_t len = 0;
+    const int fd = engine_connect(w);
+    const char *head = UPGRADE("/c");
+    (void)!send(fd, head, strlen(head), MSG_NOSIGNAL); /* what fails may be the accept */
+    turns(fd, got, sizeof got, &len);
+    for (unsigned i = 0; i < sizeof lines / sizeof *lines; i++) {
+        int n = snprintf(text, sizeof text, lines[i], token);
+        size_t size = masked_frame(frame, WS_TEXT, true, text, (size_t)n);
+        (void)!send(fd, frame, size, MSG_NOSIGNAL);
+        turns(fd, got, sizeof got, &len);
+    }
+    close(fd);
+    for (unsigned i = 0; i < 50 && engine.server.connections; i++) engine_turns(1);
+    assert_int_equal(engine.server.connections, 0);
+    static const char *const wanted[] = {
+        "{\"id\":1,\"connect\"",    "\"u\":{\"recoverable\"",
+        "\"recovered\":true",       "{\"id\":2,\"subscribe\"",
+        "{\"id\":3,\"publish\":{}", "{\"id\":4,\"presence\":{\"presence\":{\"",
+        "{\"num_clients\":1",       "\"data\":{\"n\":1}",
+        "{\"id\":7,\"refresh\":{}", "{\"id\":8,\"unsubscribe\":{}"};
+    for (size_t at = 0; at < len; at++) /* frames' heads may hold a NUL */
+        if (!got[at]) got[at] = ' ';
+    for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        if (!strstr(got, wanted[i])) return false;
+    return true;
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    char token[512];
+    static const char claims[] = "{\"sub\":\"u\",\"info\":{\"a\":1},\"channels\":[\"a\",\"c\"]}";
+    assert_true(jwt_make(token, sizeof token, &rules.keys[0], claims, sizeof claims - 1) > 0);
+    uint64_t k = 0, failed;
+    do {
+        begin();
+        struct worker *w = engine.server.workers[k % 2];
+        mem_fail_at(++k);
+        const bool good = session(w, token);
+        mem_fail_at(0);
+        failed = mem_pool_stats(engine.server.workers[0]->pool).failed +
+                 mem_pool_stats(engine.server.workers[1]->pool).failed;
+        if (!failed) assert_true(good);
+        assert_true(session(w, token)); /* and the next one is served */
+        end();
+    } while (failed);
+    assert_true(k > 30);
+    print_message("%llu allocations\n", (unsigned long long)k - 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests_name("client", tests, NULL, NULL);
+}
