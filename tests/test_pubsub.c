@@ -426,6 +426,7 @@ static void test_used(void **state)
         assert_int_equal(pubsub_used_count(), i < 3 ? 2 : 1);
         leave(i);
         pubsub_detach(subs[i].c.channel);
+        subs[i].c.channel = NULL;
     }
     assert_int_equal(pubsub_used_count(), 0);
     end(4);

@@ -10,6 +10,9 @@ const PASSWORD = secretText('the password of the e2e console');
 const IMG = '<img src=x onerror=alert(1)>';
 const HEADER = { 'X-Roost-Console': '1' };
 
+/* holds waits until f(arg) is true in the page; not by waitForFunction, which wants eval, and the page's policy has none. */
+const holds = (page, f, arg) => until(() => page.evaluate(f, arg), String(f));
+
 /* A server with the console behind a password, on the listener for clients, which is on loopback. */
 async function start(args = [], more = {}) {
   const server = await serve([...channels({ client: { allowed_origins: ['http://127.0.0.1:*'] }, ...more }), '--workers', '2', '--admin.enabled', ...args],
@@ -271,7 +274,7 @@ test('overview: the figures are the server\'s, and the chart draws', async () =>
   await sees(page, '#figure-in', /^[1-9]/);
   await sees(page, '#figure-out', /^[1-9]/);
   await sees(page, '#figure-publications', /^[1-9]/);
-  await page.waitForFunction(() => /L/.test(document.getElementById('chart-out').getAttribute('d')));
+  await holds(page, () => /L/.test(document.getElementById('chart-out').getAttribute('d')));
   busy = false;
   await pump;
   await sees(page, '#figure-publications', /^0$/);
@@ -287,7 +290,7 @@ test('channels: pattern, history, presence, publish, remove the history; names a
   await sees(page, '#channel-rows tr', `hist:${IMG}`);
   assert.equal(await page.locator('#channel-rows tr').count(), 3);
   await page.fill('#pattern', '*room');
-  await page.waitForFunction(() => document.querySelectorAll('#channel-rows tr').length === 1);
+  await holds(page, () => document.querySelectorAll('#channel-rows tr').length === 1);
   await page.fill('#pattern', 'hist:nobody');
   await sees(page, '#channel-other', 'Nobody is subscribed to it: hist:nobody');
   await page.fill('#pattern', '');
@@ -320,7 +323,7 @@ test('channels: pattern, history, presence, publish, remove the history; names a
   await sees(page, '#presence-count', '1 client of 1 user.');
   await sees(page, '#history-position', 'This channel has no history.');
   await page.click(`#presence a:text("${IMG}")`); /* to the connections of that user */
-  await page.waitForFunction((img) => document.getElementById('user').value === img, IMG);
+  await holds(page, (img) => document.getElementById('user').value === img, IMG);
   await sees(page, '#connection-rows tr', IMG);
   assert.equal(await page.locator('img').count(), 0);
   await page.goBack();
@@ -470,7 +473,7 @@ test('the token maker: its token is good, what the server would refuse is said',
   await page.click('#nav-tokens');
   await page.fill('#token-sub', 'another');
   await page.click('#make-token');
-  await page.waitForFunction((old) => document.getElementById('made-token').value !== old, made);
+  await holds(page, (old) => document.getElementById('made-token').value !== old, made);
   await page.click('#use-token');
   await sees(page, '#messages li.note', 'another joined');
 });
