@@ -275,17 +275,29 @@ static void publish(struct session *s, const struct command *m)
         empty_reply(s, m);
 }
 
+static void too_large(struct session *s, const struct command *m)
+{
+    metric_add(&s->w->metrics, METRIC_REPLY_TOO_LARGE, 1);
+    client_error(s, m->id, 106);
+}
+
 struct presence_reply {
     struct session *s;
     struct json_out o;
     uint32_t count;
 };
 
+static bool is_too_large(const struct presence_reply *p)
+{
+    return p->o.len > p->s->len + client_options.reply_max;
+}
+
 static void write_presence(const struct subscription *sub, void *arg)
 {
     struct presence_reply *p = arg;
     char id[OPS_UUID_TEXT];
     struct client_info i;
+    if (is_too_large(p)) return;
     ops_info_of(sub, &i, id);
     client_more(p->s, &p->o, ops_info_size(&i));
     reply_json_presence_entry(&p->o, p->count++ == 0, &i);
@@ -314,6 +326,10 @@ static void presence(struct session *s, const struct command *m)
     reply_json_presence_begin(&p.o, m->id);
     if (ch) pubsub_presence(ch, write_presence, &p);
     pubsub_channel_unref(ch);
+    if (is_too_large(&p)) {
+        too_large(s, m);
+        return;
+    }
     reply_json_presence_end(&p.o);
     client_line_end(s, &p.o);
 }
@@ -379,6 +395,8 @@ static void history(struct session *s, const struct command *m)
     pubsub_history(s->w, ch, &h);
     if (m->has_since && ops_other_epoch(m->position.epoch, &h.top))
         client_error(s, m->id, 112);
+    else if (ops_publications_size(h.found, h.count) > client_options.reply_max)
+        too_large(s, m);
     else
         write_history(s, m, &h);
     for (uint32_t i = 0; i < h.count; i++) pubsub_publication_unref(h.found[i]);

@@ -20,13 +20,17 @@ struct client_limits {               /* of what a client sends a second; client_
     uint32_t free;                   /* so many refusals more before it is closed */
 };
 
+#define CLIENT_REPLY_MAX (32u << 20) /* half of what memory gives in one piece (mem.h) */
+
 struct client_options {
     const struct jwt_rules *connect_rules, *subscribe_rules;
     bool anonymous, insecure, no_anonymous_tokens;
     bool include_time;
     uint32_t channel_limit, history_max, recovery_max;
     struct client_limits limits;
-    size_t channel_max_length;    /* bytes of a name */
+    size_t channel_max_length; /* bytes of a name */
+    size_t reply_max; /* bytes of publications, or of a presence, that a reply may have: a recovery
+                         that needs more has failed, else error 106 is the answer */
     const char *personal;         /* namespace of personal channels, "" = none; NULL: no such */
     bool single_connection;       /* a user's newest closes the others */
     int64_t stale_ms;             /* for the first connect */

@@ -161,6 +161,7 @@ struct request { /* what is asked for, once it is allowed */
     struct position from;
     struct text chan_info, data;
     int64_t expires_s; /* wall clock, 0 = never */
+    size_t reply_len;  /* what its reply has already */
 };
 
 static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
@@ -215,9 +216,27 @@ static bool prepare(struct worker *w, struct pubsub_recovery *r, const struct re
     return r->missed;
 }
 
-static void end_recovery(struct worker *w, struct pubsub_recovery *r)
+static void forget_missed(struct pubsub_recovery *r)
 {
     for (uint32_t i = 0; i < r->count; i++) pubsub_publication_unref(r->missed[i]);
+    r->count = 0;
+}
+
+/* bound_recovery: who has missed too much to be told in one reply has not recovered, as if it were
+ * kept no longer. It could not get the reply, and would come back with the same position. */
+static void bound_recovery(struct worker *w, const struct request *q, struct pubsub_recovery *r)
+{
+    if (!r->count ||
+        q->reply_len + ops_publications_size(r->missed, r->count) <= client_options.reply_max)
+        return;
+    metric_add(&w->metrics, METRIC_REPLY_TOO_LARGE, 1);
+    forget_missed(r);
+    r->recovered = false;
+}
+
+static void end_recovery(struct worker *w, struct pubsub_recovery *r)
+{
+    forget_missed(r);
     mem_free(w->pool, r->missed, room_size());
 }
 
@@ -262,6 +281,7 @@ static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_rec
         return 100;
     }
     client_table_add(k, sub);
+    bound_recovery(w, q, r);
     if (q->reject_unrecovered && r->wanted && !r->recovered) {
         sub->flags &= ~(uint32_t)SUBSCRIPTION_ANNOUNCED; /* no leave without a join */
         end(sub);
@@ -501,8 +521,11 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
                                     const struct server_subscription *b)
 {
     const struct text channel = b->channel;
-    struct request q = {
-        .channel = channel, .server_side = true, .recover = b->recover, .from = b->from};
+    struct request q = {.channel = channel,
+                        .server_side = true,
+                        .recover = b->recover,
+                        .from = b->from,
+                        .reply_len = o->len};
     if (b->claim) {
         q.by_token = true;
         q.override = &b->claim->override;

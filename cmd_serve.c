@@ -284,6 +284,7 @@ static void wire_client(struct serve *s)
                                  .include_time = c->connect_include_server_time,
                                  .channel_limit = (uint32_t)c->client_channel_limit,
                                  .channel_max_length = (size_t)c->channel_max_length,
+                                 .reply_max = CLIENT_REPLY_MAX,
                                  .limits = {.commands = (uint32_t)c->command_rate_limit,
                                             .publications = (uint32_t)c->publication_rate_limit,
                                             .free = (uint32_t)c->client_channel_limit},

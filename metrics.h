@@ -66,6 +66,8 @@
       "Publications that left a history because all together were too large")                      \
     X(SUPERSEDED, "superseded_total", COUNTER, "",                                                 \
       "Connections closed because their user has a newer one")                                     \
+    X(REPLY_TOO_LARGE, "replies_too_large_total", COUNTER, "",                                     \
+      "Recoveries, histories and presences not given to a client for their size")                  \
     X(RATE_COMMANDS, "rate_limited_total", COUNTER, "what=\"command\"",                            \
       "Commands above a client's rate, and clients closed for going on")                           \
     X(RATE_PUBLICATIONS, "rate_limited_total", COUNTER, "what=\"publication\"", "")                \

@@ -86,6 +86,7 @@ static void set_up(struct client_options o)
     heartbeat_init(&(struct heartbeat_options){0});
     o.channel_limit = 8;
     o.channel_max_length = 255;
+    o.reply_max = CLIENT_REPLY_MAX;
     o.history_max = o.recovery_max = 10;
     o.stale_ms = 10000;
     o.version = "fuzz";

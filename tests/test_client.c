@@ -25,7 +25,7 @@ static const struct channel_options everything = {
     .history_for_client = true,
 };
 
-static void begin(void)
+static void begin(size_t reply_max)
 {
     engine_open(&(struct engine_options){
         .workers = 2, .channel = everything, .bus = {.missed = client_missed}});
@@ -37,6 +37,7 @@ static void begin(void)
                                          .subscribe_rules = &rules,
                                          .channel_limit = 16,
                                          .channel_max_length = 255,
+                                         .reply_max = reply_max,
                                          .history_max = 10,
                                          .recovery_max = 10,
                                          .limits = {.commands = 1000, .free = 16},
@@ -61,6 +62,32 @@ static void turns(int fd, char *got, size_t cap, size_t *len)
         if (n > 0) *len += (size_t)n;
     }
     got[*len] = 0;
+    for (size_t i = 0; i < *len; i++) /* a frame's head may hold one */
+        if (!got[i]) got[i] = ' ';
+}
+
+/* say sends a message, and takes in what comes. */
+static void say(int fd, const char *text, char *got, size_t cap, size_t *len)
+{
+    static uint8_t frame[8192];
+    size_t size = masked_frame(frame, WS_TEXT, true, text, strlen(text));
+    (void)!send(fd, frame, size, MSG_NOSIGNAL); /* it may have been closed */
+    turns(fd, got, cap, len);
+}
+
+static int hello(struct worker *w, char *got, size_t cap, size_t *len)
+{
+    const int fd = engine_connect(w);
+    const char *head = UPGRADE("/c");
+    (void)!send(fd, head, strlen(head), MSG_NOSIGNAL); /* what fails may be the accept */
+    turns(fd, got, cap, len);
+    return fd;
+}
+
+static void all_leave(void)
+{
+    for (unsigned i = 0; i < 50 && engine.server.connections; i++) engine_turns(1);
+    assert_int_equal(engine.server.connections, 0);
 }
 
 /* session connects by a token, does one of everything, and leaves. Returns whether all of it was
@@ -76,30 +103,21 @@ static bool session(struct worker *w, const char *token)
         "{\"history\":{\"channel\":\"d\",\"limit\":5},\"id\":6}",
         "{\"refresh\":{\"token\":\"%s\"},\"id\":7}\n{\"unsubscribe\":{\"channel\":\"d\"},\"id\":8}",
     };
-    static uint8_t frame[8192];
-    static char text[8192], got[64 * 1024];
+    static char text[4096], got[64 * 1024];
     size_t len = 0;
-    const int fd = engine_connect(w);
-    const char *head = UPGRADE("/c");
-    (void)!send(fd, head, strlen(head), MSG_NOSIGNAL); /* what fails may be the accept */
-    turns(fd, got, sizeof got, &len);
+    const int fd = hello(w, got, sizeof got, &len);
     for (unsigned i = 0; i < sizeof lines / sizeof *lines; i++) {
-        int n = snprintf(text, sizeof text, lines[i], token);
-        size_t size = masked_frame(frame, WS_TEXT, true, text, (size_t)n);
-        (void)!send(fd, frame, size, MSG_NOSIGNAL);
-        turns(fd, got, sizeof got, &len);
+        snprintf(text, sizeof text, lines[i], token);
+        say(fd, text, got, sizeof got, &len);
     }
     close(fd);
-    for (unsigned i = 0; i < 50 && engine.server.connections; i++) engine_turns(1);
-    assert_int_equal(engine.server.connections, 0);
+    all_leave();
     static const char *const wanted[] = {
         "{\"id\":1,\"connect\"",    "\"u\":{\"recoverable\"",
         "\"recovered\":true",       "{\"id\":2,\"subscribe\"",
         "{\"id\":3,\"publish\":{}", "{\"id\":4,\"presence\":{\"presence\":{\"",
         "{\"num_clients\":1",       "\"data\":{\"n\":1}",
         "{\"id\":7,\"refresh\":{}", "{\"id\":8,\"unsubscribe\":{}"};
-    for (size_t at = 0; at < len; at++) /* frames' heads may hold a NUL */
-        if (!got[at]) got[at] = ' ';
     for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (!strstr(got, wanted[i])) return false;
     return true;
@@ -113,7 +131,7 @@ static void test_out_of_memory(void **state)
     assert_true(jwt_make(token, sizeof token, &rules.keys[0], claims, sizeof claims - 1) > 0);
     uint64_t k = 0, failed;
     do {
-        begin();
+        begin(CLIENT_REPLY_MAX);
         struct worker *w = engine.server.workers[k % 2];
         mem_fail_at(++k);
         const bool good = session(w, token);
@@ -128,10 +146,57 @@ static void test_out_of_memory(void **state)
     print_message("%llu allocations\n", (unsigned long long)k - 1);
 }
 
+/* A presence and a history as large as a reply may be, and one entry more. */
+static void test_reply_max(void **state)
+{
+    (void)state;
+    enum { MANY = 8 };
+    static char got[256 * 1024];
+    static const char ask[] = "{\"presence\":{\"channel\":\"d\"},\"id\":3}\n"
+                              "{\"history\":{\"channel\":\"d\",\"limit\":9},\"id\":4}";
+    int fds[MANY];
+    size_t len, small = 0, large = 0;
+    begin(700);
+    client_options.anonymous = client_options.insecure = true;
+    for (unsigned i = 0; i < MANY; i++) { /* each makes both longer */
+        len = 0;
+        fds[i] = hello(engine.server.workers[i % 2], got, sizeof got, &len);
+        say(fds[i], "{\"connect\":{},\"id\":1}\n{\"subscribe\":{\"channel\":\"d\"},\"id\":2}", got,
+            sizeof got, &len);
+        say(fds[i],
+            "{\"publish\":{\"channel\":\"d\",\"data\":\"0123456789012345678901234567890123456"
+            "7890123456789012345678901234567890\"},\"id\":5}",
+            got, sizeof got, &len);
+        len = 0;
+        say(fds[i], ask, got, sizeof got, &len);
+        const bool presence = strstr(got, "\"id\":3,\"presence\""),
+                   history = strstr(got, "\"id\":4,\"history\"");
+        assert_int_equal(presence, !strstr(got, "\"id\":3,\"error\":{\"code\":106"));
+        assert_int_equal(history, !strstr(got, "\"id\":4,\"error\":{\"code\":106"));
+        small += (size_t)presence + history;
+        large += (size_t)!presence + !history;
+    }
+    assert_true(small >= 4 && large >= 2);
+    assert_int_equal(engine_metric(METRIC_REPLY_TOO_LARGE), large);
+    /* a recovery, too */
+    const int fd = hello(engine.server.workers[0], got, sizeof got, &len);
+    len = 0;
+    say(fd,
+        "{\"connect\":{},\"id\":1}\n{\"subscribe\":{\"channel\":\"d\",\"recover\":true},\"id\":2}",
+        got, sizeof got, &len);
+    assert_non_null(strstr(got, "\"was_recovering\":true"));
+    assert_null(strstr(got, "\"recovered\""));
+    close(fd);
+    for (unsigned i = 0; i < MANY; i++) close(fds[i]);
+    all_leave();
+    end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_reply_max),
     };
     return cmocka_run_group_tests_name("client", tests, NULL, NULL);
 }

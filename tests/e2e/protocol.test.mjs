@@ -861,6 +861,25 @@ each('80 1000 publications racing with subscribes: the reply first, offsets cont
   }
 }, { seconds: 90 });
 
+test('74b a recovery and a history that no reply can hold: not recovered, 106; together with others in connect as well', async () => {
+  const big = { name: 'big', history_size: 1000, history_ttl: '60s', force_recovery: true, allow_subscribe_for_client: true, allow_history_for_subscriber: true };
+  const server = await start(SHAPES[1], { more: [big] }, ['--client.recovery_max_publication_limit', '1000', '--client.history_max_publication_limit', '1000']);
+  const data = 'x'.repeat(1000000);
+  for (const [channel, count] of [['big:a', 40], ['big:b', 20], ['big:c', 20]]) /* 40, 20 and 20 MB; a reply has 32 MiB */
+    for (let i = 0; i < count; i++) await result(server, 'publish', { channel, data });
+  const c = await server.connected({ user: '42' });
+  const lost = await c.ok('subscribe', { channel: 'big:a', recover: true });
+  assert.deepEqual([lost.recovered, lost.was_recovering, lost.publications, lost.offset], [undefined, true, undefined, 40]);
+  await c.fails(106, 'history', { channel: 'big:a', limit: -1 });
+  assert.equal((await c.ok('history', { channel: 'big:a', limit: 30 })).publications.length, 30);
+  await c.ok('unsubscribe', { channel: 'big:a' });
+  await c.fails(112, 'subscribe', { channel: 'big:a', recover: true, flag: 2 });
+  assert.equal((await c.ok('subscribe', { channel: 'big:a', recover: true, offset: 20, epoch: lost.epoch })).publications.length, 20);
+  const { subs } = await c.ok('unsubscribe', { channel: 'big:a' }).then(() => server.connected({ params: { token: sign({ sub: '42' }), subs: { 'big:b': { recover: true }, 'big:c': { recover: true } } } })).then((d) => d.hello);
+  assert.deepEqual([subs['big:b'].recovered, subs['big:b'].publications.length, subs['big:c'].recovered, subs['big:c'].publications, subs['big:c'].offset], [true, 20, undefined, undefined, 20]);
+  assert.equal((await metrics(server)).get('replies_too_large_total'), 4);
+}, { seconds: 90 });
+
 each('81-83 history', async (shape) => {
   const server = await start(shape);
   const c = await server.connected();
