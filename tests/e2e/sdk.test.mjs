@@ -142,6 +142,35 @@ each('server-side subscriptions, recovered after a cut', async (version, scheme)
   assert.deepEqual([again[1].wasRecovering, again[1].recovered], [true, true]);
 });
 
+each('personal channels; the one before is disconnected for good; a token with other channels makes it come back', async (version, scheme) => {
+  const server = await start(scheme, { client: { subscribe_to_user_personal_channel: { enabled: true, single_connection: true } } });
+  let channels = ['a'];
+  const getToken = async () => sign({ sub: 'alice', exp: nowSeconds() + 2, channels });
+  const first = await connected(version, server.url(scheme), { getToken });
+  await until(() => first.said.subscribed.length === 2, 'both');
+  assert.deepEqual(first.said.subscribed.map((s) => s.channel).sort(), ['#alice', 'a']);
+  await result(server, 'publish', { channel: '#alice', data: 1 });
+  await until(() => first.said.publication.length === 1, 'publication');
+  channels = ['b'];
+  await until(() => first.said.connected.length === 2, 'the refresh that brought it back', 15000); /* within the token's two seconds */
+  assert.equal(first.said.connecting.at(-1).code, 3010);
+  await until(() => first.said.subscribed.some((s) => s.channel === 'b'), 'the new channel');
+  const second = await connected(version, server.url(scheme), { getToken });
+  await until(() => first.said.disconnected.length, 'the end of the first');
+  assert.deepEqual([first.said.disconnected[0].code, first.said.disconnected[0].reason], [3504, 'connection limit']);
+  assert.deepEqual([second.state, second.said.disconnected], ['connected', []]);
+});
+
+each('above the rate of commands: it subscribes to all channels in time, and stays connected', async (version, scheme) => {
+  const server = await start(scheme, { client: { command_rate_limit: 20 } });
+  const client = sdk(version, server.url(scheme), { token: sign({ sub: 'alice' }) });
+  const subs = Array.from({ length: 50 }, (_, i) => subscribe(client, `c${i}`, { minResubscribeDelay: 300, maxResubscribeDelay: 1500 }));
+  client.connect();
+  await within(Promise.all(subs.map((s) => s.ready())), patience(20000), 'all subscribed');
+  assert.ok(subs.some((s) => s.said.error.some((e) => e.error.code === 111)), 'nobody had to wait');
+  assert.deepEqual([client.said.connected.length, client.said.disconnected], [1, []]);
+}, { seconds: 60 });
+
 each('recovery after a cut: recovered, and told when it is not', async (version, scheme) => {
   const server = await start(scheme);
   const client = await connected(version, server.url(scheme), { token: sign({ sub: 'alice' }), minReconnectDelay: 400, maxReconnectDelay: 1000 });
