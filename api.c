@@ -272,8 +272,13 @@ static struct job *new_job(struct conn *c, const struct http_request *r, size_t 
                       .tokens = tokens,
                       .tokens_size = count * sizeof *tokens};
     j->call.has_parent = c->worker->trace && conn_trace_parent(r, &j->call.parent);
-    conn_peer_text(c, j->call.peer);
     return j;
+}
+
+/* is_told: does the log tell of calls of m? */
+static bool is_told(const struct api_method *m)
+{
+    return m->changes && (m->scope != API_PUBLISH || options.audit_publications);
 }
 
 static unsigned run(struct job *j, const char *body, size_t len)
@@ -306,7 +311,10 @@ void api_request_as(struct conn *c, const struct http_request *r, struct http_st
     }
     j->method = api_method_find(method.p, method.len);
     j->call.scope = who->scope;
-    memcpy(j->call.key_name, who->name, sizeof who->name);
+    if (is_told(j->method) || j->method->run == api_batch) { /* of a batch its commands may be */
+        memcpy(j->call.key_name, who->name, sizeof who->name);
+        conn_peer_text(c, j->call.peer);
+    }
     unsigned code = run(j, body, len);
     if (code != API_LATER) {
         finish(j, code);
@@ -346,12 +354,13 @@ static size_t member_text(const struct json *doc, const char *name, char out[sta
 void api_audit(const struct api_call *call, const struct api_method *m, unsigned code)
 {
     char user[USER_NAME_MAX], channel[USER_NAME_MAX];
-    const bool publishes = m->scope == API_PUBLISH;
-    if (!m->changes || (publishes && !options.audit_publications)) return;
+    if (!is_told(m)) return;
     const size_t user_len = member_text(call->doc, "user", user),
                  channel_len = member_text(call->doc, "channel", channel);
     log_event(LOG_INFO, "api call", LOG_STR("method", m->name), LOG_STR("key", call->key_name),
               LOG_STR("peer", call->peer), LOG_STRN("user", user, user_len),
               LOG_STRN("channel", channel, channel_len),
-              LOG_STR("result", code && code != API_LATER ? api_message(code) : "ok"));
+              LOG_STR("result", code == API_BAD_REQUEST     ? api_message(107)
+                                : code && code != API_LATER ? api_message(code)
+                                                            : "ok"));
 }

@@ -71,11 +71,13 @@ static unsigned find_method(struct batch *b, const struct api_method **method)
     return 104;
 }
 
+#define REPLY_MAX (32u << 20) /* of all answers: commands behind it are not done */
+
 static unsigned begin_command(struct batch *b)
 {
     struct json_out *o = &b->inner.o;
     const struct api_method *m = NULL;
-    unsigned code = find_method(b, &m);
+    unsigned code = o->len > REPLY_MAX ? 106 : find_method(b, &m);
     api_begin(&b->inner, 256);
     if (b->at != json_first(&b->commands, 0)) json_puts(o, ",");
     b->before = o->len;

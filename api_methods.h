@@ -1,7 +1,6 @@
 /* api_methods.h - what the methods of the HTTP API do, apart from HTTP: api_methods.c those on
- * channels, api_users.c those on the connections of users, api_info.c what the
- * server is doing, api_batch.c several in one call. Worker
- * only. */
+ * channels, api_users.c those on the connections of users, api_info.c what the server is doing,
+ * api_batch.c several in one call. Worker only. */
 #ifndef API_METHODS_H
 #define API_METHODS_H
 
@@ -28,7 +27,7 @@ struct api_call {
     enum api_scope scope; /* of the caller's key */
     bool has_parent;
     struct trace_parent parent;                        /* the caller's span */
-    char key_name[API_KEY_NAME], peer[CONN_PEER_TEXT]; /* for the log */
+    char key_name[API_KEY_NAME], peer[CONN_PEER_TEXT]; /* for the log, if it is told */
     /* after API_LATER: the same code as a method would have returned. Frees the call. */
     void (*finished)(struct api_call *call, unsigned code);
 };

@@ -168,6 +168,21 @@ test('batch: in order, each in its place, methods that wait among them; not in i
   assert.deepEqual((await api(server, 'batch', { commands: [] })).json, { replies: [] });
 });
 
+test('batch: 4,095 commands and one more; answers of 32 MiB, behind which nothing is done', async () => {
+  const server = await start();
+  const c = await as(server, 'u');
+  const some = (n) => api(server, 'batch', { commands: Array(n).fill({ publish: { channel: 'a', data: 0 } }) });
+  assert.equal((await some(4095)).json.replies.length, 4095);
+  assert.equal((await some(4096)).json.error.code, 107);
+  for (let i = 0; i < 10; i++) await result(server, 'publish', { channel: 'hist:big', data: 'x'.repeat(900000) });
+  const commands = [...Array(8).fill({ history: { channel: 'hist:big', limit: -1 } }), { subscribe: { user: 'u', channel: 'late' } }];
+  const { replies } = (await api(server, 'batch', { commands })).json;
+  const full = replies.findIndex((r) => r.error);
+  assert.ok(full >= 3 && full <= 5, `${full}`);
+  for (const r of replies.slice(full)) assert.deepEqual(r, { error: { code: 106, message: 'limit exceeded' } });
+  await c.quiet();
+});
+
 test('pipelined behind a call that waits: answered in order', async () => {
   const server = await start();
   const c = await as(server, 'u');
@@ -222,6 +237,8 @@ test('a key for one purpose: its methods, 403 to the others; told to the log; ro
   const { json } = await api(server, 'batch', { commands: [{ publish: { channel: 'a', data: 1 } }, { disconnect: { user: 'x' } }] }, { headers: { 'X-API-Key': 'shop-key-0123456789' } });
   assert.deepEqual(json.replies, [{ publish: {} }, { error: { code: 103, message: 'permission denied' } }]);
   await status('ops-key-0123456789', 'disconnect', { user: 'alice\n"x"' });
+  await status('ops-key-0123456789', 'disconnect', { user: 1 });
+  await server.logged(/msg="api call" .*method=disconnect key=ops peer=127\.0\.0\.1:\d+ user="" channel="" result="bad request"/);
   await until(() => server.log.includes('msg="api call"') && /method=disconnect key=ops .*user="alice\\n\\"x\\"/.test(server.log), 'the audit line');
   assert.ok(!server.log.includes('method=publish'), 'publications are not told unless asked');
   keys('reader-key-new-0123456789');
