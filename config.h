@@ -187,7 +187,7 @@ struct config {
     bool health;         /* /healthz, /readyz */
     enum log_level log_level;
     int64_t emf_ms; /* between two lines for CloudWatch on standard output, 0 = none */
-    char *trace; /* where spans are sent: trace_target_parse; "" = nowhere */
+    char *trace;    /* where spans are sent: trace_target_parse; "" = nowhere */
     double trace_sample;
     struct config_secret trace_authorization;
     char *node_name; /* "" = the host's name */

@@ -24,10 +24,10 @@ int listen_tcp(const char *host, bool ipv6, uint16_t *port, const struct listen_
  */
 int listen_unix(const char *path, const struct listen_options *o);
 
-/* listen_inherited takes a socket that a service manager has opened for us (LISTEN_FDS and LISTEN_PID,
- * sd_listen_fds(3)) on that address, or returns -1. host NULL: the Unix socket at path. It is one for
- * all workers. listen_inherited_rest closes those that nobody has taken and returns how many there
- * were, and takes the variables out of the environment. */
+/* listen_inherited takes a socket that a service manager has opened for us (LISTEN_FDS and
+ * LISTEN_PID, sd_listen_fds(3)) on that address, or returns -1. host NULL: the Unix socket at path.
+ * It is one for all workers. listen_inherited_rest closes those that nobody has taken and returns
+ * how many there were, and takes the variables out of the environment. */
 int listen_inherited(const char *host, bool ipv6, uint16_t port, const char *path,
                      const struct listen_options *o);
 unsigned listen_inherited_rest(void);

@@ -217,7 +217,7 @@ int tls_set_up(mbedtls_ssl_config *conf, int endpoint)
     set_versions(conf, 0);
     mbedtls_ssl_conf_rng(conf, tls_random, NULL);
     mbedtls_ssl_conf_ciphersuites(conf, endpoint == MBEDTLS_SSL_IS_CLIENT ? client_suites
-                                        : cpu_has_aes() ? server_suites_aes_first
+                                        : cpu_has_aes()                   ? server_suites_aes_first
                                                         : server_suites_chacha_first);
     mbedtls_ssl_conf_groups(conf, groups);
     mbedtls_ssl_conf_session_tickets(conf, MBEDTLS_SSL_SESSION_TICKETS_ENABLED);

@@ -4,10 +4,10 @@
  * The asker posts a leg to each worker, itself included; each runs it once, in no order among the
  * workers; when the last one has, the errand comes back to the asker. So an answer is true for all
  * workers when it is given, and nothing of another worker is touched. Errands have a mailbox of
- * their own, so that they need no word in the bus; what was published before one is started is handed
- * over before it is run, as far as a turn's slices go. Rejected: a lock around every worker's users,
- * which each connection would take twice. Threads: worker_errand_start and worker_errands worker
- * only. */
+ * their own, so that they need no word in the bus; what was published before one is started is
+ * handed over before it is run, as far as a turn's slices go. Rejected: a lock around every
+ * worker's users, which each connection would take twice. Threads: worker_errand_start and
+ * worker_errands worker only. */
 #ifndef WORKER_ERRAND_H
 #define WORKER_ERRAND_H
 
