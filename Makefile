@@ -158,7 +158,7 @@ dist: ## roost-VERSION-linux-ARCH.tar.gz: the static binary and its papers
 cross-arm64: ## builds for arm64 and runs the unit tests there, by qemu
 	@scripts/cross-test.sh aarch64-linux-gnu
 
-test-fresh: ## both commands in a debootstrapped Debian 12 folder (root, some 30 minutes)
+test-fresh: ## both commands in a debootstrapped Debian 12 folder (root, an hour)
 	@scripts/fresh.sh
 
 install: all ## PREFIX=/usr/local, DESTDIR

@@ -1,7 +1,7 @@
 #!/bin/bash
 # fresh.sh - does a fresh clone do what the README says on a fresh machine? A Debian folder made by
 # debootstrap gets git, gcc and make and a clone of this repository; inside, `make run` must come up
-# and carry a message, and `make test` must pass. Root only. Some 30 minutes, 90 at most.
+# and carry a message, and `make test` must pass. Root only. An hour, 90 minutes at most.
 #
 # SUITE=bookworm (or trixie). KEEP=1 leaves the folder. FRESH_ONLY=run leaves `make test` out.
 # What is committed is tested, not what is only in the working tree.

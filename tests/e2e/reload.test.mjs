@@ -66,6 +66,23 @@ test('a renewed file is noticed without a signal; a certificate without its key 
   await until(async () => (await shown(server, 'localhost')).print !== before.print, 'the new one', patience(20000));
 }, { seconds: 60 });
 
+test('the deploy hook for certbot, as docs/operations.md has it', async () => {
+  const [etc, lineage] = [temporary(), temporary()];
+  make(etc, ['localhost']);
+  const server = await start([{ cert: path.join(etc, 'cert.pem'), key: path.join(etc, 'key.pem') }]);
+  const before = await shown(server, 'localhost');
+  const renewed = make(lineage, ['localhost']);
+  fs.renameSync(renewed.cert, path.join(lineage, 'fullchain.pem'));
+  fs.renameSync(renewed.key, path.join(lineage, 'privkey.pem'));
+  const text = fs.readFileSync(new URL('../../docs/operations.md', import.meta.url), 'utf8').match(/```sh-example\n([^]*?)```/)[1];
+  assert.match(text, /RENEWED_LINEAGE/);
+  const group = spawnSync('id', ['-gn']).stdout.toString().trim();
+  const hook = spawnSync('/bin/sh', ['-c', text.replaceAll('/etc/roost', etc).replaceAll('-g roost', `-g ${group}`)], { env: { PATH: process.env.PATH, RENEWED_LINEAGE: lineage } });
+  assert.equal(hook.status, 0, hook.stderr.toString());
+  assert.equal(fs.statSync(path.join(etc, 'key.pem')).mode & 0o777, 0o640);
+  await until(async () => (await shown(server, 'localhost')).print !== before.print, 'the new one', patience(20000));
+}, { seconds: 60 });
+
 test('what does not fit is said at the start', async () => {
   const [a, b] = [make(temporary(), ['a.test']), make(temporary(), ['b.test'])];
   await assert.rejects(serve(['--listen', 'wss://127.0.0.1:0', '--cert', a.cert, '--cert', b.cert, '--key', a.key]), /2 certificates and 1 keys/);

@@ -221,8 +221,8 @@ const CHROMIUM = process.env.CHROMIUM || ['/usr/bin/chromium', '/usr/bin/chromiu
 const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--ignore-certificate-errors'];
 
 /* site serves an empty page and the SDK's bundle. */
-async function site() {
-  const bundle = fs.readFileSync(new URL('./node_modules/centrifuge5/dist/centrifuge.js', import.meta.url));
+async function site(name) {
+  const bundle = fs.readFileSync(new URL(`./node_modules/${name}/dist/centrifuge.js`, import.meta.url));
   const page = '<!doctype html><title>t</title><link rel="icon" href="data:,"><script src="/centrifuge.js"></script>';
   const web = http.createServer((req, res) => {
     const script = req.url === '/centrifuge.js';
@@ -243,12 +243,16 @@ async function inBrowser({ url }) {
       sockets.push(this);
     }
   }
-  const said = { connected: 0, tokens: 0, subscribed: [], publications: [], joins: [] };
+  const said = { connected: 0, tokens: 0, subscribed: [], publications: [], joins: [], served: [], secrets: [] };
   const client = new Centrifuge(url, {
     websocket: Socket, minReconnectDelay: 400, maxReconnectDelay: 1000,
     getToken: async () => (said.tokens++, window.getToken()),
   });
   client.on('connected', () => said.connected++);
+  client.on('publication', (ctx) => said.served.push(ctx.data)); /* of server-side subscriptions */
+  const secret = client.newSubscription('$secret', { getToken: (ctx) => window.getToken(ctx.channel) });
+  secret.on('publication', (ctx) => said.secrets.push(ctx.data));
+  secret.subscribe();
   const sub = client.newSubscription('hist:web');
   sub.on('subscribed', (ctx) => said.subscribed.push([ctx.wasRecovering, ctx.recovered]));
   sub.on('publication', (ctx) => said.publications.push(ctx.data));
@@ -257,7 +261,7 @@ async function inBrowser({ url }) {
   sub.subscribe();
   room.subscribe();
   client.connect();
-  await Promise.all([client.ready(5000), sub.ready(5000), room.ready(5000)]);
+  await Promise.all([client.ready(5000), sub.ready(5000), room.ready(5000), secret.ready(5000)]);
   await sub.publish({ from: 'page' });
   said.presence = Object.values((await room.presence()).clients).map((c) => c.user);
   said.history = (await sub.history({ limit: 5 })).publications.map((p) => p.data);
@@ -265,29 +269,31 @@ async function inBrowser({ url }) {
   window.cut = () => sockets.at(-1).close();
 }
 
-test(`centrifuge-js ${versionOf('centrifuge5')} in Chromium over wss: token, publish, presence, history, recovery`, async () => {
+for (const name of ['centrifuge5', 'centrifuge4', 'centrifuge3']) test(`centrifuge-js ${versionOf(name)} in Chromium over wss: tokens of client and subscription, publish, presence, history, joins, server-side subscriptions, recovery`, async () => {
   if (!CHROMIUM) skip('no chromium: apt-get install chromium');
   const { chromium } = await import('playwright-core');
-  const origin = await site();
+  const origin = await site(name);
   const server = await start('wss', { client: { allowed_origins: [origin] } });
   const context = await chromium.launchPersistentContext(temporary(), { executablePath: CHROMIUM, headless: true, args: ARGS, ignoreHTTPSErrors: true, timeout: patience(30000) });
   atEnd(() => context.close());
   const page = await context.newPage();
   const errors = [];
   page.on('pageerror', (e) => errors.push(e.message));
-  await page.exposeFunction('getToken', () => sign({ sub: 'web', exp: nowSeconds() + 3 }));
+  await page.exposeFunction('getToken', (channel) => sign({ sub: 'web', exp: nowSeconds() + 3, ...(channel ? { channel } : { channels: ['hist:served'] }) }));
   await page.goto(origin);
   await page.evaluate(inBrowser, { url: `${server.url('wss')}${ENDPOINT}` });
   const said = () => page.evaluate(() => window.said);
   assert.deepEqual([(await said()).presence, (await said()).history], [['web'], [{ from: 'page' }]]);
   await result(server, 'publish', { channel: 'hist:web', data: 'from curl' });
-  await until(async () => (await said()).publications.length === 2, 'both publications');
+  await result(server, 'broadcast', { channels: ['hist:served', '$secret'], data: 'hush' });
+  await until(async () => (await said()).publications.length === 2 && (await said()).served.length === 1 && (await said()).secrets.length === 1, 'all publications');
   await page.evaluate(() => window.cut());
   await until(async () => (await result(server, 'presence_stats', { channel: 'pres:web' })).num_clients === 0, 'its leave');
-  for (const data of [3, 4]) await result(server, 'publish', { channel: 'hist:web', data });
-  await until(async () => (await said()).publications.length === 4, 'missed ones');
+  for (const data of [3, 4]) await result(server, 'broadcast', { channels: ['hist:web', 'hist:served'], data });
+  await until(async () => (await said()).publications.length === 4 && (await said()).served.length === 3, 'missed ones');
   const last = await said();
   assert.deepEqual(last.publications, [{ from: 'page' }, 'from curl', 3, 4]);
+  assert.deepEqual([last.served, last.secrets], [['hush', 3, 4], ['hush']]);
   assert.deepEqual(last.subscribed, [[false, false], [true, true]]);
   assert.ok(last.joins.every((u) => u === 'web') && last.joins.length === 2, JSON.stringify(last.joins));
   await until(async () => (await said()).tokens >= 4, 'tokens refreshed', 15000);
