@@ -499,7 +499,9 @@ static size_t all_lines(struct session *s, const char *p, size_t len)
         one_line(s, p, (size_t)((end ? end : last) - p));
         if (!end || s->c->state != CONN_OPEN) return len;
         p = end + 1;
-        if (must_stop(s)) return (size_t)(p - begin);
+        const bool stop = must_stop(s);
+        if (s->c->state != CONN_OPEN) return len; /* memory was out for what it has flushed */
+        if (stop) return (size_t)(p - begin);
     }
 }
 

@@ -146,6 +146,41 @@ static void test_out_of_memory(void **state)
     print_message("%llu allocations\n", (unsigned long long)k - 1);
 }
 
+/* A queue so short that it is flushed between two commands of a message: what fails then ends the
+ * client, and the commands behind it are not for one that is gone. */
+static void test_out_of_memory_between_commands(void **state)
+{
+    (void)state;
+    static const char *const last[] = {"{\"publish\":{\"channel\":\"d\",\"data\":1},\"id\":9}",
+                                       "{\"subscribe\":{\"channel\":\"e\"},\"id\":9}"};
+    static const char presences[] =
+        "{\"presence\":{\"channel\":\"d\"},\"id\":2}\n{\"presence\":{\"channel\":\"d\"},\"id\":3}\n"
+        "{\"presence\":{\"channel\":\"d\"},\"id\":4}\n{\"presence\":{\"channel\":\"d\"},\"id\":5}"
+        "\n";
+    char token[512], text[4096], got[64 * 1024];
+    static const char claims[] = "{\"sub\":\"u\",\"channels\":[\"d\"]}";
+    assert_true(jwt_make(token, sizeof token, &rules.keys[0], claims, sizeof claims - 1) > 0);
+    for (unsigned way = 0; way < 2; way++) {
+        for (uint64_t k = 1; k < 30; k++) {
+            size_t len = 0;
+            begin(CLIENT_REPLY_MAX);
+            engine.app.conn.queue_max_bytes = 900;
+            const int fd = hello(engine.server.workers[0], got, sizeof got, &len);
+            snprintf(text, sizeof text, "{\"connect\":{\"token\":\"%s\"},\"id\":1}", token);
+            say(fd, text, got, sizeof got, &len);
+            assert_non_null(strstr(got, "{\"id\":1,\"connect\""));
+            snprintf(text, sizeof text, "%s%s", presences, last[way]);
+            mem_fail_at(k);
+            say(fd, text, got, sizeof got, &len);
+            mem_fail_at(0);
+            close(fd);
+            all_leave();
+            engine_turns(5); /* who lingers reads the end */
+            end();
+        }
+    }
+}
+
 /* A presence and a history as large as a reply may be, and one entry more. */
 static void test_reply_max(void **state)
 {
@@ -196,6 +231,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory_between_commands),
         cmocka_unit_test(test_reply_max),
     };
     return cmocka_run_group_tests_name("client", tests, NULL, NULL);
