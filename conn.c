@@ -261,14 +261,13 @@ static void push_ready(struct conn *c)
 /* read_on takes away a reason not to read. */
 static void read_on(struct conn *c, uint32_t reason)
 {
-    const bool awaited_eof = c->flags & reason & CONN_AWAITED && c->flags & CONN_EOF;
     c->flags &= ~reason;
-    if (conn_may_read(c) && (c->flags & CONN_READABLE || c->in || awaited_eof)) push_ready(c);
+    if (conn_may_read(c) && (c->flags & (CONN_READABLE | CONN_EOF) || c->in)) push_ready(c);
 }
 
 void conn_read_again(struct conn *c)
 {
-    read_on(c, CONN_NOT_READ);
+    read_on(c, CONN_THROTTLED | CONN_PAUSED);
 }
 
 static void timer_fired(struct wheel_timer *t, void *worker)
@@ -285,6 +284,10 @@ static void timer_fired(struct wheel_timer *t, void *worker)
             conn_drop(c, WS_CLOSE_ABNORMAL);
         break;
     case CONN_DEADLINE_REQUEST:
+        if (c->flags & CONN_AWAITED) { /* it waits for us */
+            conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
+            break;
+        }
         metric_add(&w->metrics, METRIC_TIMED_OUT_IDLE, 1);
         conn_finish(c, WS_CLOSE_ABNORMAL);
         break;
@@ -602,7 +605,7 @@ static void end_of_input(struct conn *c)
 {
     c->flags |= CONN_EOF;
     c->flags &= ~(uint32_t)CONN_READABLE;
-    if (c->flags & CONN_AWAITED || (c->in && !conn_may_read(c)))
+    if (!conn_may_read(c) && (c->in || c->flags & CONN_AWAITED))
         return; /* what came in front of it first: ready() */
     if (c->state == CONN_LINGER && outq_empty(c->out))
         conn_drop(c, c->close_code);

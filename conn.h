@@ -178,12 +178,12 @@ static inline const struct conn_options *conn_options(const struct conn *c)
     return &c->worker->server->app->conn;
 }
 
-/* conn_may_read: these connections are neither read nor are the bytes looked at that have been read
- * already. */
-#define CONN_NOT_READ (CONN_PAUSED | CONN_THROTTLED | CONN_AWAITED)
+/* conn_may_read: other connections are neither read nor are the bytes looked at that have been read
+ * already. One that lingers is read for its FIN, whatever was to be answered. */
 static inline bool conn_may_read(const struct conn *c)
 {
-    return c->state != CONN_CLOSED && !(c->flags & CONN_NOT_READ);
+    if (c->state == CONN_CLOSED || c->flags & (CONN_PAUSED | CONN_THROTTLED)) return false;
+    return !(c->flags & CONN_AWAITED) || c->state == CONN_LINGER;
 }
 
 /* ---- all connections ---- */
@@ -222,7 +222,7 @@ void conn_hold(struct conn *c, enum ws_opcode opcode, const uint8_t *bytes, size
 /* conn_throttle reads the connection no further for a second. */
 void conn_throttle(struct conn *c);
 
-/* conn_read_again undoes both, and conn_http_later. */
+/* conn_read_again undoes both. */
 void conn_read_again(struct conn *c);
 
 /* conn_set_peer says who is at the other end, behind whatever proxies; port 0: not known. */

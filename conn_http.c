@@ -74,6 +74,7 @@ void conn_http_later(struct conn *c)
 
 void conn_http_answer(struct conn *c, const struct http_reply *reply)
 {
+    c->flags &= ~(uint32_t)CONN_AWAITED;
     if (c->state == CONN_HTTP) send_reply(c, reply, true, false);
     if (c->state == CONN_HTTP)
         conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
@@ -139,7 +140,10 @@ static bool keep(struct conn *c, const uint8_t *bytes, size_t len, bool unverifi
     if (!in->cap) in->unverified = unverified;
     size_t max = HTTP_HEAD_MAX + (size_t)in->body_max + c->worker->rx_size + DRAIN_RESERVE;
     if (!conn_in_reserve(c, in->len + len, max)) {
-        conn_http_error(c, NULL, 503, "no memory for unfinished requests");
+        if (c->flags & CONN_AWAITED) /* it would be taken for that answer */
+            conn_drop(c, WS_CLOSE_ABNORMAL);
+        else
+            conn_http_error(c, NULL, 503, "no memory for unfinished requests");
         return false;
     }
     memcpy(in->buf + in->len, bytes, len);
