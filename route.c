@@ -262,6 +262,7 @@ static void believe_forwarded(struct conn *c, const struct http_request *r)
     const struct cidr_list *trusted = &c->worker->server->app->conn.trusted_proxies;
     size_t lines = 0;
     while (http_header(r, "X-Forwarded-For", lines)) lines++;
+    if (lines) c->flags &= ~(uint32_t)CONN_LOCAL; /* it came through a proxy, whoever it is */
     while (lines-- > 0) {
         struct http_str list = *http_header(r, "X-Forwarded-For", lines);
         while (list.len) {
@@ -269,7 +270,6 @@ static void believe_forwarded(struct conn *c, const struct http_request *r)
             uint16_t port;
             if (!last_address(&list, &ip, &port)) return;
             conn_set_peer(c, &ip, port);
-            c->flags &= ~(uint32_t)CONN_LOCAL; /* it came through a proxy */
             if (!cidr_contains(trusted, &ip)) return;
         }
     }

@@ -106,6 +106,16 @@ test('who comes from elsewhere through a balancer on this host sees nothing that
   }
 });
 
+test('whoever a trusted proxy on this host speaks for is not local, be it said in words that nobody can read', async () => {
+  const server = await start(trust('127.0.0.2'));
+  for (const [header, status] of [['', 200], ['X-Forwarded-For: 203.0.113.5\r\n', 404], ['X-Forwarded-For: unknown\r\n', 404], ['X-Forwarded-For: fe80::1%eth0\r\n', 404], ['X-Forwarded-For: \r\n', 404]]) {
+    const socket = await dial(server, '127.0.0.2');
+    socket.write(`GET /metrics HTTP/1.1\r\nHost: x\r\n${header}Connection: close\r\n\r\n`);
+    assert.match(await heard(socket), new RegExp(`^HTTP/1.1 ${status}`), header);
+    socket.destroy();
+  }
+});
+
 test('X-Forwarded-For: the last address that is no trusted proxy\'s; only from trusted proxies', async () => {
   const server = await start(trust('127.0.0.2', '10.0.0.0/8'));
   const rows = [
