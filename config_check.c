@@ -218,6 +218,11 @@ static void check_keys(struct loader *l, const struct config_keys *keys, const c
     }
 }
 
+static bool same_secret(const struct config_secret *a, const struct config_secret *b)
+{
+    return a->len && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
 static void check_api_keys(struct loader *l, const struct config_keys *keys)
 {
     const char *place = origin_of(l, "http_api.keys")->place;
@@ -234,9 +239,17 @@ static void check_api_keys(struct loader *l, const struct config_keys *keys)
             loader_note(l, false, place,
                         "http_api.keys: \"%s\" has only %zu bytes: better openssl rand -hex 32",
                         shown, k->secret.len);
-        for (size_t j = 0; j < i; j++)
+        if (same_secret(&k->secret, &l->c->api_key))
+            loader_note(l, true, place, "http_api.keys: \"%s\" is http_api.key as well", shown);
+        for (size_t j = 0; j < i; j++) {
             if (strcmp(k->kid, keys->items[j].kid) == 0)
                 loader_note(l, true, place, "http_api.keys: \"%s\" is there twice", shown);
+            if (same_secret(&k->secret, &keys->items[j].secret))
+                loader_note(l, true, place,
+                            "http_api.keys: \"%s\" has the same key as another one: what would it "
+                            "be for?",
+                            shown);
+        }
     }
 }
 

@@ -339,6 +339,19 @@ static const struct wrong wrongs[] = {
     {"{\"channel\":{\"namespaces\":[{}]}}", .said = "two or more letters"},
     {"{\"channel\":{\"namespaces\":[{\"name\":\"ab\"},{\"name\":\"ab\"}]}}",
      .said = "\"ab\" is there twice"},
+    {"{" OK_TOKEN ",\"http_api\":{\"key\":\"0123456789abcdef\",\"keys\":[{\"name\":\"a\","
+     "\"key\":\"0123456789abcdef\",\"scope\":\"read\"}]}}",
+     .said = "\"a\" is http_api.key as well"},
+    {"{" OK_TOKEN ",\"http_api\":{\"keys\":[{\"name\":\"a\",\"key\":\"0123456789abcdef\","
+     "\"scope\":\"read\"},{\"name\":\"b\",\"key\":\"0123456789abcdef\",\"scope\":\"all\"}]}}",
+     .said = "\"b\" has the same key as another one"},
+    {"{" OK_TOKEN ",\"http_api\":{\"keys\":[{\"name\":\"a\",\"key\":\"0123456789abcdef\","
+     "\"scope\":\"write\"}]}}",
+     .said = "scope must be publish, read or all"},
+    {"{" OK_TOKEN ",\"http_api\":{\"keys\":[{\"name\":\"a\",\"key\":\"0123456789abcdef\"}]}}",
+     .said = "a key needs its scope"},
+    {"{" OK_TOKEN ",\"http_api\":{\"keys\":[{\"name\":\"a\",\"secret\":\"x\",\"scope\":\"all\"}]}}",
+     .said = "a key has name, key or key_file, and scope"},
     {"{\"channel\":{\"namespaces\":{}}}", .said = "must be a list of objects"},
     {"{\"channel\":{\"namespaces\":[1]}}", .said = "channel.namespaces[0] must be an object"},
     {NAMESPACE("\"history_size\":true"), .said = "[0].history_size must be a number"},
