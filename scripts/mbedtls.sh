@@ -47,14 +47,9 @@ write_sources()
     if [ -n "${DEBIAN_MIRROR:-}" ]; then
         main=$DEBIAN_MIRROR security=${DEBIAN_SECURITY_MIRROR:-}
     elif [ "$host" = ubuntu ]; then
-        # Suites after 24.04 may have 3.6; what is older than the pin is refused below.
-        key=$(keyring ubuntu)
-        url=$(host_mirror)
-        [ -n "$url" ] || die "apt has no sources on this machine; set DEBIAN_MIRROR or MBEDTLS_SRC"
-        for suite in $(host_sources | awk -v u="$url" '$1 == u && $2 !~ /-(backports|proposed)$/ { print $2 }'); do
-            echo "deb-src [signed-by=$key] $url $suite main universe"
-        done >> "$work/sources.list"
-        return
+        # No Ubuntu has 3.6.6 yet: it comes from Debian, by the mirror that debootstrap knows.
+        main=$(sed -n 's/^DEF_MIRROR="\(.*\)"/\1/p' /usr/sbin/debootstrap 2>/dev/null) security=
+        [ -n "$main" ] || die "debootstrap, which names Debian's mirror, is missing; set DEBIAN_MIRROR or MBEDTLS_SRC"
     else
         main=$(host_mirror) security=$(host_security_mirror)
         [ -n "$main" ] || die "apt has no sources on this machine; set DEBIAN_MIRROR or MBEDTLS_SRC"
