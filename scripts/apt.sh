@@ -31,7 +31,7 @@ host_sources()
 host_mirror() { host_sources | awk '$2 !~ /-security$|-backports/ { print $1; exit }'; }
 host_security_mirror() { host_sources | awk '$2 ~ /-security$/ { print $1; exit }'; }
 
-# keyring debian|ubuntu - the file with the keys that sign the distribution's index
+# keyring DISTRIBUTION - the file with the keys that sign the distribution's index
 keyring()
 {
     for k in "/usr/share/keyrings/$1-archive-keyring.gpg" "/usr/share/keyrings/$1-archive-keyring.pgp"
