@@ -532,7 +532,7 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
         q.chan_info = client_text(b->claim->info);
         q.data = client_text(b->claim->data);
     }
-    if (!channel.len || channel.len > PUBSUB_NAME_MAX) return 107;
+    if (!channel.len || channel.len > client_options.channel_max_length) return 107;
     if (s->k->count >= client_options.channel_limit) return 3505;
     if (!(q.options = namespace_of(channel.p, channel.len))) return 102;
     struct pubsub_recovery r;

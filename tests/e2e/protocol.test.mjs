@@ -616,6 +616,22 @@ each('56b channel.max_length', async (shape) => {
   await c.ok('subscribe', { channel: 'x'.repeat(10) });
   for (const [method, more] of [['subscribe', {}], ['publish', { data: 1 }], ['presence', {}], ['history', {}]])
     await c.fails(107, method, { channel: 'x'.repeat(11), ...more });
+  /* nor those that the server adds */
+  for (const [n, code] of [[10, 0], [11, 107]]) {
+    const by = async (claims) => {
+      const one = await server.open();
+      const params = { token: sign({ sub: '42', ...claims }) };
+      if (code) await one.fails(code, 'connect', params);
+      else assert.deepEqual(Object.keys((await one.ok('connect', params)).subs), ['x'.repeat(n)]);
+    };
+    await by({ channels: ['x'.repeat(n)] });
+    await by({ subs: { ['x'.repeat(n)]: {} } });
+    const { json } = await api(server, 'subscribe', { user: '42', channel: 'y'.repeat(n) });
+    assert.equal(json.error?.code ?? 0, code);
+  }
+  const own = await start(shape, PERSONAL({}), ['--channel.max_length', '10']);
+  await own.connected({ user: 'u'.repeat(9) });
+  await (await own.open()).fails(107, 'connect', { token: sign({ sub: 'u'.repeat(10) }) });
 });
 
 each('57 the 129th channel: 106, and the connection stays', async (shape) => {
