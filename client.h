@@ -29,8 +29,8 @@ struct client_options {
     uint32_t channel_limit, history_max, recovery_max;
     struct client_limits limits;
     size_t channel_max_length; /* bytes of a name */
-    size_t reply_max; /* bytes of publications, or of a presence, that a reply may have: a recovery
-                         that needs more has failed, else error 106 is the answer */
+    size_t reply_max; /* bytes of publications or a presence in a reply or the message of a grant:
+                         a recovery that needs more has failed, else error 106 is the answer */
     const char *personal;         /* namespace of personal channels, "" = none; NULL: no such */
     bool single_connection;       /* a user's newest closes the others */
     int64_t stale_ms;             /* for the first connect */

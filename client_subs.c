@@ -161,7 +161,8 @@ struct request { /* what is asked for, once it is allowed */
     struct position from;
     struct text chan_info, data;
     int64_t expires_s; /* wall clock, 0 = never */
-    size_t reply_len;  /* what its reply has already */
+    size_t reply_len;  /* what its reply has already, or its push of the subscription */
+    size_t push_extra; /* for each publication, where it is pushed by itself; 0 in a reply */
 };
 
 static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
@@ -222,13 +223,16 @@ static void forget_missed(struct pubsub_recovery *r)
     r->count = 0;
 }
 
-/* bound_recovery: who has missed too much to be told in one reply has not recovered, as if it were
- * kept no longer. It could not get the reply, and would come back with the same position. */
+static size_t publications_size(const struct request *q, const struct pubsub_recovery *r)
+{
+    return ops_publications_size(r->missed, r->count) + r->count * q->push_extra;
+}
+
+/* bound_recovery: who has missed too much to be told in one message has not recovered, as if it
+ * were kept no longer. It could not get the message, and would come back with the same position. */
 static void bound_recovery(struct worker *w, const struct request *q, struct pubsub_recovery *r)
 {
-    if (!r->count ||
-        q->reply_len + ops_publications_size(r->missed, r->count) <= client_options.reply_max)
-        return;
+    if (!r->count || q->reply_len + publications_size(q, r) <= client_options.reply_max) return;
     metric_add(&w->metrics, METRIC_REPLY_TOO_LARGE, 1);
     forget_missed(r);
     r->recovered = false;
@@ -242,7 +246,7 @@ static void end_recovery(struct worker *w, struct pubsub_recovery *r)
 
 static size_t missed_size(const struct request *q, const struct pubsub_recovery *r)
 {
-    return 512 + q->data.len + ops_publications_size(r->missed, r->count);
+    return 512 + q->data.len + publications_size(q, r);
 }
 
 static struct subscribe_result result_of(const struct request *q, const struct pubsub_recovery *r)
@@ -559,9 +563,10 @@ uint32_t client_by_token(const struct client *k)
 
 /* ---- by a backend ---- */
 
-static size_t push_size(const struct request *q, const struct pubsub_recovery *r)
+/* push_extra: what a push has around its object, each byte of the channel as \u0000. */
+static size_t push_extra(struct text channel)
 {
-    return missed_size(q, r) + (r->count + 1) * (q->channel.len * 6 + 64);
+    return channel.len * 6 + 64;
 }
 
 /* push_granted tells the client of its new subscription, then what it has missed, in one message.
@@ -569,7 +574,7 @@ static size_t push_size(const struct request *q, const struct pubsub_recovery *r
 static void push_granted(struct conn *c, const struct request *q, const struct pubsub_recovery *r)
 {
     struct mem_pool *pool = c->worker->pool;
-    const size_t size = push_size(q, r);
+    const size_t size = missed_size(q, r) + q->push_extra;
     struct json_out o = {.p = mem_alloc(pool, size), .cap = size};
     struct subscribe_result result = result_of(q, r);
     if (!o.p) {
@@ -599,7 +604,9 @@ uint32_t client_grant(struct conn *c, const struct client_grant *g)
                         .override = &g->override,
                         .chan_info = g->info,
                         .data = g->data,
-                        .expires_s = g->expires_s};
+                        .expires_s = g->expires_s,
+                        .reply_len = g->data.len + push_extra(g->channel),
+                        .push_extra = push_extra(g->channel)};
     if (!q.options) return 102;
     if (client_find(k, g->channel.p, g->channel.len)) return 0;
     if (k->count >= client_options.channel_limit) {

@@ -90,6 +90,29 @@ static void all_leave(void)
     assert_int_equal(engine.server.connections, 0);
 }
 
+/* ---- by a backend ---- */
+
+struct asked { /* of each client of the user */
+    const struct client_grant *grant;
+    uint32_t code;
+};
+
+static void grant_one(struct conn *c, void *arg)
+{
+    struct asked *a = arg;
+    a->code = client_grant(c, a->grant);
+}
+
+/* grant subscribes the clients of user u; the last one's code. */
+static uint32_t grant(struct worker *w, struct client_grant g)
+{
+    struct asked a = {.grant = &g};
+    const struct user *u = users_find(w, "u", 1);
+    g.override = (struct jwt_override){-1, -1, -1, -1, -1};
+    if (u) users_each(w, u, grant_one, &a);
+    return a.code;
+}
+
 /* session connects by a token, does one of everything, and leaves. Returns whether all of it was
  * answered well. */
 static bool session(struct worker *w, const char *token)
@@ -227,12 +250,49 @@ static void test_reply_max(void **state)
     end();
 }
 
+/* A grant of what is missed is bounded by what its pushes need, each with the channel's name. */
+static void test_grant_max(void **state)
+{
+    (void)state;
+    enum { NAME = 200, MANY = 4 };
+    static char got[64 * 1024], text[4096], name[NAME + 1];
+    char token[512];
+    size_t len = 0;
+    assert_true(jwt_make(token, sizeof token, &rules.keys[0], "{\"sub\":\"u\"}", 11) > 0);
+    memset(name, 'n', NAME);
+    for (unsigned published = 1; published <= MANY; published++) {
+        const bool fits = published == 1;
+        begin(3500, true);
+        struct worker *w = engine.server.workers[0];
+        const int fd = hello(w, got, sizeof got, &len);
+        snprintf(text, sizeof text, "{\"connect\":{\"token\":\"%s\"},\"id\":1}", token);
+        say(fd, text, got, sizeof got, &len);
+        for (unsigned i = 0; i < published; i++) {
+            snprintf(text, sizeof text,
+                     "{\"publish\":{\"channel\":\"%s\",\"data\":{\"n\":1}},\"id\":2}", name);
+            say(fd, text, got, sizeof got, &len);
+        }
+        len = 0;
+        const struct client_grant g = {.channel = {name, NAME}, .recover = true};
+        assert_int_equal(grant(w, g), 0);
+        turns(fd, got, sizeof got, &len);
+        assert_non_null(strstr(got, "\"subscribe\":{"));
+        assert_int_equal(fits, strstr(got, "\"pub\":{\"data\":{\"n\":1}") != NULL);
+        assert_int_equal(engine_metric(METRIC_REPLY_TOO_LARGE), !fits);
+        assert_int_equal(engine.server.connections, 1);
+        close(fd);
+        all_leave();
+        end();
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_out_of_memory_between_commands),
         cmocka_unit_test(test_reply_max),
+        cmocka_unit_test(test_grant_max),
     };
     return cmocka_run_group_tests_name("client", tests, NULL, NULL);
 }
