@@ -110,7 +110,10 @@ struct user *users_intern(struct worker *w, const char *name, size_t len)
         return u;
     }
     u = mem_alloc(w->pool, size_for(len));
-    if (!u) return NULL;
+    if (!u) {
+        errno = ENOMEM;
+        return NULL;
+    }
     if (t->count >= t->bucket_count) resize(w, t, t->bucket_count * 2);
     u->refs = 1;
     u->first = USER_NONE;

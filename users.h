@@ -27,7 +27,7 @@ int users_open(struct worker *w);
 void users_close(struct worker *w);
 
 /* users_intern returns the user of that name (len <= USER_NAME_MAX) with one more holder, or NULL
- * when memory is out. */
+ * with errno: ENOMEM; EINVAL, it is longer. */
 struct user *users_intern(struct worker *w, const char *name, size_t len);
 void users_release(struct worker *w, struct user *u); /* u may be NULL */
 

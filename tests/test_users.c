@@ -105,7 +105,9 @@ static void test_out_of_memory(void **state)
         mem_fail_at(k);
         for (unsigned i = 0; i < 100; i++) {
             int n = snprintf(name, sizeof name, "user-%u", i);
+            errno = 0;
             u[i] = users_intern(w, name, (size_t)n);
+            if (!u[i]) assert_int_equal(errno, ENOMEM);
         }
         mem_fail_at(0);
         for (unsigned i = 0; i < 100; i++) {
