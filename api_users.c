@@ -241,12 +241,17 @@ static unsigned start(struct user_call *u, unsigned code)
 
 /* ---- the methods ---- */
 
+static void fail(struct user_call *u, unsigned code)
+{
+    unsigned none = 0;
+    (void)atomic_compare_exchange_strong_explicit(&u->failed, &none, code, memory_order_relaxed,
+                                                  memory_order_relaxed);
+}
+
 static void subscribe_one(struct conn *c, struct user_call *u)
 {
-    unsigned none = 0, code = client_grant(c, &u->grant);
-    if (code)
-        (void)atomic_compare_exchange_strong_explicit(&u->failed, &none, code, memory_order_relaxed,
-                                                      memory_order_relaxed);
+    const unsigned code = client_grant(c, &u->grant);
+    if (code) fail(u, code);
 }
 
 unsigned api_subscribe(struct api_call *call)
@@ -334,8 +339,8 @@ static void refresh_one(struct conn *c, struct user_call *u)
 {
     if (u->code)
         conn_close(c, u->code, u->reason);
-    else
-        client_extend(c, u->grant.expires_s, u->grant.info);
+    else if (!client_extend(c, u->grant.expires_s, u->grant.info))
+        fail(u, 100);
 }
 
 unsigned api_refresh(struct api_call *call)

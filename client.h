@@ -71,8 +71,8 @@ uint32_t client_grant(struct conn *c, const struct client_grant *g);
 void client_revoke(struct conn *c, struct text channel);
 
 /* client_extend sets when the connection ends (wall clock, 0 = never), and its info unless that is
- * absent, and says so by a push. */
-void client_extend(struct conn *c, int64_t expires_s, struct text info);
+ * absent, and says so by a push. false: memory is out, and nothing has changed. */
+bool client_extend(struct conn *c, int64_t expires_s, struct text info);
 
 /* client_has_id: is this the client's id, as SDKs and presence show it? client_id writes it. */
 bool client_has_id(const struct conn *c, struct text id);

@@ -310,12 +310,13 @@ void client_refresh(struct session *s, const struct command *m)
     client_line_end(s, &o);
 }
 
-void client_extend(struct conn *c, int64_t expires_s, struct text info)
+bool client_extend(struct conn *c, int64_t expires_s, struct text info)
 {
     char text[128];
     struct json_out o = {.p = text, .cap = sizeof text};
-    (void)set_info(c, info);
+    if (!set_info(c, info)) return false;
     heartbeat_start(c, expires_s ? heartbeat_left_ms(expires_s) : -1);
     push_json_refresh(&o, expires_s > 0, ops_left_s(expires_s));
     conn_send(c, WS_TEXT, text, o.len);
+    return true;
 }

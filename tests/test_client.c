@@ -103,6 +103,20 @@ static void grant_one(struct conn *c, void *arg)
     a->code = client_grant(c, a->grant);
 }
 
+static void extend_one(struct conn *c, void *arg)
+{
+    bool *done = arg;
+    *done = client_extend(c, 0, text_of("{\"b\":2}", 7));
+}
+
+static bool extend(struct worker *w)
+{
+    bool done = false;
+    const struct user *u = users_find(w, "u", 1);
+    if (u) users_each(w, u, extend_one, &done);
+    return done;
+}
+
 /* grant subscribes the clients of user u; the last one's code. */
 static uint32_t grant(struct worker *w, struct client_grant g)
 {
@@ -113,6 +127,21 @@ static uint32_t grant(struct worker *w, struct client_grant g)
     return a.code;
 }
 
+/* backend subscribes the client to where something is missed, and extends it. What failed is not
+ * told to the client as done. */
+static void backend(struct worker *w, int fd, char *got, size_t cap, size_t *len)
+{
+    const struct client_grant g = {
+        .channel = {"g", 1}, .info = {"{\"i\":1}", 7}, .data = {"{\"d\":1}", 7}, .recover = true};
+    const uint32_t code = grant(w, g);
+    turns(fd, got, cap, len);
+    assert_true(code == 0 || code == 100);
+    if (code) assert_null(strstr(got, "\"channel\":\"g\",\"subscribe\""));
+    const bool extended = extend(w);
+    turns(fd, got, cap, len);
+    if (!extended) assert_null(strstr(got, "\"push\":{\"refresh\""));
+}
+
 /* session connects by a token, does one of everything, and leaves. Returns whether all of it was
  * answered well. */
 static bool session(struct worker *w, const char *token)
@@ -121,6 +150,7 @@ static bool session(struct worker *w, const char *token)
         "{\"connect\":{\"token\":\"%s\",\"subs\":{\"a\":{\"recover\":true},\"b\":{}}},\"id\":1}",
         "{\"subscribe\":{\"channel\":\"d\",\"recover\":true},\"id\":2}\n"
         "{\"publish\":{\"channel\":\"d\",\"data\":{\"n\":1}},\"id\":3}\n"
+        "{\"publish\":{\"channel\":\"g\",\"data\":{\"g\":1}},\"id\":9}\n"
         "{\"presence\":{\"channel\":\"d\"},\"id\":4}\n{\"presence_stats\":{\"channel\":\"d\"},"
         "\"id\":5}\n"
         "{\"history\":{\"channel\":\"d\",\"limit\":5},\"id\":6}",
@@ -133,14 +163,26 @@ static bool session(struct worker *w, const char *token)
         snprintf(text, sizeof text, lines[i], token);
         say(fd, text, got, sizeof got, &len);
     }
+    backend(w, fd, got, sizeof got, &len);
+    say(fd, "{\"presence\":{\"channel\":\"g\"},\"id\":10}", got, sizeof got, &len);
     close(fd);
     all_leave();
     static const char *const wanted[] = {
-        "{\"id\":1,\"connect\"",    "\"u\":{\"recoverable\"",
-        "\"recovered\":true",       "{\"id\":2,\"subscribe\"",
-        "{\"id\":3,\"publish\":{}", "{\"id\":4,\"presence\":{\"presence\":{\"",
-        "{\"num_clients\":1",       "\"data\":{\"n\":1}",
-        "{\"id\":7,\"refresh\":{}", "{\"id\":8,\"unsubscribe\":{}"};
+        "{\"id\":1,\"connect\"",
+        "\"u\":{\"recoverable\"",
+        "\"recovered\":true",
+        "{\"id\":2,\"subscribe\"",
+        "{\"id\":3,\"publish\":{}",
+        "{\"id\":4,\"presence\":{\"presence\":{\"",
+        "{\"num_clients\":1",
+        "\"data\":{\"n\":1}",
+        "{\"id\":7,\"refresh\":{}",
+        "{\"id\":8,\"unsubscribe\":{}",
+        "{\"push\":{\"channel\":\"g\",\"subscribe\":{\"recoverable\":true",
+        "\"data\":{\"d\":1}",
+        "{\"push\":{\"channel\":\"g\",\"pub\":{\"data\":{\"g\":1}",
+        "{\"push\":{\"refresh\":{}}}",
+        "\"conn_info\":{\"b\":2},\"chan_info\":{\"i\":1}"};
     for (unsigned i = 0; i < sizeof wanted / sizeof *wanted; i++)
         if (!strstr(got, wanted[i])) return false;
     return true;
