@@ -1,6 +1,5 @@
 #include "collector.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -9,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -22,6 +20,7 @@
 #define HEAD_MAX (URL_PATH_MAX * 2 + URL_HOST_HEADER_MAX + 5120)
 #define RX_MAX (HTTP_HEAD_MAX + COLLECTOR_BODY_MAX)
 #define RETRY_AFTER_MAX_MS (60 * 1000)
+#define INTERIM_MAX 32 /* heads of 1xx before the answer's */
 
 struct collector {
     struct dial_peer peer; /* url and addresses */
@@ -114,13 +113,20 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct collector *c, cons
     return false;
 }
 
+/* left_ms: until until_ms or the hurry's end, whichever is sooner. */
+static int64_t left_ms(const struct collector *c, int64_t until_ms)
+{
+    const int64_t hurry = atomic_load_explicit(&c->hurry_ms, memory_order_acquire);
+    return (hurry < until_ms ? hurry : until_ms) - now_ms();
+}
+
 /* poll_until waits for events on c->fd (none: just for time) and returns what came, 0 when until_ms
  * or the hurry's end has passed. */
 static short poll_until(struct collector *c, short events, int64_t until_ms)
 {
     for (;;) {
         const int64_t hurry = atomic_load_explicit(&c->hurry_ms, memory_order_acquire);
-        const int64_t left = (hurry < until_ms ? hurry : until_ms) - now_ms();
+        const int64_t left = left_ms(c, until_ms);
         struct pollfd p[2] = {{.fd = events ? c->fd : -1, .events = events},
                               {.fd = hurry == INT64_MAX ? c->hurry_fd : -1, .events = POLLIN}};
         if (left <= 0) return 0;
@@ -167,10 +173,12 @@ static bool send_all(struct collector *c, const void *bytes, size_t len)
     return true;
 }
 
-/* receive waits for bytes; *n 0: the peer's end. */
+/* receive waits for bytes; *n 0: the peer's end. A peer that always has some ready is not waited
+ * for, and must be in time all the same. */
 static bool receive(struct collector *c, void *buf, size_t cap, size_t *n)
 {
     for (;;) {
+        if (left_ms(c, c->deadline_ms) <= 0) return fail(c, "no answer in time");
         ssize_t got = recv(c->fd, buf, cap, 0);
         if (got >= 0) {
             *n = (size_t)got;
@@ -267,13 +275,16 @@ static bool look_up(struct collector *c)
     return dial_resolve(&c->peer, c->why, sizeof c->why, NULL) == 0;
 }
 
+/* call connects to the first address that answers: that is the server, whatever TLS then says. */
 static bool call(struct collector *c)
 {
     bool there = false;
     if (!look_up(c)) return false;
     fail(c, "no address");
-    for (size_t i = 0; i < c->peer.address_count && !there; i++)
-        there = connect_to(c, i, now_ms() + c->connect_ms);
+    for (size_t i = 0; i < c->peer.address_count && !there; i++) {
+        const int64_t until_ms = now_ms() + c->connect_ms;
+        there = connect_to(c, i, until_ms < c->deadline_ms ? until_ms : c->deadline_ms);
+    }
     return there && (c->peer.url.scheme != URL_WSS || shake_hands(c));
 }
 
@@ -287,10 +298,10 @@ static bool more(struct collector *c, size_t *n)
     return true;
 }
 
-/* read_head passes over 1xx (RFC 9110 section 15.2). *head_len: its size. */
+/* read_head passes over some 1xx (RFC 9110 section 15.2). *head_len: its size. */
 static bool read_head(struct collector *c, struct http_response *r, size_t *head_len)
 {
-    for (;;) {
+    for (unsigned interim = 0;;) {
         size_t got = 0;
         int n = http_response_parse(r, c->rx, c->rx_len);
         if (n < 0) return fail(c, "the answer is not HTTP/1.1");
@@ -299,6 +310,7 @@ static bool read_head(struct collector *c, struct http_response *r, size_t *head
             return true;
         }
         if (n) {
+            if (++interim > INTERIM_MAX) return fail(c, "no answer, only 1xx");
             c->rx_len -= (size_t)n;
             memmove(c->rx, c->rx + n, c->rx_len);
             continue;
