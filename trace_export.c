@@ -1,5 +1,6 @@
 #include "trace_export.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -27,7 +28,7 @@
 #define FLUSH_MS 2000 /* at the end */
 #define JOIN_S 5      /* a resolver may block longer than that: then the thread is left to itself */
 
-_Static_assert(TRACE_OTLP_MAX(1) == TRACE_ELASTIC_MAX(1), "one buffer for both");
+_Static_assert(TRACE_OTLP_MAX(BATCH) == TRACE_ELASTIC_MAX(BATCH), "one buffer for both");
 
 static struct exporter {
     struct traces *traces;
@@ -103,7 +104,8 @@ static void went_well(struct exporter *e)
     e->complained = false;
 }
 
-static bool encode(struct exporter *e, size_t n)
+/* encode: the buffer has room for whatever a batch may hold (tests/test_trace_formats.c). */
+static void encode(struct exporter *e, size_t n)
 {
     e->text.len = 0;
     e->text.full = false;
@@ -111,7 +113,7 @@ static bool encode(struct exporter *e, size_t n)
         trace_otlp_write(&e->text, &e->resource, e->spans, n);
     else
         trace_elastic_write(&e->text, &e->resource, e->spans, n);
-    return !e->text.full;
+    assert(!e->text.full);
 }
 
 static bool says_later(int status)
@@ -140,13 +142,14 @@ static void taken(struct exporter *e, size_t n)
         went_well(e);
 }
 
-/* send posts a batch, again if it is told to. Returns whether the collector is there and took it
- * or refused it for good. */
+/* send_batch posts a batch, again if it is told to. Returns whether the collector is there and took
+ * it or refused it for good. */
 static bool send_batch(struct exporter *e, size_t n)
 {
     char err[256];
     int64_t asked_ms = -1;
-    bool there = encode(e, n);
+    bool there = true;
+    encode(e, n);
     for (unsigned attempt = 0; there && attempt < ATTEMPTS; attempt++) {
         if (attempt) collector_wait(e->collector, pause_ms(attempt - 1, asked_ms));
         if (collector_post(e->collector, e->text.p, e->text.len, &e->answer, err, sizeof err) ==

@@ -144,42 +144,91 @@ static void test_elastic(void **state)
     assert_true(at == text + out.len);
 }
 
-/* The longest names and numbers fit into the room that is said to be enough; with less of it, full
- * is set and nothing is written beyond. */
+typedef void writer(struct json_out *o, const struct trace_resource *r,
+                    const struct trace_span *spans, size_t count);
+
+static struct trace_span longest(enum trace_kind kind)
+{
+    struct trace_span s = {.kind = (uint8_t)kind,
+                           .trace_id = {UINT64_MAX, UINT64_MAX},
+                           .id = UINT64_MAX,
+                           .parent = UINT64_MAX,
+                           .end_ns = INT64_MAX,
+                           .via = "client",
+                           .conn = UINT64_MAX - 1,
+                           .bytes = UINT64_MAX,
+                           .since_accept_ms = UINT32_MAX,
+                           .children = UINT32_MAX,
+                           .result = UINT16_MAX,
+                           .name_len = TRACE_NAME_MAX};
+    memset(s.name, 1, sizeof s.name); /* six characters each */
+    return s;
+}
+
+static size_t length_of(writer *write, const struct trace_resource *r, const struct trace_span *s,
+                        size_t count)
+{
+    begin();
+    write(&out, r, s, count);
+    assert_false(out.full);
+    return out.len;
+}
+
+struct format {
+    writer *write;
+    size_t none, span; /* room for all but the spans, for one span */
+};
+
+static void check_room(const struct format *f, const struct trace_resource *r,
+                       const struct trace_span *s)
+{
+    const struct trace_span two[] = {*s, *s};
+    const size_t rest = length_of(f->write, r, NULL, 0), one = length_of(f->write, r, two, 1);
+    assert_in_range(rest, 1, f->none);
+    assert_in_range(one - rest, 6 * TRACE_NAME_MAX, f->span);
+    assert_in_range(length_of(f->write, r, two, 2) - one, 6 * TRACE_NAME_MAX, f->span);
+}
+
+/* The longest names and numbers fit into the room that is said to be enough: so much for each span,
+ * with what separates two, and so much for the rest. */
 static void test_room(void **state)
 {
     (void)state;
-    struct trace_span s = spans[0];
+    static const struct format formats[] = {
+        {trace_otlp_write, TRACE_OTLP_MAX(0), TRACE_OTLP_MAX(1) - TRACE_OTLP_MAX(0)},
+        {trace_elastic_write, TRACE_ELASTIC_MAX(0), TRACE_ELASTIC_MAX(1) - TRACE_ELASTIC_MAX(0)}};
+    char name[256] = {0};
+    memset(name, 1, sizeof name - 1);
+    const struct trace_resource r = {
+        .version = "10.20.30-rc.40", .instance = name, .host = name, .sample = 0.00012345};
     for (int kind = TRACE_CONNECTION; kind <= TRACE_PUBLISH; kind++) {
-        s.kind = (uint8_t)kind;
-        s.trace_id[0] = s.trace_id[1] = s.id = s.parent = s.bytes = UINT64_MAX;
-        s.start_ns = 0;
-        s.end_ns = INT64_MAX;
-        s.since_accept_ms = UINT32_MAX;
-        s.result = UINT16_MAX;
-        s.via = "client";
-        s.conn = UINT64_MAX - 1;
-        s.name_len = TRACE_NAME_MAX;
-        memset(s.name, 1, sizeof s.name); /* six characters each */
-        for (size_t cap = 0; cap < 6000; cap += 7) {
-            out = (struct json_out){.p = text, .cap = cap};
-            memset(text, 'x', sizeof text);
-            trace_otlp_write(&out, &resource, &s, 1);
-            assert_true(out.len <= cap && text[cap] == 'x');
-            out = (struct json_out){.p = text, .cap = cap};
-            memset(text, 'x', sizeof text);
-            trace_elastic_write(&out, &resource, &s, 1);
-            assert_true(out.len <= cap && text[cap] == 'x');
+        struct trace_span s = longest(kind);
+        for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+            s.parent = UINT64_MAX;
+            check_room(&formats[i], &r, &s);
+            s.parent = 0;
+            check_room(&formats[i], &r, &s);
         }
-        begin();
-        trace_otlp_write(&out, &resource, &s, 1);
-        const size_t one = out.len;
-        begin();
-        trace_otlp_write(&out, &resource, &s, 0);
-        assert_true(one - out.len + 1 <= 3072);
-        begin();
-        trace_elastic_write(&out, &resource, &s, 1);
-        assert_true(out.len <= TRACE_ELASTIC_MAX(1));
+    }
+}
+
+/* With less room full is set and nothing is written beyond. */
+static void test_too_little_room(void **state)
+{
+    (void)state;
+    static writer *const writers[] = {trace_otlp_write, trace_elastic_write};
+    for (int kind = TRACE_CONNECTION; kind <= TRACE_PUBLISH; kind++) {
+        const struct trace_span s = longest(kind);
+        for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
+            const size_t whole = length_of(writers[i], &resource, &s, 1);
+            for (size_t cap = 0; cap < whole + 20; cap += 7) {
+                out = (struct json_out){.p = text, .cap = cap};
+                memset(text, 'x', sizeof text);
+                writers[i](&out, &resource, &s, 1);
+                assert_true(out.len <= cap && text[cap] == 'x');
+                assert_int_equal(out.full, cap < whole);
+            }
+        }
     }
 }
 
@@ -209,9 +258,8 @@ static void test_rejected(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_otlp),
-        cmocka_unit_test(test_elastic),
-        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_otlp),     cmocka_unit_test(test_elastic),
+        cmocka_unit_test(test_room),     cmocka_unit_test(test_too_little_room),
         cmocka_unit_test(test_rejected),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
