@@ -393,9 +393,9 @@ static uint64_t bytes_of(const struct publication *p) /* of its longest encoding
     return bytes;
 }
 
-/* cost_of is the same from the push to the end of the pass: what a mailbox is charged and given
+/* post_cost is the same from the push to the end of the pass: what a mailbox is charged and given
  * back. */
-static uint64_t cost_of(const struct publication *p)
+static uint64_t post_cost(const struct publication *p)
 {
     return bytes_of(p) + POST_COST;
 }
@@ -421,7 +421,7 @@ static void post(struct worker *w, struct channel *ch, struct publication *p)
         struct mailbox *box = &w->server->workers[i]->mailbox;
         struct delivery *d = &p->deliveries[i];
         bool was_empty;
-        if (mailbox_charge(box, cost_of(p))) {
+        if (mailbox_charge(box, post_cost(p))) {
             *d = (struct delivery){.publication = p};
             unused--;
             was_empty = mailbox_push(box, &d->post, &d->post);
@@ -493,7 +493,7 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
 static void done_with(struct worker *w, struct publication *p)
 {
     if (p->flight) trace_handed_over(w->trace, p->flight, 1);
-    mailbox_credit(&w->mailbox, cost_of(p));
+    mailbox_credit(&w->mailbox, post_cost(p));
     publication_unref(p, 1);
 }
 

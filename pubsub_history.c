@@ -19,7 +19,7 @@
 #define CLEAR_MAX 32   /* publications that go from one of them at a time, */
 #define STEPS_MAX 2048 /* and both together in a turn, about */
 
-static int64_t cost_of(const struct publication *p)
+static int64_t kept_bytes(const struct publication *p)
 {
     return (int64_t)p->size + p->as[ENCODING_JSON].frame->size +
            (p->as[ENCODING_RAW].frame ? p->as[ENCODING_RAW].frame->size : 0);
@@ -28,7 +28,7 @@ static int64_t cost_of(const struct publication *p)
 static void forget_item(struct publication *p)
 {
     if (!p) return;
-    atomic_fetch_sub_explicit(&bus.history_bytes, cost_of(p), memory_order_relaxed);
+    atomic_fetch_sub_explicit(&bus.history_bytes, kept_bytes(p), memory_order_relaxed);
     pubsub_publication_unref(p);
 }
 
@@ -292,7 +292,7 @@ bool history_append(struct worker *w, struct channel *ch, struct publication *p)
     if (!has_wheel(shard_of(ch), w->now_ms)) return false;
     if (stream_push(&ch->stream, p, ch->options->history_size, &evicted) == -1) return false;
     atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&bus.history_bytes, cost_of(p), memory_order_relaxed);
+    atomic_fetch_add_explicit(&bus.history_bytes, kept_bytes(p), memory_order_relaxed);
     p->offset = ch->stream.top;
     forget_item(evicted);
     ch->published_ms = ch->used_ms = w->now_ms;
