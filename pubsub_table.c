@@ -16,6 +16,8 @@ int pubsub_open(const struct pubsub_options *o, unsigned worker_count)
 {
     bus.options = *o;
     bus.worker_count = worker_count;
+    atomic_init(&bus.channels, 0);
+    atomic_init(&bus.history_bytes, 0);
     random_bytes(&bus.key, sizeof bus.key);
     random_bytes(&bus.epoch_key, sizeof bus.epoch_key);
     for (int i = 0; i < SHARDS; i++) {
@@ -26,7 +28,7 @@ int pubsub_open(const struct pubsub_options *o, unsigned worker_count)
         atomic_init(&bus.oldest_ms[i], INT64_MAX);
         s->buckets = calloc(FIRST_BUCKETS, sizeof(struct channel *));
         s->bucket_count = FIRST_BUCKETS;
-        s->count = 0;
+        s->count = s->used = 0;
         if (!s->buckets) {
             pubsub_close();
             return -1;
