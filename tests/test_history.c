@@ -14,13 +14,16 @@
 
 static struct worker *w;
 
-/* A stream's ring is malloc's: it grows once in a while, by whatever worker publishes. */
-static bool no_malloc;
+/* A stream's ring is malloc's and grows once in a while, by whatever worker publishes; so is a
+ * shard's wheel. */
+static bool fail_next;
 void *__real_malloc(size_t size); /* NOLINT(bugprone-reserved-identifier) */
 void *__wrap_malloc(size_t size); /* NOLINT(bugprone-reserved-identifier) */
 void *__wrap_malloc(size_t size)  /* NOLINT(bugprone-reserved-identifier) */
 {
-    return no_malloc ? NULL : __real_malloc(size);
+    const bool fails = fail_next;
+    fail_next = false;
+    return fails ? NULL : __real_malloc(size);
 }
 
 static void begin(uint32_t size, int64_t history_max_bytes)
@@ -586,7 +589,10 @@ static void test_sweep(void **state)
     assert_int_equal(atomic_load(&bus.history_bytes), bytes);
     assert_in_range(pubsub_idle_ms(w), 1, SECOND);
     w->now_ms += SECOND;
-    assert_in_range(sweep(w), 2, STREAMS / 2); /* not all in one turn */
+    pubsub_posts(w, NULL);
+    const int64_t gone = STREAMS - atomic_load(&bus.history_bytes) * STREAMS / bytes;
+    assert_in_range(gone, 1024, 1024 + 32); /* 2048 steps a turn, two a stream, a shard's 32 more */
+    assert_in_range(sweep(w), 1, STREAMS / 2);
     assert_int_equal(atomic_load(&bus.history_bytes), 0);
     assert_int_equal(pubsub_channel_count(), STREAMS); /* epochs and offsets */
     w->now_ms += META_MS - LIST_MS - SECOND;
@@ -658,6 +664,31 @@ static void test_sweep_of_a_long_one(void **state)
     sweep(w);
     assert_int_equal(kept("other"), 1);
     w->now_ms += LIST_MS + META_MS;
+    sweep(w);
+    assert_int_equal(pubsub_channel_count(), 0);
+    end();
+}
+
+/* More than the wheel looks ahead: the timer fires before its time, and is armed again. */
+static void test_sweep_of_what_lasts_for_ages(void **state)
+{
+    (void)state;
+    const int64_t year_ms = INT64_C(365) * 24 * 3600 * SECOND;
+    engine_open(&(struct engine_options){.channel = {.history_size = 5,
+                                                     .history_ttl_ms = 100 * year_ms,
+                                                     .history_meta_ttl_ms = 130 * year_ms}});
+    w = engine.server.workers[0];
+    publish("c", "1");
+    for (unsigned i = 0; i < 9; i++) {
+        assert_int_equal(pubsub_idle_ms(w), INT_MAX);
+        assert_int_equal(kept("c"), 1);
+        w->now_ms += 11 * year_ms;
+        sweep(w);
+    }
+    w->now_ms += year_ms + SECOND;
+    sweep(w);
+    assert_int_equal(kept("c"), 0);
+    w->now_ms += 30 * year_ms + SECOND;
     sweep(w);
     assert_int_equal(pubsub_channel_count(), 0);
     end();
@@ -785,22 +816,32 @@ static void test_streams_make_way(void **state)
 /* ---- memory runs out ---- */
 
 /* What can not be kept is not sent either: a recovery would say that nothing was missed. */
+static void fail_to_publish(unsigned before)
+{
+    begin(20, 1 << 20);
+    publish_n("c", before);
+    struct channel *ch = pubsub_channel(w, "c", 1);
+    struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};
+    fail_next = true;
+    assert_int_equal(ops_publish(w, ch, &m, NULL), -1);
+    assert_false(fail_next);
+    pubsub_channel_unref(ch);
+    assert_int_equal(position("c").offset, before);
+    assert_int_equal(publish("c", "1").offset, before + 1);
+    ask("c", (struct pubsub_history){.max = FEW}, 1, before + 1);
+    end();
+}
+
+static void test_no_wheel(void **state)
+{
+    (void)state;
+    fail_to_publish(0); /* the shard's first stream */
+}
+
 static void test_ring_can_not_grow(void **state)
 {
     (void)state;
-    begin(20, 1 << 20);
-    publish_n("c", 8); /* the ring's first size */
-    struct channel *ch = pubsub_channel(w, "c", 1);
-    struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};
-    no_malloc = true;
-    int failed = ops_publish(w, ch, &m, NULL);
-    no_malloc = false;
-    assert_int_equal(failed, -1);
-    pubsub_channel_unref(ch);
-    assert_int_equal(position("c").offset, 8);
-    assert_int_equal(publish("c", "1").offset, 9);
-    ask("c", (struct pubsub_history){.max = FEW}, 1, 9);
-    end();
+    fail_to_publish(8); /* the ring's first size */
 }
 
 static void test_out_of_memory(void **state)
@@ -843,10 +884,12 @@ int main(void)
         cmocka_unit_test(test_sweep),
         cmocka_unit_test(test_sweep_spares_what_is_used),
         cmocka_unit_test(test_sweep_of_a_long_one),
+        cmocka_unit_test(test_sweep_of_what_lasts_for_ages),
         cmocka_unit_test(test_sweep_by_who_published),
         cmocka_unit_test(test_only_read),
         cmocka_unit_test(test_names_at_once),
         cmocka_unit_test(test_streams_make_way),
+        cmocka_unit_test(test_no_wheel),
         cmocka_unit_test(test_ring_can_not_grow),
         cmocka_unit_test(test_out_of_memory),
     };
