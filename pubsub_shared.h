@@ -51,6 +51,7 @@ struct shard {
     struct list recent;  /* channels with publications in their stream, least recently used first */
     struct list emptied; /* channels of whose stream only epoch and top are left */
     struct wheel *wheel; /* of streams, in ticks of a second; NULL: there was none yet */
+    struct stream gone;  /* what shard_unlock frees behind the lock */
 };
 
 struct pubsub_bus {
@@ -76,10 +77,12 @@ static inline struct shard *shard_of(const struct channel *ch)
 }
 
 /* channel_lock finds, or with make creates, the channel of that name and returns it with its shard
- * locked; NULL with errno, and the shard unlocked. channel_unlist takes it out of the table, if
- * nothing needs it any more; under the lock. */
+ * locked; NULL with errno, and the shard unlocked. channel_unlock frees what history_clear took
+ * away meanwhile, behind the lock; shard_unlock is the same. channel_unlist takes it out of the
+ * table, if nothing needs it any more; under the lock. */
 struct channel *channel_lock(struct worker *w, const char *name, size_t len, bool make);
-void channel_unlock(struct channel *ch);
+void channel_unlock(const struct channel *ch);
+void shard_unlock(struct shard *s);
 void channel_make_epoch(struct channel *ch); /* by its name and what its shard has forgotten */
 void channel_unlist_if_idle(struct channel *ch);
 void channel_ref(struct channel *ch); /* memory alone */
@@ -94,7 +97,8 @@ void history_use(struct channel *ch, int64_t now_ms);   /* it will last from now
 bool history_append(struct worker *w, struct channel *ch,
                     struct publication *p); /* false: memory is out */
 bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t now_ms);
-void history_clear(struct channel *ch);
+void history_clear(struct channel *ch); /* what was kept is the shard's gone */
+void history_free(struct stream *gone); /* all that is left of it; the lock need not be held */
 /* history_forget_one ends the least recently used stream of a shard whose channel nobody holds, so
  * that a new channel has room; false: there is none among the oldest. */
 bool history_forget_one(struct shard *s);

@@ -181,13 +181,27 @@ struct channel *channel_lock(struct worker *w, const char *name, size_t len, boo
     struct channel *ch = find(s, hash, name, len);
     errno = 0;
     if (!ch && make) ch = create(w->pool, s, hash, name, len);
-    if (!ch) pthread_mutex_unlock(&s->lock);
+    const int failed = errno;
+    if (!ch) shard_unlock(s);
+    errno = failed;
     return ch;
 }
 
-void channel_unlock(struct channel *ch)
+void channel_unlock(const struct channel *ch)
 {
-    pthread_mutex_unlock(&shard_of(ch)->lock);
+    shard_unlock(shard_of(ch));
+}
+
+void shard_unlock(struct shard *s)
+{
+    if (!s->gone.ring) {
+        pthread_mutex_unlock(&s->lock);
+        return;
+    }
+    struct stream gone;
+    stream_move(&gone, &s->gone);
+    pthread_mutex_unlock(&s->lock);
+    history_free(&gone);
 }
 
 void channel_ref(struct channel *ch)

@@ -47,6 +47,13 @@ void *stream_pop(struct stream *s)
     return item;
 }
 
+void stream_move(struct stream *to, struct stream *from)
+{
+    *to = *from;
+    from->ring = NULL;
+    from->cap = from->head = from->count = 0;
+}
+
 void stream_free(struct stream *s)
 {
     free(s->ring);

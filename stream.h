@@ -27,9 +27,11 @@ static inline uint64_t stream_oldest(const struct stream *s)
 }
 void *stream_get(const struct stream *s, uint64_t offset);
 
-/* stream_pop takes the oldest item out, NULL if there is none. stream_free frees the ring, which
- * must be empty. */
+/* stream_pop takes the oldest item out, NULL if there is none. stream_move moves all items, in
+ * O(1), to another stream that has no ring; top stays. stream_free frees the ring, which must be
+ * empty. */
 void *stream_pop(struct stream *s);
+void stream_move(struct stream *to, struct stream *from);
 void stream_free(struct stream *s);
 
 #endif

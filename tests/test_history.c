@@ -392,6 +392,25 @@ static void test_history_remove(void **state)
     end();
 }
 
+/* What ends under the lock is freed behind it, since others wait for the lock. */
+static void test_freed_behind_the_lock(void **state)
+{
+    (void)state;
+    begin(FEW, 0);
+    publish_n("c", FEW);
+    const int64_t bytes = atomic_load(&bus.history_bytes);
+    w->now_ms += LIST_MS;
+    struct channel *ch = channel_lock(w, "c", 1, false);
+    history_touch(ch, w->now_ms);
+    assert_int_equal(ch->stream.count, 0);
+    assert_null(ch->stream.ring);
+    assert_int_equal(atomic_load(&bus.history_bytes), bytes);
+    channel_unlock(ch);
+    assert_int_equal(atomic_load(&bus.history_bytes), 0);
+    assert_null(shard_of(ch)->gone.ring);
+    end();
+}
+
 /* ---- the budget ---- */
 
 enum { STREAMS = 2000 };
@@ -645,7 +664,8 @@ static void test_sweep_spares_what_is_used(void **state)
     end();
 }
 
-/* A long history goes some publications a turn; a reader meanwhile sees none of it. */
+/* A long history goes some publications a turn. A reader meanwhile sees none of it, and what is
+ * left of it goes at once; who publishes as well. Turns alone take many for the third. */
 static void test_sweep_of_a_long_one(void **state)
 {
     (void)state;
@@ -653,15 +673,20 @@ static void test_sweep_of_a_long_one(void **state)
     begin(LONG, 0);
     publish_n("long", LONG);
     publish_n("other", LONG);
+    publish_n("third", LONG);
     const int64_t bytes = atomic_load(&bus.history_bytes);
     w->now_ms += LIST_MS + SECOND;
     pubsub_posts(w, NULL);
-    assert_in_range(atomic_load(&bus.history_bytes), bytes / 2, bytes - 1);
+    assert_in_range(atomic_load(&bus.history_bytes), bytes * 3 / 4 + 1, bytes - 1);
     assert_int_equal(pubsub_idle_ms(w), 0);
     assert_int_equal(ask("long", (struct pubsub_history){.max = FEW}, 0, 0).offset, LONG);
+    assert_int_equal(kept("long"), 0);
     publish("other", "1"); /* it is alive again, with its new publication alone */
     ask("other", (struct pubsub_history){.max = FEW}, LONG + 1, LONG + 1);
-    sweep(w);
+    assert_int_equal(kept("other"), 1);
+    assert_in_range(kept("third"), LONG - 2048, LONG);
+    assert_in_range(sweep(w), 2, LONG);
+    assert_int_equal(kept("third"), 0);
     assert_int_equal(kept("other"), 1);
     w->now_ms += LIST_MS + META_MS;
     sweep(w);
@@ -877,6 +902,7 @@ int main(void)
         cmocka_unit_test(test_list_ttl),
         cmocka_unit_test(test_meta_ttl),
         cmocka_unit_test(test_history_remove),
+        cmocka_unit_test(test_freed_behind_the_lock),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_budget_is_fair),
         cmocka_unit_test(test_budget_of_one),

@@ -98,6 +98,25 @@ static void test_top_stays(void **state)
     stream_free(&s);
 }
 
+/* Moved away and emptied there: as if it had been emptied here. */
+static void test_move(void **state)
+{
+    (void)state;
+    struct stream s = {0}, to;
+    for (unsigned i = 0; i < 5; i++) push(&s, 3);
+    stream_move(&to, &s);
+    assert_null(s.ring);
+    check(&s, 5, 0);
+    check(&to, 5, 3);
+    push(&s, 3);
+    check(&s, 6, 1);
+    check(&to, 5, 3);
+    empty(&to);
+    stream_free(&to);
+    empty(&s);
+    stream_free(&s);
+}
+
 /* Random pushes and pops: it grows and wraps wherever its head is. */
 static void test_random(void **state)
 {
@@ -127,7 +146,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing), cmocka_unit_test(test_eviction_and_wrap),
         cmocka_unit_test(test_growth),  cmocka_unit_test(test_top_stays),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_move),    cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
