@@ -32,7 +32,7 @@ struct client_options {
     size_t reply_max; /* bytes of publications or a presence in a reply or the message of a grant:
                          a recovery that needs more has failed, else error 106 is the answer */
     const char *personal;         /* namespace of personal channels, "" = none; NULL: no such */
-    bool single_connection;       /* a user's newest closes the others */
+    bool single_connection;       /* a user's newest closes the others, and no limit counts it */
     int64_t stale_ms;             /* for the first connect */
     int64_t expired_sub_delay_ms; /* grace after a subscription's end */
     const char *version;

@@ -229,13 +229,15 @@ static void reply_connect(struct session *s, const struct command *m,
 /* ---- connect and refresh ---- */
 
 /* enter makes the connection one of its user. Returns 0, error 100 if memory is out, or a close
- * code. */
+ * code. Where it will close the user's others it takes none of the user's places: the limit would
+ * refuse it while those are still there. */
 static uint32_t enter(struct session *s, const struct credentials_of *who)
 {
     struct conn *c = s->c;
     c->user = users_intern(s->w, who->claims.sub.p, who->claims.sub.len);
     if (!c->user) return 100;
-    if (!user_limit_enter(c)) return errno == ENOSPC ? 3504 : 100;
+    if (!client_options.single_connection && !user_limit_enter(c))
+        return errno == ENOSPC ? 3504 : 100;
     return users_join(c) == 0 && set_info(c, client_text(who->claims.info)) ? 0 : 100;
 }
 

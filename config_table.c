@@ -396,8 +396,10 @@ const struct option option_table[] = {
      .help = "Connections in all; more are answered with 503. 0: what file descriptors allow."},
     {"client.user_connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(user_connection_limit), .initial = "0", .max = INT32_MAX,
-     .help = "Connections of one user; more are closed with 3504, or answered with 429. Those "
-             "without a user id are not counted. 0: no limit."},
+     .help =
+         "Connections of one user; more are closed with 3504, after which SDKs do not come back "
+         "by themselves, or answered with 429. Those without a user id are not counted, nor, "
+         "with single_connection, SDK clients. 0: no limit."},
     {"client.connection_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(connection_rate_limit), .initial = "0", .max = INT32_MAX,
      .help = "Opening handshakes a second in all, shared out evenly to the workers; more are "
@@ -478,7 +480,8 @@ const struct option option_table[] = {
     {"client.subscribe_to_user_personal_channel.single_connection", NULL, NULL, GROUP_CHANNEL,
      OPTION_BOOL, FIELD(single_connection), .initial = "false",
      .help = "With enabled: a client that connects closes the other ones of its user with 3504, "
-             "after which SDKs do not come back by themselves."},
+             "after which SDKs do not come back by themselves. client.user_connection_limit then "
+             "counts raw connections only."},
 
     /* ---- options of channels ---- */
     NAMESPACE_ROWS("channel.without_namespace.", IN_CONFIG),

@@ -25,7 +25,7 @@ static const struct channel_options everything = {
     .history_for_client = true,
 };
 
-static void begin(size_t reply_max)
+static void begin(size_t reply_max, bool single)
 {
     engine_open(&(struct engine_options){
         .workers = 2, .channel = everything, .bus = {.missed = client_missed}});
@@ -42,7 +42,7 @@ static void begin(size_t reply_max)
                                          .recovery_max = 10,
                                          .limits = {.commands = 1000, .free = 16},
                                          .personal = "",
-                                         .single_connection = true,
+                                         .single_connection = single,
                                          .stale_ms = 10000,
                                          .version = "test"});
 }
@@ -188,15 +188,15 @@ static bool session(struct worker *w, const char *token)
     return true;
 }
 
-static void test_out_of_memory(void **state)
+/* fail_each: single_connection, or the limit of a user, which it takes the place of. */
+static void fail_each(bool single)
 {
-    (void)state;
     char token[512];
     static const char claims[] = "{\"sub\":\"u\",\"info\":{\"a\":1},\"channels\":[\"a\",\"c\"]}";
     assert_true(jwt_make(token, sizeof token, &rules.keys[0], claims, sizeof claims - 1) > 0);
     uint64_t k = 0, failed;
     do {
-        begin(CLIENT_REPLY_MAX);
+        begin(CLIENT_REPLY_MAX, single);
         struct worker *w = engine.server.workers[k % 2];
         mem_fail_at(++k);
         const bool good = session(w, token);
@@ -209,6 +209,13 @@ static void test_out_of_memory(void **state)
     } while (failed);
     assert_true(k > 30);
     print_message("%llu allocations\n", (unsigned long long)k - 1);
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    fail_each(true);
+    fail_each(false);
 }
 
 /* A queue so short that it is flushed between two commands of a message: what fails then ends the
@@ -256,7 +263,7 @@ static void test_reply_max(void **state)
                               "{\"history\":{\"channel\":\"d\",\"limit\":9},\"id\":4}";
     int fds[MANY];
     size_t len, small = 0, large = 0;
-    begin(700);
+    begin(700, true);
     client_options.anonymous = client_options.insecure = true;
     for (unsigned i = 0; i < MANY; i++) { /* each makes both longer */
         len = 0;

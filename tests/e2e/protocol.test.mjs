@@ -549,6 +549,27 @@ each('single_connection: the newest connection of a user is the only one, also w
   assert.deepEqual((await result(server, 'channels', {})).channels, { '#42': { num_clients: 1 }, '#43': { num_clients: 1 } });
 });
 
+each('single_connection with client.user_connection_limit 1: the newest closes the other; raw connections have the limit', async (shape) => {
+  const options = PERSONAL({ single_connection: true });
+  const server = await start(shape, { client: { ...options.client, user_connection_limit: 1 } });
+  let last = await server.connected({ user: '42' });
+  for (let i = 0; i < 4; i++) {
+    const next = await server.connected({ user: '42' });
+    await last.closes(3504);
+    last = next;
+  }
+  const raw = () => connect(server, '/raw/a', { token: token({ sub: '42' }) });
+  const one = await raw();
+  assert.equal((await refused(server, '/raw/a', { token: token({ sub: '42' }) })).status, 429);
+  const next = await server.connected({ user: '42' });
+  await last.closes(3504);
+  await one.end();
+  await (await raw()).end();
+  await next.quiet();
+  const m = await metrics(server);
+  assert.deepEqual([m.get('superseded_total'), m.get('refused_total{reason="user_connection_limit"}')], [5, 1]);
+});
+
 each('52b more channels in a token than client.channel_limit: 3505', async (shape) => {
   const server = await start(shape, { client: { channel_limit: 2 } });
   await server.connected({ params: { token: sign({ sub: '42', channels: ['a', 'b'] }) } });
