@@ -81,7 +81,7 @@ void client_table_remove(struct worker *w, struct client *k, const struct subscr
     uint32_t hole = sub->hash & mask;
     while (k->places[hole] != sub) hole = (hole + 1) & mask;
     for (uint32_t i = (hole + 1) & mask; k->places[i]; i = (i + 1) & mask) {
-        if (((i - k->places[i]->hash) & mask) < ((i - hole) & mask)) continue; /* is at home */
+        if (!hash_fills(hole, i, k->places[i]->hash, mask)) continue;
         k->places[hole] = k->places[i];
         hole = i;
     }

@@ -93,14 +93,12 @@ static bool enter(struct shard *s, struct mem_pool *pool, uint64_t hash)
     return true;
 }
 
-/* take_out frees place i. Whoever follows it in one row moves up unless it would get in front of
- * where its hash says. */
+/* take_out frees place i. */
 static void take_out(struct shard *s, uint32_t i)
 {
     const uint32_t mask = s->cap - 1;
     for (uint32_t k = (i + 1) & mask; s->accounts[k].count; k = (k + 1) & mask) {
-        uint32_t home = (uint32_t)s->accounts[k].hash & mask;
-        if (((k - home) & mask) < ((k - i) & mask)) continue;
+        if (!hash_fills(i, k, (uint32_t)s->accounts[k].hash, mask)) continue;
         s->accounts[i] = s->accounts[k];
         i = k;
     }
