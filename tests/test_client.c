@@ -235,7 +235,7 @@ static void test_out_of_memory_between_commands(void **state)
     for (unsigned way = 0; way < 2; way++) {
         for (uint64_t k = 1; k < 30; k++) {
             size_t len = 0;
-            begin(CLIENT_REPLY_MAX);
+            begin(CLIENT_REPLY_MAX, false);
             engine.app.conn.queue_max_bytes = 900;
             const int fd = hello(engine.server.workers[0], got, sizeof got, &len);
             snprintf(text, sizeof text, "{\"connect\":{\"token\":\"%s\"},\"id\":1}", token);

@@ -1,6 +1,6 @@
 /* What publishing calls with an idempotency key remember: repeats, time, the cap, memory, and two
  * workers with one key at the same moment. */
-/* link: -Wl,--wrap=malloc,--wrap=free */
+/* link: -Wl,--wrap=malloc,--wrap=free,--wrap=pthread_mutex_lock */
 #include "engine.h"
 
 #include <pthread.h>
@@ -51,6 +51,15 @@ void __wrap_free(void *p) /* NOLINT(bugprone-reserved-identifier) */
 {
     if (p && watching) replace_block(p, NULL);
     __real_free(p);
+}
+
+static _Atomic unsigned locked;                    /* how often anything was */
+int __real_pthread_mutex_lock(pthread_mutex_t *m); /* NOLINT(bugprone-reserved-identifier) */
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m); /* NOLINT(bugprone-reserved-identifier) */
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m)  /* NOLINT(bugprone-reserved-identifier) */
+{
+    atomic_fetch_add(&locked, 1);
+    return __real_pthread_mutex_lock(m);
 }
 
 static void begin(uint32_t entries_max)
@@ -240,6 +249,84 @@ static void test_memory_is_given_back(void **state)
     end();
 }
 
+/* of_one_shard gives one key after the other that lies in the first one's shard. */
+static const char *of_one_shard(unsigned *i)
+{
+    const uint64_t shard = id_of("news", key_of(1)).h[0] >> 58;
+    while (id_of("news", key_of(++*i)).h[0] >> 58 != shard) {
+    }
+    return key_of(*i);
+}
+
+static void publish_some(unsigned *i, unsigned n, bool first)
+{
+    while (n--) {
+        const char *key = of_one_shard(i);
+        assert_int_equal(publish("news", key, *i), first);
+    }
+}
+
+/* The oldest of a full ring expire, younger ones take their places, and then it doubles. */
+static void test_doubles_when_wrapped(void **state)
+{
+    (void)state;
+    unsigned last = 0;
+    begin(IDEMPOTENCY_SHARDS * 1000);
+    publish_some(&last, 10, true);
+    const unsigned tenth = last;
+    w->now_ms += SECOND;
+    publish_some(&last, 6, true); /* 16: full */
+    w->now_ms += IDEMPOTENCY_TTL_MS - SECOND;
+    publish_some(&last, 10, true); /* full again, the oldest in the middle */
+    assert_int_equal(remembered(), 16);
+    publish_some(&last, 10, true);
+    assert_int_equal(remembered(), 26);
+    unsigned at = tenth;
+    publish_some(&at, 26, false);
+    assert_int_equal(at, last);
+    assert_int_equal(remembered(), 26);
+    end();
+}
+
+/* More have expired than one call forgets, behind a younger one: none of them is repeated. */
+static void test_expired_is_not_repeated(void **state)
+{
+    (void)state;
+    unsigned last = 0;
+    begin(IDEMPOTENCY_SHARDS * 1000);
+    publish_some(&last, 200, true);
+    const unsigned expired = last;
+    w->now_ms += SECOND;
+    publish_some(&last, 1, true);
+    w->now_ms += IDEMPOTENCY_TTL_MS - SECOND;
+    const uint64_t before = remembered();
+    assert_true(publish("news", key_of(expired), 1));
+    assert_in_range(remembered(), before - 64 + 1, before); /* it is still there, expired */
+    assert_false(publish("news", key_of(expired), 1));
+    unsigned at = expired;
+    publish_some(&at, 1, false); /* the younger one */
+    end();
+}
+
+/* A sweep of nothing is a load: no shard is locked. */
+static void test_nothing_to_sweep(void **state)
+{
+    (void)state;
+    begin(IDEMPOTENCY_SHARDS * 1000);
+    assert_true(publish("news", "k", 1));
+    w->now_ms += SECOND;
+    for (unsigned i = 0; i < 2; i++, w->now_ms += IDEMPOTENCY_TTL_MS) {
+        const unsigned before = locked;
+        idempotency_sweep(w);
+        assert_int_equal(locked - before, IDEMPOTENCY_SHARDS);
+    }
+    assert_int_equal(remembered(), 0);
+    const unsigned before = locked;
+    for (unsigned i = 0; i < 10; i++, w->now_ms += 10 * SECOND) idempotency_sweep(w);
+    assert_int_equal(locked, before);
+    end();
+}
+
 /* What could not be remembered must not be published: it might be published twice. */
 static void test_out_of_memory(void **state)
 {
@@ -311,6 +398,9 @@ int main(void)
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_cap),
         cmocka_unit_test(test_memory_is_given_back),
+        cmocka_unit_test(test_doubles_when_wrapped),
+        cmocka_unit_test(test_expired_is_not_repeated),
+        cmocka_unit_test(test_nothing_to_sweep),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_same_keys_at_once),
     };
