@@ -53,11 +53,11 @@ CMOCKA := $(if $(CROSS),-L$B/lib -Wl$(comma)-rpath$(comma)$(abspath $B/lib)) -lc
 
 # ---- what is built: a new .c file or test needs no edit here --------------------------------------
 
-SRC   := $(filter-out main.c,$(wildcard *.c)) $(filter-out bench/bare%,$(wildcard bench/*.c))
+SRC   := $(filter-out main.c tests/% bench/bare%,$(wildcard *.c */*.c))
 OBJ   := $(SRC:%.c=$B/%.o) $B/web_files.o
 TESTS := $(patsubst tests/%.c,$B/%,$(wildcard tests/test_*.c))
 FUZZ  := $(patsubst tests/%.c,$B/%,$(wildcard tests/fuzz_*.c))
-SOURCES := $(wildcard *.c bench/*.c tests/*.c)
+SOURCES := $(wildcard *.c */*.c)
 # a test that wants linker flags of its own says so in a line: /* link: -Wl,--wrap=malloc */
 LINK_OF = $(shell sed -n 's|^/\* link: \(.*\) \*/|\1|p' $(1))
 
@@ -71,7 +71,7 @@ $B/roost: $B/main.o $B/libroost.a
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS)
 
 $B/libroost.a: $(OBJ)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) qcs $@ $^
 
 $B/test_%: $B/tests/test_%.o $B/libroost.a
 	@echo "  LD    $@"

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api_methods.h"
+#include "api/methods.h"
 #include "log.h"
 
 static struct api_options options;

@@ -1,5 +1,5 @@
 /* api.h - the HTTP API for backends: POST /api/METHOD (protocol.md section 7). api.c is HTTP,
- * api_methods.c what the methods do. Worker only. */
+ * api/methods.c what the methods do. Worker only. */
 #ifndef API_H
 #define API_H
 

@@ -1,9 +1,9 @@
 /* client.h - the Centrifuge client protocol on a connection: /connection/websocket (protocol.md
  * sections 1 to 6).
  *
- * client.c reads commands and answers them; client_connect.c is who a client is,
- * client_single.c that it is the only one; client_subs.c is what it is subscribed to, and
- * client_table.c finds it. How commands and replies are spelled is command.h's. An idle client owns
+ * client.c reads commands and answers them; client/connect.c is who a client is,
+ * client/single.c that it is the only one; client/subs.c is what it is subscribed to, and
+ * client/table.c finds it. How commands and replies are spelled is command.h's. An idle client owns
  * 64 bytes, and up to 88 for each subscription, beside its connection. Worker only. */
 #ifndef CLIENT_H
 #define CLIENT_H
@@ -15,7 +15,7 @@
 
 #define CLIENT_RATE_MAX 1000000 /* a second */
 
-struct client_limits {               /* of what a client sends a second; client_rate.c */
+struct client_limits {               /* of what a client sends a second; client/rate.c */
     uint32_t commands, publications; /* 0 = off; CLIENT_RATE_MAX at most */
     uint32_t free;                   /* so many refusals more before it is closed */
 };
@@ -79,7 +79,7 @@ bool client_has_id(const struct conn *c, struct text id);
 struct text client_id(const struct conn *c, char out[static OPS_UUID_TEXT]);
 uint32_t client_channel_count(const struct conn *c);
 
-/* ---- between client.c, client_connect.c and client_subs.c ---- */
+/* ---- between client.c, client/connect.c and client/subs.c ---- */
 
 enum client_phase {
     CLIENT_NEW, /* no connect yet */
@@ -95,7 +95,7 @@ struct client_rate {                 /* zero is the start */
 };
 
 struct client {
-    struct subscription **places; /* client_table.c */
+    struct subscription **places; /* client/table.c */
     uint32_t cap, count;          /* places; subscriptions */
     uint32_t next_expiry;         /* tick at which the first of them ends, or earlier; 0 = never */
     uint8_t phase;                /* enum client_phase */
@@ -178,7 +178,7 @@ void client_subscribe(struct session *s, const struct command *m);
 void client_unsubscribe(struct session *s, const struct command *m);
 void client_sub_refresh(struct session *s, const struct command *m);
 
-/* ---- client_table.c: its subscriptions by channel ---- */
+/* ---- client/table.c: its subscriptions by channel ---- */
 
 void client_table_init(void);
 struct text client_channel(const struct subscription *sub);

@@ -1,6 +1,6 @@
 /* config.c - loading: defaults, then the file, the environment and the flags, each over the last.
  */
-#include "config_load.h"
+#include "config/load.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* conn.h - a connection: its state, reading, out queue, backpressure and end; HTTP requests and
  * WebSocket messages on it.
  *
- * conn.c moves bytes between socket, TLS and queue; conn_http.c reads requests and writes responses
- * (RFC 9112); conn_ws.c reads and sends messages (RFC 6455); conn_drain.c closes them all. What a
+ * conn.c moves bytes between socket, TLS and queue; conn/http.c reads requests and writes responses
+ * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/drain.c closes them all. What a
  * request or a message means is said by the layers above, through struct app. An idle connection
  * owns its struct and its TLS session and nothing else: unfinished input and unsent output are made
  * when they are needed and freed when they are done. Threads: a connection belongs to its worker
@@ -293,7 +293,7 @@ void conn_trace_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload,
 struct trace_parent;
 bool conn_trace_parent(const struct http_request *r, struct trace_parent *p);
 
-/* ---- between conn.c, conn_http.c, conn_ws.c and conn_drain.c ---- */
+/* ---- between conn.c, conn/http.c, conn/ws.c and conn/drain.c ---- */
 void conn_stopping(struct worker *w);
 int conn_draining(struct worker *w);
 void conn_set_state(struct conn *c, enum conn_state to);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "pubsub_shared.h"
+#include "pubsub/shared.h"
 #include "trace.h"
 
 #define POST_COST 128 /* what a post costs beside its bytes, for the mailbox's bound */

@@ -11,7 +11,7 @@
 #include "origin.h"
 #include "pubsub.h"
 #include "raw.h"
-#include "trace_export.h"
+#include "trace/export.h"
 
 _Static_assert(JWT_SCRATCH <= 64u * 1024, "a worker's tx is the scratch of a verification");
 

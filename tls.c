@@ -1,5 +1,5 @@
 #include "tls.h"
-#include "tls_internal.h"
+#include "tls/internal.h"
 
 #include <arpa/inet.h>
 #include <string.h>

@@ -9,8 +9,7 @@ sed -n '/^[0-9]/p; /^[a-z]/p' scripts/layers > "$work/rules"
 
 # FILE MODULE ROW of each file (without .c or .h); ROW is missing if no line names the module
 set +f
-find . -maxdepth 1 -name '*.[ch]' > "$work/files"
-find bench -name '*.[ch]' >> "$work/files" 2>/dev/null || true
+ls ./*.[ch] ./*/*.[ch] | grep -v '^./tests/\|^./scripts/' > "$work/files"
 set -f
 sed 's|^\./||; s|\.[ch]$||' "$work/files" | sort -u | while read -r file; do
     module=$file row=

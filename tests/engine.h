@@ -10,7 +10,7 @@
 #include "../conn.h"
 #include "../heartbeat.h"
 #include "../idempotency.h"
-#include "../pubsub_shared.h"
+#include "../pubsub/shared.h"
 #include "../raw.h"
 #include "../route.h"
 #include "../users.h"

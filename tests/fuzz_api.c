@@ -1,6 +1,6 @@
 /* The body of an API call, for every method, on two workers with clients: libFuzzer. The first byte
  * says which method. Whatever comes in, the reply is JSON or an error, and nothing stays behind. */
-#include "../api_methods.h"
+#include "../api/methods.h"
 #include "../worker_errand.h"
 #include "fuzz_server.h"
 #include "guard.h"

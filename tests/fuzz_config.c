@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "config.h"
-#include "config_load.h"
+#include "config/load.h"
 #include "guard.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,4 +1,4 @@
-#include "../tls_internal.h"
+#include "../tls/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>

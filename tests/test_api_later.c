@@ -1,5 +1,5 @@
 /* A call of the API that waits for other workers, while its connection goes on, or away (api.c,
- * conn_http.c). */
+ * conn/http.c). */
 #include "engine.h"
 
 #define CALL "POST /api/info HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"

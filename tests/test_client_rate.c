@@ -1,4 +1,4 @@
-/* client_rate.c: a client at its rate, one command over, and one that goes on. */
+/* client/rate.c: a client at its rate, one command over, and one that goes on. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-/* client_table.c: a client's subscriptions by channel, as many as there are; those that end while
+/* client/table.c: a client's subscriptions by channel, as many as there are; those that end while
  * others are looked for. */
 #include "engine.h"
 

@@ -1,5 +1,5 @@
-/* Tests of cmd_token.c: what it prints and its exit status, each call in a process of its own. */
-#include "../cmd.h"
+/* Tests of cmd/token.c: what it prints and its exit status, each call in a process of its own. */
+#include "../cmd/cmd.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

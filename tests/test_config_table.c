@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "config_table.h"
+#include "config/table.h"
 
 /* ---- values ---- */
 

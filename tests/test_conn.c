@@ -1,4 +1,4 @@
-/* conn.c, conn_http.c and conn_ws.c on a worker without a thread: bytes in any pieces, caps, ends
+/* conn.c, conn/http.c and conn/ws.c on a worker without a thread: bytes in any pieces, caps, ends
  * of all kinds, memory that runs out. The peer is the other end of a socket pair. */
 #include "engine.h"
 

@@ -1,4 +1,4 @@
-/* conn_drain.c in a time of the test's own: the rate, the order, each worker its share. */
+/* conn/drain.c in a time of the test's own: the rate, the order, each worker its share. */
 #include "engine.h"
 
 enum { MOST = 1000 };

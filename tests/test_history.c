@@ -4,7 +4,7 @@
 #include "engine.h"
 
 #include "../ops.h"
-#include "../pubsub_shared.h"
+#include "../pubsub/shared.h"
 
 #define FEW 16
 #define NAMES (SLOW ? 50000u : 1000000u)

@@ -4,7 +4,7 @@
 #include "engine.h"
 
 #include "../ops.h"
-#include "../pubsub_shared.h"
+#include "../pubsub/shared.h"
 
 #define WORKERS 2
 #define EACH 5000u     /* publications of a worker */

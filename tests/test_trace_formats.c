@@ -1,7 +1,7 @@
-/* trace_otlp.c and trace_elastic.c: what is written is read again by json.c, field by field, and
+/* trace/otlp.c and trace/elastic.c: what is written is read again by json.c, field by field, and
  * whatever a channel is called, it is JSON. */
-#include "../trace_elastic.h"
-#include "../trace_otlp.h"
+#include "../trace/elastic.h"
+#include "../trace/otlp.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

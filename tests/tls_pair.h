@@ -3,7 +3,7 @@
 #ifndef TLS_PAIR_H
 #define TLS_PAIR_H
 
-#include "../tls_internal.h"
+#include "../tls/internal.h"
 #include "guard.h"
 
 #include <setjmp.h>

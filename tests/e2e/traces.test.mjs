@@ -359,7 +359,7 @@ async function flows(server, count = 300) {
   await client.end();
 }
 
-/* stopsSoon: what is left is sent for two seconds at most (trace_export.h); main itself gives up only after five. */
+/* stopsSoon: what is left is sent for two seconds at most (trace/export.h); main itself gives up only after five. */
 async function stopsSoon(server) {
   const start = performance.now();
   await server.stop();

@@ -1,0 +1,253 @@
+/* `roost serve`: reads the configuration, starts the server, and puts it away in the end. */
+#include "cmd/serve.h"
+
+#include "cmd/cmd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "api.h"
+#include "console.h"
+#include "idempotency.h"
+#include "log.h"
+#include "notify.h"
+#include "pubsub.h"
+#include "trace/export.h"
+#include "user_limit.h"
+#include "users.h"
+#include "worker_errand.h"
+
+extern char **environ;
+
+const char *cmd_program = "roost";
+
+int serve_say(const char *what, const char *why)
+{
+    fprintf(stderr, "roost: %s: %s\n", what, why);
+    return 1;
+}
+
+/* ---- configuration ---- */
+
+static void help(bool all)
+{
+    puts("Usage: roost serve [OPTION]...\n\n"
+         "Serves WebSocket connections: /connection/websocket for Centrifuge SDKs, /raw/CHANNEL "
+         "for any\n"
+         "client, /echo with --echo; and the HTTP API for backends, POST /api/METHOD.\n"
+         "SIGTERM closes them politely; a second one ends at once.\n");
+    config_help(stdout, all);
+}
+
+/* load returns -1 to go on, or the exit status. */
+static int load(struct serve *s, int argc, char **argv)
+{
+    struct config_report report = {0};
+    enum config_outcome outcome = config_load(&s->config, argc, argv, environ, &report);
+    if (outcome == CONFIG_LOADED || outcome == CONFIG_WRONG) config_report_print(&report, stderr);
+    config_report_free(&report);
+    switch (outcome) {
+    case CONFIG_LOADED: return -1;
+    case CONFIG_WRONG: return 2;
+    case CONFIG_HELP:
+    case CONFIG_HELP_ALL: help(outcome == CONFIG_HELP_ALL); return 0;
+    }
+    return 2;
+}
+
+static void add_url(struct config_urls *urls, const char *text)
+{
+    struct config_url *bigger = realloc(urls->items, (urls->count + 1) * sizeof *bigger);
+    if (!bigger) abort(); /* at start, a few bytes */
+    urls->items = bigger;
+    if (!config_parse_url(&urls->items[urls->count], text)) urls->count++;
+}
+
+/* dev_channels lets SDK clients try everything at once: without a configuration channels have
+ * presence and a short history. */
+static void dev_channels(struct config *c)
+{
+    if (!c->namespace_item_count) return;
+    struct channel_options *o =
+        &c->namespace_items[0].options; /* of channels without a namespace */
+    o->subscribe_for_client = o->publish_for_subscriber = true;
+    o->presence = o->join_leave = o->presence_for_subscriber = true;
+    o->history_for_subscriber = o->allow_recovery = o->allow_positioning = true;
+    if (!channel_has_history(o)) {
+        o->history_size = 100;
+        o->history_ttl_ms = 300 * 1000;
+    }
+}
+
+/* prepare_dev fills in what --dev makes by itself. */
+static int prepare_dev(struct serve *s)
+{
+    struct config *c = &s->config;
+    char err[512];
+    if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1)
+        return serve_say("--dev", err);
+    if (!c->token.secret.len)
+        config_secret_set(&c->token.secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
+    if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
+    if (!c->tls_cert_files.count && !c->tls_key_files.count) {
+        config_strings_add(&c->tls_cert_files, s->dev.cert_file);
+        config_strings_add(&c->tls_key_files, s->dev.key_file);
+    }
+    dev_channels(c);
+    if (!c->listen.count) {
+        add_url(&c->listen, "wss://127.0.0.1:8443");
+        add_url(&c->listen, "ws://127.0.0.1:8080");
+    }
+    return -1;
+}
+
+/* ---- start and end ---- */
+
+/* descriptors_in_use counts what the process has open before the first connection. */
+static uint32_t descriptors_in_use(void)
+{
+    uint32_t n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    if (!d) return 0;
+    while (readdir(d)) n++;
+    closedir(d);
+    return n > 3 ? n - 3 : 0; /* ".", "..", and the one that reads */
+}
+
+/* open_traces makes the workers' tracers, if spans are to be sent anywhere. */
+/* write_pid takes the pid file, which is locked as long as we live: it is never another server's
+ * that is taken or removed. Returns what is wrong, or NULL. */
+static const char *write_pid(struct serve *s)
+{
+    const char *path = s->config.pid_file;
+    if (!*path) return NULL;
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (fd == -1) return strerror(errno);
+    if (flock(fd, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) {
+        close(fd);
+        return "another server that runs has this pid file";
+    }
+    s->pid_fd = fd;
+    if (ftruncate(fd, 0) == -1 || dprintf(fd, "%ld\n", (long)getpid()) < 0) return strerror(errno);
+    return NULL;
+}
+
+/* inject_fault: in builds for tests, the k-th allocation from now on fails once. */
+static void inject_fault(void)
+{
+#ifdef ROOST_FAULTS
+    const char *k = getenv("ROOST_TEST_FAIL_ALLOC");
+    if (k) mem_fail_at(strtoull(k, NULL, 10));
+    if (getenv("ROOST_TEST_WEDGE")) atomic_store(&worker_wedge, true);
+    k = getenv("ROOST_TEST_FAIL_TLS_ALLOC");
+    if (k) tls_memory_fail_at(strtoull(k, NULL, 10));
+#endif
+}
+
+static int run(struct serve *s)
+{
+    struct server *v = &s->server;
+    uint32_t used = descriptors_in_use();
+    v->sockets_max = v->conns_max > used ? v->conns_max - used : 0;
+    if (trace_export_start() == -1) return serve_say("--trace", strerror(errno));
+    for (unsigned i = 0; i < v->worker_count; i++) {
+        if (worker_start(v->workers[i]) == -1) {
+            int e = errno;
+            while (i-- > 0) {
+                worker_stop(v->workers[i], WORKER_ENDS);
+                worker_join(v->workers[i]);
+            }
+            return serve_say("worker", strerror(e));
+        }
+    }
+    for (size_t i = 0; i < s->url_count; i++)
+        log_event(LOG_INFO, "listening", LOG_STR("url", s->urls[i]));
+    log_event(LOG_INFO, "ready", LOG_STR("version", ROOST_VERSION),
+              LOG_STR("tls", tls_library_version()), LOG_U64("workers", v->worker_count),
+              LOG_U64("descriptors", v->conns_max));
+    inject_fault();
+    if (s->config.dev)
+        dev_banner(stdout, &s->dev, cmd_program, s->wss_url ? s->wss_url : s->ws_url,
+                   s->ws_url ? s->ws_url : s->wss_url);
+    fflush(stdout);
+    emf_begin(&s->emf, s->config.emf_ms, s->config.node_name, clock_us() / 1000);
+    notify("READY=1\nSTATUS=serving with %u workers", v->worker_count);
+    serve_until_stop(s);
+    serve_drain(s);
+    for (unsigned i = 0; i < v->worker_count; i++) worker_join(v->workers[i]);
+    trace_export_stop();
+    serve_last_figures(s);
+    log_event(LOG_INFO, "stopped");
+    return 0;
+}
+
+static void clean_up(struct serve *s)
+{
+    struct server *v = &s->server;
+    trace_export_stop(); /* if it came to nothing */
+    for (unsigned i = 0; i < v->worker_count; i++) v->workers[i]->trace = NULL;
+    for (unsigned i = 0; i < v->worker_count; i++) worker_errands_abandon(v->workers[i]);
+    for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
+    for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
+    user_limit_close();
+    pubsub_close(); /* histories lie in the workers' pools */
+    for (unsigned i = 0; i < v->worker_count; i++) worker_delete(v->workers[i]);
+    serve_close_unix(s);
+    for (size_t i = 0; i < s->unix_count; i++) close(s->unixes[i].fd);
+    tls_server_delete(s->tls);
+    if (s->signal_fd != -1) close(s->signal_fd);
+    if (v->done_fd != -1) close(v->done_fd);
+    if (s->pid_fd != -1) {
+        unlink(s->config.pid_file);
+        close(s->pid_fd);
+    }
+    notify_close();
+    free((void *)s->app.conn.proxy_from.items);
+    free((void *)s->app.conn.trusted_proxies.items);
+    api_close();
+    console_close();
+    idempotency_close();
+    dev_state_wipe(&s->dev);
+    config_free(&s->config);
+    log_close();
+}
+
+static int serve(struct serve *s)
+{
+    int status = -1;
+    const struct config *c = &s->config;
+    if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
+        return serve_say(c->log_file, strerror(errno));
+    if (c->dev && (status = prepare_dev(s)) != -1) return status;
+    s->signal_fd = serve_open_signals();
+    s->server.done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    notify_open();
+    if (s->signal_fd == -1 || s->server.done_fd == -1) return serve_say("signals", strerror(errno));
+    if ((status = serve_wire(s)) != -1) return status;
+    if ((status = serve_make_workers(s)) != -1) return status;
+    if ((status = serve_listen(s)) != -1) return status;
+    const char *why = write_pid(s);
+    if (why) return serve_say(c->pid_file, why);
+    return run(s);
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct serve *s = calloc(1, sizeof *s);
+    if (!s) return serve_say("serve", strerror(errno));
+    s->signal_fd = s->pid_fd = s->server.done_fd = -1;
+    s->argc = argc;
+    s->argv = argv;
+    int status = load(s, argc, argv);
+    if (status == -1) status = serve(s);
+    clean_up(s);
+    free(s);
+    return status;
+}

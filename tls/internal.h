@@ -1,0 +1,133 @@
+/* tls/internal.h - what tls.c, tls/setup.c, tls/server.c and tls/cert.c share; nobody else includes
+ * it, but for their tests.
+ *
+ * mbedTLS's private fields are read in a few places; that is why the build pins 3.6. */
+#ifndef TLS_INTERNAL_H
+#define TLS_INTERNAL_H
+
+#define MBEDTLS_ALLOW_PRIVATE_ACCESS
+
+#include "tls.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include <mbedtls/pk.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/ssl_ticket.h>
+#include <mbedtls/x509_crt.h>
+
+/* RFC 8446 4.6.1 allows seven days; a key also opens tickets for one lifetime after it was
+ * replaced, so 12 hours keep every ticket, and the secrets in it, below a day. */
+#define TLS_TICKET_LIFETIME_S (12 * 3600)
+
+/* Keys of their own for each version and each set of names: a ticket opens nowhere else. A renewed
+ * certificate goes on with those of the one before it. */
+struct tls_tickets {
+    _Atomic unsigned refs; /* pairs */
+    mbedtls_ssl_ticket_context v12, v13;
+};
+
+struct tls_pair { /* a certificate and its key */
+    mbedtls_x509_crt chain;
+    mbedtls_pk_context key;
+    struct tls_tickets *tickets;
+};
+
+struct tls_settings { /* does not change; lives until its last session is gone */
+    mbedtls_ssl_config conf;
+    unsigned refs; /* sessions, and the server for its current one; under the server's lock */
+    size_t count;
+    struct tls_pair pairs[]; /* the first is for names that no certificate has */
+};
+
+struct tls_server {
+    pthread_mutex_t lock;
+    struct tls_settings *current;
+};
+
+struct tls_client {
+    mbedtls_ssl_config conf;
+    mbedtls_x509_crt trust;
+    bool insecure;
+    bool keep_sessions;
+    bool has_session;
+    mbedtls_ssl_session session;                          /* if has_session */
+    char session_host[MBEDTLS_SSL_MAX_HOST_NAME_LEN + 1]; /* whom it is for */
+};
+
+struct tls {
+    mbedtls_ssl_context ssl;
+    struct tls_client *client;     /* NULL in a server's session */
+    struct tls_server *server;     /* NULL in a client's session, as the next two are */
+    struct tls_settings *settings; /* counted */
+    const struct tls_pair *pair;   /* what is shown */
+
+    /* The memory BIO, valid during one call: what was received, and where to put what is to be
+     * sent. */
+    const uint8_t *in;
+    uint8_t *out;
+    size_t in_len, in_used, out_cap, out_len;
+    bool starved; /* mbedTLS asked for more than the input has */
+
+    bool over;           /* the handshake is */
+    bool full;           /* the handshake showed a certificate: not resumed */
+    bool failed;         /* nothing more comes in or goes out */
+    bool closed_cleanly; /* the peer said close_notify: nothing more comes in */
+    bool said_goodbye;   /* we said close_notify: nothing more goes out */
+    bool reading;        /* application data is */
+    uint8_t refusals;    /* renegotiations that the peer asked for */
+    uint8_t ip_len;      /* client: host is an IP address of 4 or 16 bytes */
+    uint8_t ip[16];
+    const char *why;
+    char host[]; /* client: as given to tls_connect */
+};
+
+/* tls_server_hold gives the settings for a new session, counted. tls_server_let_go ends that. Any
+ * thread. */
+struct tls_settings *tls_server_hold(struct tls_server *s);
+void tls_server_let_go(struct tls_server *s, struct tls_settings *settings);
+
+/* tls_set_up fills conf with what an endpoint (MBEDTLS_SSL_IS_...) offers; 0 or an mbedTLS error.
+ */
+int tls_set_up(mbedtls_ssl_config *conf, int endpoint);
+
+/* tls_names_hash: of a certificate's names, in their order. tls_names_fit: is name (as in SNI) one
+ * of them? 2: exactly, 1: by a wildcard, 0: no. */
+void tls_names_hash(const mbedtls_x509_crt *leaf, uint8_t hash[static 32]);
+int tls_names_fit(const mbedtls_x509_crt *leaf, const char *name, size_t len);
+
+/* tls_start readies mbedTLS, once; 0 or an mbedTLS error. Any thread. */
+int tls_start(void);
+
+/* tls_random is mbedTLS's f_rng: the kernel's generator, no state to share between workers. */
+int tls_random(void *unused, unsigned char *buf, size_t len);
+
+/* tls_text says what an mbedTLS error means. Static text. */
+const char *tls_text(int error);
+
+/* tls_say writes one line into err, printf-like; what does not fit is cut. */
+#define tls_say(err, err_len, ...) ((void)snprintf(err, err_len, __VA_ARGS__))
+
+/* tls_now_version is the version under negotiation in the session that this thread is inside of,
+ * for the ticket callbacks, to which mbedTLS does not say it. */
+mbedtls_ssl_protocol_version tls_now_version(void);
+struct tls *tls_now(void); /* that session, or NULL */
+
+/* tls_session_arrived stores a new ticket of session t in its tls_client. */
+void tls_session_arrived(struct tls *t);
+
+/* tls_load_pair reads a certificate chain and the key that belongs to its first certificate from
+ * PEM files into what the caller has initialised, and checks them; 0, or -1 with a line in err. */
+int tls_load_pair(mbedtls_x509_crt *chain, mbedtls_pk_context *key, const char *cert_file,
+                  const char *key_file, char *err, size_t err_len);
+
+/* tls_warn_pair writes a line into err if something about a pair that works is odd. */
+void tls_warn_pair(const mbedtls_x509_crt *chain, const char *cert_file, const char *key_file,
+                   char *err, size_t err_len);
+
+/* tls_load_trust reads a bundle of CA certificates; 0, or -1 with a line in err. */
+int tls_load_trust(mbedtls_x509_crt *trust, const char *file, char *err, size_t err_len);
+
+#endif

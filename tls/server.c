@@ -1,0 +1,302 @@
+/* A server's certificates: loaded, tried, chosen by name, replaced while sessions go on; and the
+ * keys of its tickets. */
+#include "tls.h"
+#include "tls/internal.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include <mbedtls/platform.h>
+
+/* ---- tickets --------------------------------------------------------------------------------- */
+
+/* CVE-2026-93831: mbedTLS up to 3.6.7 takes a ticket of 1.3 in a 1.2 handshake, where the secret in
+ * it means something else. So each version has keys of its own: a ticket of the other one is as
+ * foreign as a forged one. They are of one set of names as well: a ticket for one of our names
+ * opens no other. */
+static mbedtls_ssl_ticket_context *ticket_keys(mbedtls_ssl_protocol_version version)
+{
+    struct tls_tickets *keys = tls_now()->pair->tickets;
+    return version == MBEDTLS_SSL_VERSION_TLS1_3 ? &keys->v13 : &keys->v12;
+}
+
+static int write_ticket(void *ctx, const mbedtls_ssl_session *session, unsigned char *start,
+                        const unsigned char *end, size_t *len, uint32_t *lifetime_s)
+{
+    (void)ctx;
+    *lifetime_s = 0; /* mbedTLS sends it even if the rest fails */
+    return mbedtls_ssl_ticket_write(ticket_keys(session->tls_version), session, start, end, len,
+                                    lifetime_s);
+}
+
+static int parse_ticket(void *ctx, mbedtls_ssl_session *session, unsigned char *buf, size_t len)
+{
+    (void)ctx;
+    mbedtls_ssl_protocol_version now = tls_now_version();
+    int ret = mbedtls_ssl_ticket_parse(ticket_keys(now), session, buf, len);
+
+    if (ret == 0 && session->tls_version != now) ret = MBEDTLS_ERR_SSL_INVALID_MAC;
+    /* CVE-2026-115491: what a refused ticket has loaded is ours to free. */
+    if (ret != 0) mbedtls_ssl_session_free(session);
+    return ret;
+}
+
+static void unref_tickets(struct tls_tickets *k)
+{
+    if (!k || atomic_fetch_sub(&k->refs, 1) != 1) return;
+    mbedtls_ssl_ticket_free(&k->v12);
+    mbedtls_ssl_ticket_free(&k->v13);
+    mbedtls_free(k);
+}
+
+static struct tls_tickets *new_tickets(void)
+{
+    struct tls_tickets *k = mbedtls_calloc(1, sizeof *k);
+    if (!k) return NULL;
+    atomic_init(&k->refs, 1);
+    mbedtls_ssl_ticket_init(&k->v12);
+    mbedtls_ssl_ticket_init(&k->v13);
+    if (mbedtls_ssl_ticket_setup(&k->v12, tls_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
+                                 TLS_TICKET_LIFETIME_S) == 0 &&
+        mbedtls_ssl_ticket_setup(&k->v13, tls_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
+                                 TLS_TICKET_LIFETIME_S) == 0)
+        return k;
+    unref_tickets(k);
+    return NULL;
+}
+
+/* tickets_for gives p the keys of a pair with the same names in old, or new ones. */
+static bool tickets_for(struct tls_pair *p, const struct tls_settings *old)
+{
+    uint8_t names[32], others[32];
+    tls_names_hash(&p->chain, names);
+    for (size_t i = 0; old && i < old->count; i++) {
+        tls_names_hash(&old->pairs[i].chain, others);
+        if (memcmp(names, others, sizeof names) != 0) continue;
+        p->tickets = old->pairs[i].tickets;
+        atomic_fetch_add(&p->tickets->refs, 1);
+        return true;
+    }
+    p->tickets = new_tickets();
+    return p->tickets;
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* choose is mbedTLS's callback for SNI. Nobody is refused for asking for another name: a client
+ * compares for itself. */
+static int choose(void *ctx, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
+{
+    struct tls_settings *s = ctx;
+    int best = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < s->count && best < 2; i++) {
+        int fit = tls_names_fit(&s->pairs[i].chain, (const char *)name, len);
+        if (fit <= best) continue;
+        best = fit;
+        at = i;
+    }
+    if (at == 0) return 0; /* what is shown anyway */
+    tls_now()->pair = &s->pairs[at];
+    return mbedtls_ssl_set_hs_own_cert(ssl, &s->pairs[at].chain, &s->pairs[at].key);
+}
+
+/* ---- settings -------------------------------------------------------------------------------- */
+
+static void free_settings(struct tls_settings *s)
+{
+    mbedtls_ssl_config_free(&s->conf);
+    for (size_t i = 0; i < s->count; i++) {
+        unref_tickets(s->pairs[i].tickets);
+        mbedtls_pk_free(&s->pairs[i].key);
+        mbedtls_x509_crt_free(&s->pairs[i].chain);
+    }
+    mbedtls_free(s);
+}
+
+struct tls_settings *tls_server_hold(struct tls_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    struct tls_settings *current = s->current;
+    current->refs++;
+    pthread_mutex_unlock(&s->lock);
+    return current;
+}
+
+void tls_server_let_go(struct tls_server *s, struct tls_settings *settings)
+{
+    pthread_mutex_lock(&s->lock);
+    const bool last = --settings->refs == 0;
+    pthread_mutex_unlock(&s->lock);
+    if (last) free_settings(settings);
+}
+
+static int set_up_settings(struct tls_settings *s)
+{
+    int ret = tls_set_up(&s->conf, MBEDTLS_SSL_IS_SERVER);
+    if (ret == 0) ret = mbedtls_ssl_conf_own_cert(&s->conf, &s->pairs[0].chain, &s->pairs[0].key);
+    mbedtls_ssl_conf_session_tickets_cb(&s->conf, write_ticket, parse_ticket, NULL);
+    return ret;
+}
+
+static struct tls_settings *new_settings(size_t count)
+{
+    struct tls_settings *s = mbedtls_calloc(1, sizeof *s + count * sizeof s->pairs[0]);
+    if (!s) return NULL;
+    mbedtls_ssl_config_init(&s->conf);
+    s->refs = 1;
+    s->count = count;
+    for (size_t i = 0; i < count; i++) {
+        mbedtls_x509_crt_init(&s->pairs[i].chain);
+        mbedtls_pk_init(&s->pairs[i].key);
+    }
+    return s;
+}
+
+/* ---- a handshake with oneself ---------------------------------------------------------------- */
+
+/* One turn of one end: takes what the other sent, leaves what it answers in *to. */
+struct parcel {
+    uint8_t bytes[TLS_OUT_MAX];
+    size_t len;
+};
+
+static enum io take_turn(struct tls *t, struct parcel *from, struct parcel *to)
+{
+    size_t used;
+    enum io answer =
+        tls_handshake(t, from->bytes, from->len, &used, to->bytes, sizeof to->bytes, &to->len);
+
+    from->len -= used;
+    memmove(from->bytes, from->bytes + used, from->len);
+    return answer;
+}
+
+static bool shake_hands(struct tls *client, struct tls *server)
+{
+    struct parcel *box = mbedtls_calloc(2, sizeof *box); /* to the server, to the client */
+    enum io at_client = IO_WANT_READ, at_server = IO_WANT_READ;
+
+    /* A certificate chain longer than out takes several turns. */
+    for (int turn = 0; box && turn < 16; turn++) {
+        at_client = take_turn(client, &box[1], &box[0]);
+        if (at_client == IO_CLOSED) break;
+        at_server = take_turn(server, &box[0], &box[1]);
+        if (at_server == IO_CLOSED || (at_client == IO_DONE && at_server == IO_DONE)) break;
+    }
+    mbedtls_free(box);
+    return at_client == IO_DONE && at_server == IO_DONE;
+}
+
+/* What a certificate and key are worth shows in a handshake: key usage, curve, signature. */
+static int try_version(struct tls_server *s, size_t pair, int minor, const char *cert_file,
+                       char *err, size_t err_len)
+{
+    int ret = -1;
+    struct tls *at_server = NULL, *at_client = NULL;
+    struct tls_client *c = tls_client_new(NULL, true, err, err_len);
+
+    if (!c) return -1;
+    tls_client_set_version(c, minor);
+    at_server = tls_accept(s);
+    at_client = tls_connect(c, "localhost");
+    if (at_server && pair > 0) {
+        const struct tls_pair *p = at_server->pair = &s->current->pairs[pair];
+        (void)mbedtls_ssl_set_hs_own_cert(&at_server->ssl, (mbedtls_x509_crt *)&p->chain,
+                                          (mbedtls_pk_context *)&p->key);
+    }
+    if (at_server && at_client && shake_hands(at_client, at_server))
+        ret = 0;
+    else
+        tls_say(err, err_len, "the certificate in %s does not work in a TLS 1.%d handshake: %s",
+                cert_file, minor,
+                !at_server || !at_client      ? "out of memory"
+                : *tls_why(at_server) != '\0' ? tls_why(at_server)
+                                              : tls_why(at_client));
+    tls_free(at_client);
+    tls_free(at_server);
+    tls_client_delete(c);
+    return ret;
+}
+
+/* load fills fresh settings from files and tries them, in a server of their own, before anybody is
+ * served by them. old (may be NULL) gives its ticket keys. */
+static struct tls_settings *load(const struct tls_files *files, size_t count,
+                                 const struct tls_settings *old, char *err, size_t err_len)
+{
+    int ret = tls_start();
+    struct tls_settings *s = ret == 0 ? new_settings(count) : NULL;
+    char warning[512] = "";
+    if (!s) {
+        tls_say(err, err_len, "TLS can not start: %s", ret ? tls_text(ret) : "out of memory");
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct tls_pair *p = &s->pairs[i];
+        if (tls_load_pair(&p->chain, &p->key, files[i].cert, files[i].key, err, err_len) == -1)
+            goto fail;
+        if (!tickets_for(p, old)) {
+            tls_say(err, err_len, "TLS can not start: out of memory");
+            goto fail;
+        }
+        if (!*warning)
+            tls_warn_pair(&p->chain, files[i].cert, files[i].key, warning, sizeof warning);
+    }
+    ret = set_up_settings(s);
+    if (ret != 0) {
+        tls_say(err, err_len, "TLS can not start: %s", tls_text(ret));
+        goto fail;
+    }
+    struct tls_server trial = {.lock = PTHREAD_MUTEX_INITIALIZER, .current = s};
+    for (size_t i = 0; i < count; i++)
+        for (int minor = 3; minor >= 2; minor--)
+            if (try_version(&trial, i, minor, files[i].cert, err, err_len) == -1) goto fail;
+    if (count > 1)
+        mbedtls_ssl_conf_sni(&s->conf, choose, s); /* not before: each was tried by itself */
+    tls_say(err, err_len, "%s", warning);
+    return s;
+fail:
+    free_settings(s);
+    return NULL;
+}
+
+/* ---- server ---------------------------------------------------------------------------------- */
+
+struct tls_server *tls_server_new(const struct tls_files *files, size_t count, char *err,
+                                  size_t err_len)
+{
+    tls_say(err, err_len, "%s", "");
+    struct tls_server *s = mbedtls_calloc(1, sizeof *s);
+    if (!s) {
+        tls_say(err, err_len, "TLS can not start: out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    s->current = load(files, count, NULL, err, err_len);
+    if (s->current) return s;
+    tls_server_delete(s);
+    return NULL;
+}
+
+int tls_server_reload(struct tls_server *s, const struct tls_files *files, size_t count, char *err,
+                      size_t err_len)
+{
+    tls_say(err, err_len, "%s", "");
+    struct tls_settings *old = tls_server_hold(s), *fresh = load(files, count, old, err, err_len);
+    if (fresh) {
+        pthread_mutex_lock(&s->lock);
+        s->current = fresh;
+        pthread_mutex_unlock(&s->lock);
+        tls_server_let_go(s, old); /* as the current one */
+    }
+    tls_server_let_go(s, old);
+    return fresh ? 0 : -1;
+}
+
+void tls_server_delete(struct tls_server *s)
+{
+    if (!s) return;
+    if (s->current) tls_server_let_go(s, s->current);
+    pthread_mutex_destroy(&s->lock);
+    mbedtls_free(s);
+}
