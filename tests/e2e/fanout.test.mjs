@@ -128,7 +128,7 @@ test('1,000 subscribers on two workers, publishers on both: byte-equal sequences
   assert.equal(after.get('slow_total{action="close"}'), 0);
   assert.equal(after.get('posts_lost_total'), 0);
   for (const l of listeners) l.socket.destroy();
-}, { seconds: 150 });
+}, { seconds: 150, final: true });
 
 test('subscribe and unsubscribe race with a flood: whole, in order, from the first heard to the last', async () => {
   const server = await serve(['--workers', '2', '--worker.fanout_slice', '16', '--ping-interval', '0']);
@@ -177,7 +177,7 @@ test('subscribe and unsubscribe race with a flood: whole, in order, from the fir
   for (const l of [...stable, ...crowd]) l.socket.destroy();
   await until(async () => (await metrics(server)).get('subscriptions') === 2, 'only the publishers are left');
   await fresh(server);
-}, { seconds: 150 });
+}, { seconds: 150, final: true });
 
 /* The server is stopped (SIGSTOP) while a pass is two thirds through, and those before and behind it leave in turn, all in what
  * will be one turn for the server: whoever is moved into a gap must still be found there later. */

@@ -36,8 +36,12 @@ export function skip(reason) {
 
 const tests = [];
 const cleanups = [];
+
+/* test names a promise and how it is shown. With RETRY=1, as `make test` has it, a test that failed is run once more, and
+ * if it passes then it is FLAKY: told with what had failed, counted apart. Not so what no busy machine can cause:
+ * a report of a sanitizer, a crash, a secret in a log (`final` on the error), and promises that nothing is lost (`final` in options). */
 export function test(name, body, options = {}) {
-  tests.push({ name, body, seconds: options.seconds || 60 });
+  tests.push({ name, body, seconds: options.seconds || 60, final: options.final });
 }
 
 /* atEnd: what is to be undone when the present test is over, latest first. */
@@ -64,7 +68,8 @@ async function runOne({ body, seconds }) {
     try {
       await within(Promise.resolve(cleanups.pop()(failure)), patience(45000), 'clean-up');
     } catch (error) {
-      failure = failure && !(failure instanceof Skip) ? failure : error;
+      if (failure && !(failure instanceof Skip)) failure.final ||= error.final;
+      else failure = error;
     }
   }
   if (failure) throw failure;
@@ -76,24 +81,27 @@ function explain(error) {
   return `${String(error.message || error).trim()}\n(${where})`.split('\n').map((l) => `    ${l}`).join('\n');
 }
 
+/* outcome runs a test: 'ok', 'SKIP', 'FLAKY' or 'FAIL', and what is to be said of it. */
+async function outcome(t) {
+  const start = performance.now();
+  const attempt = () => runOne(t).then(() => null, (error) => error);
+  const first = await attempt();
+  const took = () => ` (${Math.round(performance.now() - start)} ms)`;
+  if (!first) return ['ok', took()];
+  if (first instanceof Skip) return ['SKIP', `: ${first.message}`];
+  if (!process.env.RETRY || t.final || first.final || await attempt()) return ['FAIL', `\n${explain(first)}`];
+  return ['FLAKY', `${took()} passed when run again; before:\n${explain(first)}`];
+}
+
 /* One line a test: the runner counts them. E2E_ONLY is a part of a test's name. */
 export async function done() {
   const file = path.basename(process.argv[1], '.test.mjs');
   const only = process.env.E2E_ONLY || '';
   for (const t of tests) {
     if (only && !`${file}: ${t.name}`.includes(only)) continue;
-    const start = performance.now();
-    try {
-      await runOne(t);
-      console.log(`ok    ${file}: ${t.name} (${Math.round(performance.now() - start)} ms)`);
-    } catch (error) {
-      if (error instanceof Skip) {
-        console.log(`SKIP  ${file}: ${t.name}: ${error.message}`);
-      } else {
-        console.log(`FAIL  ${file}: ${t.name}\n${explain(error)}`);
-        process.exitCode = 1;
-      }
-    }
+    const [word, more] = await outcome(t);
+    console.log(`${word.padEnd(5)} ${file}: ${t.name}${more}`);
+    if (word === 'FAIL') process.exitCode = 1;
   }
   console.log(`end   ${file}`);
   process.exit();
@@ -153,6 +161,16 @@ export const sanitizerEnv = {
   UBSAN_OPTIONS: 'print_stacktrace=1',
   TSAN_OPTIONS: 'halt_on_error=0:second_deadlock_stack=1',
 };
+
+/* decisive: what fails here is no matter of time, and is not tried again. */
+function decisive(check) {
+  try {
+    check();
+  } catch (error) {
+    error.final = true;
+    throw error;
+  }
+}
 
 export class Server {
   constructor(child, dir) {
@@ -224,13 +242,15 @@ export class Server {
       if (!this.exit) this.child.kill('SIGKILL');
     }
     this.check();
-    assert.deepEqual(this.exit, { code, signal: null }, this.log.slice(-2000));
+    decisive(() => assert.deepEqual(this.exit, { code, signal: null }, this.log.slice(-2000)));
   }
 
   check() {
-    const report = this.log.search(REPORT);
-    assert.equal(report, -1, this.log.slice(Math.max(0, report - 200), report + 4000));
-    for (const text of shown) assert.ok(!this.log.includes(text), `the log holds a secret: ${text.slice(0, 40)}...`);
+    decisive(() => {
+      const report = this.log.search(REPORT);
+      assert.equal(report, -1, this.log.slice(Math.max(0, report - 200), report + 4000));
+      for (const text of shown) assert.ok(!this.log.includes(text), `the log holds a secret: ${text.slice(0, 40)}...`);
+    });
   }
 }
 

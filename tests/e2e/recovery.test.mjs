@@ -59,7 +59,7 @@ test('1,000 clients with four channels each, cut at random in a flood, and the s
   const acknowledged = [...sent.values()].reduce((n, { acknowledged: a }) => n + a.size, 0);
   console.log(`      ${storm.cuts} cuts, ${acknowledged} of ${attempts()} publications acknowledged, ${tally.publications} seen, ${tally.recovered} recoveries, ${tally.told} told, closes ${JSON.stringify([...tally.closes])}`);
   assert.ok(tally.recovered > 0 && tally.told > 0 && acknowledged > attempts() / 2, JSON.stringify(tally));
-}, { seconds: 120 });
+}, { seconds: 120, final: true });
 
 test('1,000 clients cut by RST: joins equal leaves for each, presence empty within two seconds', async () => {
   const server = await serve([...settings(), '--workers', '2']);

@@ -24,6 +24,31 @@ if (process.env.E2E_STAYS) {
   });
 }
 
+/* And these: one that passes the second time, one that never does, one whose failure decides. */
+const again = (name, options) => {
+  let runs = 0;
+  test(name, async () => assert.equal(++runs, 2, `run ${runs}`), options);
+};
+if (process.env.E2E_AGAIN) {
+  again('again: at the second time');
+  test('again: never', async () => assert.fail('as ever'));
+  again('again: decided', { final: true });
+}
+
+for (const retry of ['', '1']) {
+  test(`RETRY=${retry}: what failed and passes when run again is told apart, what is decided is not run again`, async () => {
+    const runner = spawn(RUN, [VARIANT, 'runner: again'], { env: { ...process.env, E2E_AGAIN: '1', RETRY: retry }, stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    runner.stdout.on('data', (text) => { said += text; });
+    const code = await within(new Promise((resolve) => runner.on('close', resolve)), patience(30000), 'end of the runner');
+    assert.equal(code, 1, said);
+    assert.match(said, retry ? /^FLAKY runner: again: at the second time .*before:\n    run 1/m : /^FAIL {2}runner: again: at the second time\n    run 1/m);
+    assert.match(said, /^FAIL {2}runner: again: never\n    as ever/m);
+    assert.match(said, /^FAIL {2}runner: again: decided\n    run 1/m);
+    assert.match(said, retry ? /: 1 passed, 2 failed, 0 skipped \(1 passed when run again/ : /: 0 passed, 3 failed, 0 skipped\n/);
+  });
+}
+
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL']) {
   test(`a runner ended by ${signal}: its test, the server and the shell of it end too`, async () => {
     const tmp = temporary();
