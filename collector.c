@@ -52,11 +52,12 @@ static bool make_head(struct collector *c, const struct collector_options *o)
     c->head = malloc(HEAD_MAX);
     if (!c->head) return false;
     int n = snprintf(c->head, HEAD_MAX,
-                     "POST %s%s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nContent-Type: "
+                     "%s %s%s%s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nContent-Type: "
                      "%s\r\n%s%s%sContent-Length: ",
-                     u->path, o->path, *u->query ? "?" : "", u->query, url_host_header(u, host),
-                     o->user_agent, o->content_type, *o->authorization ? "Authorization: " : "",
-                     o->authorization, *o->authorization ? "\r\n" : "");
+                     o->method ? o->method : "POST", u->path, o->path, *u->query ? "?" : "",
+                     u->query, url_host_header(u, host), o->user_agent, o->content_type,
+                     *o->authorization ? "Authorization: " : "", o->authorization,
+                     *o->authorization ? "\r\n" : "");
     c->head_len = (size_t)n;
     return n > 0 && n < HEAD_MAX - 32;
 }
@@ -73,7 +74,7 @@ struct collector *collector_new(const struct collector_options *o, char *err, si
     atomic_init(&c->hurry_ms, INT64_MAX);
     c->hurry_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->hurry_fd == -1 || !make_head(c, o)) goto fail;
-    if (o->url->scheme == URL_WSS && !(c->trust = tls_client_new(NULL, false, err, err_len)))
+    if (o->url->scheme == URL_WSS && !(c->trust = tls_client_new(o->ca_file, false, err, err_len)))
         goto fail;
     *err = 0;
     return c;

@@ -1,5 +1,5 @@
-/* collector.h - the HTTP/1.1 client of a thread that may block: POST to one server, plain or TLS,
- * over a connection that is kept (RFC 9112).
+/* collector.h - the HTTP/1.1 client of a thread that may block: requests to one server, plain or
+ * TLS, over a connection that is kept (RFC 9112).
  *
  * Every wait has a deadline, and the answer's size a cap. Name look-ups block for as long as the
  * resolver does. Threads: all by one thread, but for collector_hurry (any). */
@@ -19,7 +19,9 @@ struct collector_options {        /* borrowed for the call */
     const char *content_type;     /* static */
     const char *user_agent;       /* static */
     const char *authorization;    /* the header's value, or "" */
-    int64_t connect_ms, total_ms; /* of one POST; total_ms all in all */
+    const char *method;           /* static; NULL: POST */
+    const char *ca_file;          /* of trust anchors; NULL: the system's */
+    int64_t connect_ms, total_ms; /* of one request; total_ms all in all */
 };
 
 /* collector_new connects to nobody yet. NULL with a line in err: memory, or no trust anchors. */

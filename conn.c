@@ -866,4 +866,5 @@ const struct worker_ops conn_worker_ops = {
     .end = end_of_turn,
     .stopping = conn_stopping,
     .draining = conn_draining,
+    .rebalancing = conn_rebalancing,
 };

@@ -2,7 +2,8 @@
  * WebSocket messages on it.
  *
  * conn.c moves bytes between socket, TLS and queue; conn/http.c reads requests and writes responses
- * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/drain.c closes them all. What a
+ * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/drain.c closes them all and
+ * conn/rebalance.c the oldest. What a
  * request or a message means is said by the layers above, through struct app. An idle connection
  * owns its struct and its TLS session and nothing else: unfinished input and unsent output are made
  * when they are needed and freed when they are done. Threads: a connection belongs to its worker
@@ -238,6 +239,12 @@ static inline uint64_t conn_key(const struct conn *c)
     return (uint64_t)c->worker->index << 32 | c->id;
 }
 
+/* conn_rebalance closes the oldest percent of w's open connections, so that their clients come back
+ * through the balancer: with the close code of age, at w's share of rate a second, where all is how
+ * many connections the server has. Replaces an earlier one; 0 percent only ends that. Returns how
+ * many will be closed; none when w stops, which closes everybody anyway. */
+uint32_t conn_rebalance(struct worker *w, unsigned percent, uint32_t rate, uint64_t all);
+
 /* ---- HTTP ---- */
 
 struct http_reply {
@@ -293,9 +300,11 @@ void conn_trace_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload,
 struct trace_parent;
 bool conn_trace_parent(const struct http_request *r, struct trace_parent *p);
 
-/* ---- between conn.c, conn/http.c, conn/ws.c and conn/drain.c ---- */
+/* ---- between conn.c and the files of conn/ ---- */
 void conn_stopping(struct worker *w);
 int conn_draining(struct worker *w);
+int conn_rebalancing(struct worker *w);
+void conn_rebalance_stop(struct worker *w);
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */

@@ -14,6 +14,8 @@ static const struct {
     {"pub", "publishes lines of standard input to a channel", cmd_pub},
     {"bench", "puts load on a server and measures it", cmd_bench},
     {"token", "makes and inspects HS256 tokens", cmd_token},
+    {"rebalance", "closes the oldest connections of a server, at a rate", cmd_rebalance},
+    {"ready", "asks whether a server is ready, for probes", cmd_ready},
     {"check", "validates a configuration and prints the effective one", cmd_check},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
@@ -23,7 +25,7 @@ static int usage(FILE *to)
     fprintf(to, "roost %s: a WebSocket server\n\nUsage: roost COMMAND [OPTION]...\n\n",
             ROOST_VERSION);
     for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(to, "  %-7s %s\n", commands[i].name, commands[i].help);
+        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].help);
     fputs("\n`roost COMMAND --help` says more.\n", to);
     return to == stdout ? 0 : 2;
 }

@@ -64,6 +64,8 @@
     X(SLOW_DROPPED, "slow_total", COUNTER, "action=\"drop\"", "")                                  \
     X(HISTORY_EVICTED, "history_evicted_total", COUNTER, "",                                       \
       "Publications that left a history because all together were too large")                      \
+    X(REBALANCED, "rebalanced_total", COUNTER, "", "Connections closed by calls of rebalance")     \
+    X(REBALANCE_LEFT, "rebalance_left", GAUGE, "", "Connections that a rebalance is yet to close") \
     X(SUPERSEDED, "superseded_total", COUNTER, "",                                                 \
       "Connections closed because their user has a newer one")                                     \
     X(REPLY_TOO_LARGE, "replies_too_large_total", COUNTER, "",                                     \

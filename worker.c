@@ -357,6 +357,14 @@ static void wedge(const struct worker *w)
 #endif
 }
 
+/* close_some closes what a drain or a rebalance has due; how long until more is, -1 = nothing is.
+ */
+static int close_some(struct worker *w)
+{
+    if (w->stopped == WORKER_DRAINS) return w->server->ops->draining(w);
+    return w->rebalance.left ? w->server->ops->rebalancing(w) : -1;
+}
+
 void worker_turn(struct worker *w, int timeout_ms)
 {
     wedge(w);
@@ -369,7 +377,7 @@ void worker_turn(struct worker *w, int timeout_ms)
     if (w->ready.count) ops->ready(w);
     enum worker_stop how = (enum worker_stop)atomic_load_explicit(&w->stop, memory_order_acquire);
     if (how > w->stopped) obey_stop(w, how);
-    w->drain_ms = w->stopped == WORKER_DRAINS ? ops->draining(w) : -1;
+    w->drain_ms = close_some(w);
     if (w->wake) worker_wake_others(w);
     /* Taken first and done last: what was published before an errand was sent comes before it. */
     struct post *errands = mailbox_take(&w->errands);

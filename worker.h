@@ -63,8 +63,9 @@ struct worker_ops {
     void (*end)(struct worker *w);   /* free what the turn has closed */
     void (*stopping)(
         struct worker *w); /* once, when a stop was asked for; listeners are closed already */
-    int (*draining)(struct worker *w); /* in each turn of a drain: closes what is due; how long
-                                          until more is */
+    int (*draining)(struct worker *w);    /* in each turn of a drain: closes what is due; how long
+                                             until more is */
+    int (*rebalancing)(struct worker *w); /* the same while rebalance.left is not 0 */
 };
 
 /* conn_vector: connections of one worker, in an array mapped once for as many as there can be
@@ -114,13 +115,27 @@ struct drain {       /* of one worker */
     int64_t at_ms;   /* of credit */
 };
 
+struct rebalance {        /* of one worker; conn/rebalance.c */
+    uint32_t left;        /* connections to be closed yet; 0 = nothing is under way */
+    uint32_t newest;      /* id of the youngest connection when it began */
+    uint32_t cursor;      /* as in struct drain */
+    uint32_t rank;        /* the oldest so many with this prefix are chosen */
+    uint32_t prefix;      /* upper bits of the age of the youngest that is chosen */
+    uint32_t bits;        /* how many these are; 32: all are known, and it closes */
+    int64_t credit;       /* in millionths of a connection */
+    int64_t rate;         /* thousandths of a connection a second */
+    int64_t at_ms;        /* of credit */
+    uint32_t counts[256]; /* connections with the prefix, by the next bits of their age */
+};
+
 struct worker {
     /* read on every turn */
     struct server *server;
     unsigned index;
     enum worker_stop stopped; /* how far stop has been obeyed */
     struct drain drain;
-    int drain_ms;           /* until more is due, -1 = nothing is */
+    int drain_ms; /* until drain or rebalance has more to close, -1 = nothing is */
+    struct rebalance rebalance;
     int64_t now_ms, now_us; /* monotonic; read once a turn */
     uint64_t wake;          /* bits of workers whose mailbox was empty when this one pushed */
     struct mem_pool *pool;

@@ -501,6 +501,7 @@ const struct api_method *api_method_find(const char *name, size_t len)
         {"unsubscribe", api_unsubscribe, API_MANAGE, true},
         {"disconnect", api_disconnect, API_MANAGE, true},
         {"refresh", api_refresh, API_MANAGE, true},
+        {"rebalance", api_rebalance, API_MANAGE, true},
         {"presence", presence, API_READ, false},
         {"presence_stats", presence_stats, API_READ, false},
         {"history", history, API_READ, false},

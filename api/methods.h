@@ -1,5 +1,6 @@
 /* api/methods.h - what the methods of the HTTP API do, apart from HTTP: api/methods.c those on
- * channels, api/users.c those on the connections of users, api/info.c what the server is doing,
+ * channels, api/users.c those on the connections of users, api/rebalance.c those on
+ * connections by their age, api/info.c what the server is doing,
  * api/batch.c several in one call. Worker only. */
 #ifndef API_METHODS_H
 #define API_METHODS_H
@@ -59,7 +60,7 @@ struct text api_connection_id(const struct conn *c, char out[static API_ID_MAX])
 void api_info_init(const char *node_name); /* before workers start; borrows */
 
 api_run api_subscribe, api_unsubscribe, api_disconnect, api_refresh, api_connections, api_info,
-    api_batch;
+    api_rebalance, api_batch;
 
 /* api_begin makes room for need bytes more in call->o, whose memory is the pool's; when memory is
  * out o.full is set. */

@@ -14,6 +14,8 @@ int cmd_token(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_sub(int argc, char **argv);
 int cmd_pub(int argc, char **argv);
+int cmd_rebalance(int argc, char **argv);
+int cmd_ready(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 
 #endif

@@ -47,6 +47,7 @@ static void begin(struct worker *w)
 
 void conn_stopping(struct worker *w)
 {
+    conn_rebalance_stop(w);
     for (uint32_t i = 0; i < w->conns.count; i++) {
         struct conn *c = w->conns.items[i];
         if (w->stopped == WORKER_ENDS)
