@@ -193,6 +193,7 @@ struct config {
     char *node_name; /* "" = the host's name */
     char *log_file;  /* "" = standard error */
     char *pid_file;  /* "" = none */
+    char *user;      /* to go on as, NAME[:GROUP]; "" = as whoever starts it */
 
     /* stopping */
     int64_t shutdown_delay_ms; /* not ready, but serving still */

@@ -139,6 +139,59 @@ static const char *write_pid(struct serve *s)
     return NULL;
 }
 
+/* may_read warns of what a reload will not be able to read. */
+static void may_read(const char *path)
+{
+    if (*path && access(path, R_OK) == -1)
+        log_event(LOG_WARN, "this file can not be read by the user: SIGHUP will not read it again",
+                  LOG_STR("file", path), LOG_ERRNO(errno));
+}
+
+/* try_reload reads the configuration once more, as SIGHUP will. */
+static void try_reload(const struct serve *s)
+{
+    struct config_report report = {0};
+    struct config fresh = {0};
+    (void)config_load(&fresh, s->argc, s->argv, environ, &report);
+    for (size_t i = 0; i < report.count; i++)
+        if (report.notes[i].is_error)
+            log_event(LOG_WARN, "by the user the configuration can not be read again, by SIGHUP",
+                      LOG_STR("problem", report.notes[i].text));
+    config_report_free(&report);
+    config_free(&fresh);
+    for (size_t i = 0; i < s->config.tls_cert_files.count; i++)
+        may_read(s->config.tls_cert_files.items[i]);
+    for (size_t i = 0; i < s->config.tls_key_files.count; i++)
+        may_read(s->config.tls_key_files.items[i]);
+}
+
+/* give_files: what the user must be able to write, open anew or be asked by. */
+static void give_files(const struct serve *s)
+{
+    const char *log = s->config.log_file;
+    const int fd = *log ? open(log, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC) : -1;
+    if (fd != -1 && privileges_own(&s->user, fd) == -1)
+        log_event(LOG_WARN, "the log file stays root's: SIGHUP may not open it anew",
+                  LOG_STR("file", log), LOG_ERRNO(errno));
+    if (fd != -1) close(fd);
+    if (s->pid_fd != -1) (void)privileges_own(&s->user, s->pid_fd);
+    for (size_t i = 0; i < s->unix_count; i++)
+        if (*s->unixes[i].path) (void)privileges_own_path(&s->user, s->unixes[i].path);
+}
+
+/* become goes on as the user of --user: all that needs root is open by now. */
+static int become(const struct serve *s)
+{
+    char err[256];
+    if (!*s->config.user) return -1;
+    give_files(s);
+    if (privileges_drop(&s->user, err, sizeof err) == -1) return serve_say("--user", err);
+    log_event(LOG_INFO, "root is given up", LOG_STR("user", s->config.user),
+              LOG_U64("uid", s->user.uid), LOG_U64("gid", s->user.gid));
+    try_reload(s);
+    return -1;
+}
+
 /* inject_fault: in builds for tests, the k-th allocation from now on fails once. */
 static void inject_fault(void)
 {
@@ -223,6 +276,9 @@ static int serve(struct serve *s)
 {
     int status = -1;
     const struct config *c = &s->config;
+    char err[256];
+    if (*c->user && privileges_find(&s->user, c->user, err, sizeof err) == -1)
+        return serve_say("--user", err);
     if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
         return serve_say(c->log_file, strerror(errno));
     if (c->dev && (status = prepare_dev(s)) != -1) return status;
@@ -235,6 +291,7 @@ static int serve(struct serve *s)
     if ((status = serve_listen(s)) != -1) return status;
     const char *why = write_pid(s);
     if (why) return serve_say(c->pid_file, why);
+    if ((status = become(s)) != -1) return status;
     return run(s);
 }
 

@@ -11,6 +11,7 @@
 #include "emf.h"
 #include "jwt.h"
 #include "namespace.h"
+#include "privileges.h"
 #include "tls.h"
 
 struct serve { /* everything that lives as long as the server */
@@ -41,7 +42,8 @@ struct serve { /* everything that lives as long as the server */
     int argc; /* to read the configuration again */
     char **argv;
     int signal_fd;
-    int pid_fd; /* -1: the pid file is not ours */
+    struct privileges user; /* of --user */
+    int pid_fd;             /* -1: the pid file is not ours */
 };
 
 /* Each answers -1 to go on, or the exit status. */

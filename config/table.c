@@ -513,6 +513,9 @@ const struct option option_table[] = {
      .help = "Serve /healthz, /readyz and /health."},
     {"pid_file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(pid_file),
      .help = "Where the process id is written."},
+    {"user", "user", "NAME", GROUP_OBSERVE, OPTION_STRING, FIELD(user),
+     .help = "Go on as this user, or NAME:GROUP, once ports are bound and secrets and certificates "
+             "are read; for a server that root starts. Empty: as whoever starts it."},
 
     /* ---- work of one turn ---- */
     {"worker.accepts_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_accepts_per_turn),
