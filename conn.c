@@ -28,7 +28,7 @@ static const uint8_t may_become[] = {
 void conn_set_state(struct conn *c, enum conn_state to) /* the only writer of c->state */
 {
     if (!(may_become[c->state] & 1 << to)) abort();
-    c->state = (uint8_t)to;
+    c->state = to & 15;
 }
 
 /* ---- unfinished input ---- */

@@ -64,6 +64,7 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_FORWARDED = 1 << 23, /* the socket's peer may say in X-Forwarded-For who it
                                               speaks for */
                  CONN_USER_COUNTED = 1 << 24, /* user_limit.h */
+                 CONN_BEAT_ODD = 1 << 25,     /* heartbeat: so was the last message of beat_s */
 };
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */
@@ -104,11 +105,13 @@ struct conn {
     struct conn_in *in;
     struct out_queue *out;
     int fd;
-    uint32_t slot;                          /* index in worker->conns */
-    uint32_t id;                            /* of this worker's last 2^32 connections */
-    uint32_t flags;                         /* enum conn_flag */
-    uint8_t state;                          /* enum conn_state; written by conn.c alone */
-    uint8_t protocol;                       /* enum conn_protocol, once open */
+    uint32_t slot;         /* index in worker->conns */
+    uint32_t id;           /* of this worker's last 2^32 connections */
+    uint32_t flags;        /* enum conn_flag */
+    uint16_t state : 4;    /* enum conn_state; written by conn.c alone */
+    uint16_t protocol : 3; /* enum conn_protocol, once open */
+    uint16_t beat_s : 9; /* it asked for a message every so many seconds, to hear that we live; 0 =
+                            it did not */
     uint8_t control_frames, control_second; /* control frames in that second (mod 256) */
     uint16_t close_code;                    /* how it ended, for the log */
     uint16_t peer_port;
@@ -155,6 +158,7 @@ struct conn_handler { /* what the layer above does with an open connection's mes
     void (*closed)(
         struct conn *c);          /* it is not open any more: let go of channels and users. Once */
     void (*ping)(struct conn *c); /* NULL: a WebSocket ping */
+    void (*beat)(struct conn *c); /* the message of beat_s; NULL where that is 0 */
     uint32_t (*deadline)(const struct conn *c); /* NULL, or: a tick at which heartbeat shall fire as
                                                    well, 0 = none */
     uint16_t drain_code, age_code; /* close codes of a stopping server and of a connection's age */

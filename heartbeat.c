@@ -40,27 +40,47 @@ static uint32_t age_limit(const struct conn *c) /* ticks after the opening */
     return options.age - spread(c, options.age / 5 + 1, 1);
 }
 
-static uint32_t first_ping(const struct conn *c) /* ticks after the opening */
+/* A series of pings or messages, its schedule computed from the connection alone. */
+struct series {
+    uint32_t interval; /* ticks; 0 = there is none */
+    uint32_t odd;      /* flag: the last one was one of odd number */
+    uint64_t salt;
+};
+
+static struct series pings(void)
 {
-    uint32_t half = options.interval / 2;
-    return options.interval - spread(c, half + 1, 2);
+    return (struct series){options.interval, CONN_PING_ODD, 2};
 }
 
-/* ping_number says how many pings the schedule has had by now. */
-static uint32_t ping_number(const struct conn *c, uint32_t now)
+static struct series beats(const struct conn *c)
 {
-    uint32_t life = now - c->opened, first = first_ping(c);
-    return life < first ? 0 : 1 + (life - first) / options.interval;
+    return (struct series){ticks(c->beat_s * 1000), CONN_BEAT_ODD, 3};
 }
 
-static uint32_t ping_tick(const struct conn *c, uint32_t number) /* of ping 1, 2, ... */
+static uint32_t first(const struct conn *c, const struct series *s) /* ticks after the opening */
 {
-    return c->opened + first_ping(c) + (number - 1) * options.interval;
+    return s->interval - spread(c, s->interval / 2 + 1, s->salt);
 }
 
-static bool last_ping_was(const struct conn *c, uint32_t number)
+/* number_by says how many the series has had by now. */
+static uint32_t number_by(const struct conn *c, const struct series *s, uint32_t now)
 {
-    return ((c->flags & CONN_PING_ODD) != 0) == (number & 1);
+    uint32_t life = now - c->opened, at = first(c, s);
+    return life < at ? 0 : 1 + (life - at) / s->interval;
+}
+
+static uint32_t tick_of(const struct conn *c, const struct series *s,
+                        uint32_t number) /* 1, 2 ... */
+{
+    return c->opened + first(c, s) + (number - 1) * s->interval;
+}
+
+/* is_due: has the one of that number not been sent? Then it counts as sent from now on. */
+static bool is_due(struct conn *c, const struct series *s, uint32_t number)
+{
+    if (!number || ((c->flags & s->odd) != 0) == (number & 1)) return false;
+    c->flags ^= s->odd;
+    return true;
 }
 
 /* sooner keeps the earlier of two ticks ahead of now; one that has passed counts as now. */
@@ -76,15 +96,27 @@ static const struct conn_handler *handler(const struct conn *c)
     return &c->worker->server->app->handlers[c->protocol];
 }
 
+/* next_of takes the time to the next one of a series into account. */
+static void next_of(const struct conn *c, const struct series *s, uint32_t now, uint32_t *left)
+{
+    if (s->interval) sooner(left, now, tick_of(c, s, number_by(c, s, now) + 1));
+}
+
+static void pong_deadline(const struct conn *c, uint32_t now, uint32_t *left)
+{
+    const struct series s = pings();
+    if (!s.interval || !(c->flags & CONN_PONG_DUE)) return;
+    uint32_t number = number_by(c, &s, now);
+    if (number) sooner(left, now, tick_of(c, &s, number) + options.pong);
+}
+
 static void arm(struct conn *c)
 {
+    const struct series ping = pings(), beat = beats(c);
     uint32_t now = worker_tick(c->worker), left = INT32_MAX;
-    if (options.interval) {
-        uint32_t number = ping_number(c, now);
-        if (c->flags & CONN_PONG_DUE && number)
-            sooner(&left, now, ping_tick(c, number) + options.pong);
-        sooner(&left, now, ping_tick(c, number + 1));
-    }
+    pong_deadline(c, now, &left);
+    next_of(c, &ping, now, &left);
+    next_of(c, &beat, now, &left);
     if (options.age) sooner(&left, now, c->opened + age_limit(c));
     if (c->expires)
         sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
@@ -138,45 +170,61 @@ static bool too_old(const struct conn *c, uint32_t now)
 
 static bool is_dead(const struct conn *c, uint32_t now, uint32_t number)
 {
+    const struct series s = pings();
     if (!(c->flags & CONN_PONG_DUE) || !number) return false;
     if (c->flags & (CONN_PAUSED | CONN_THROTTLED))
         return false; /* its pong is not read: TCP_USER_TIMEOUT watches */
-    return (int32_t)(now - ping_tick(c, number) - options.pong) >= 0;
+    return (int32_t)(now - tick_of(c, &s, number) - options.pong) >= 0;
 }
 
-void heartbeat_fired(struct conn *c)
+/* over closes the connection whose time has come. */
+static bool over(struct conn *c, uint32_t now)
 {
     struct metrics *m = &c->worker->metrics;
-    uint32_t now = worker_tick(c->worker);
-    if (c->state != CONN_OPEN) return;
     if (c->expires && c->worker->now_ms / EXPIRY_MS >= c->expires) {
         metric_add(m, METRIC_TIMED_OUT_TOKEN, 1);
         conn_close(c, 3005, "token expired");
-        return;
+        return true;
     }
     if (too_old(c, now)) {
         metric_add(m, METRIC_TIMED_OUT_AGE, 1);
         conn_close(c, handler(c)->age_code, "refresh");
+        return true;
+    }
+    return false;
+}
+
+/* ping closes a dead connection, and pings one that is due. */
+static void ping(struct conn *c, uint32_t now)
+{
+    const struct series s = pings();
+    if (!s.interval) return;
+    uint32_t number = number_by(c, &s, now);
+    if (is_dead(c, now, number)) {
+        metric_add(&c->worker->metrics, METRIC_TIMED_OUT_PONG, 1);
+        conn_close(c, 3012, "no pong");
         return;
     }
-    if (options.interval) {
-        uint32_t number = ping_number(c, now);
-        if (is_dead(c, now, number)) {
-            metric_add(m, METRIC_TIMED_OUT_PONG, 1);
-            conn_close(c, 3012, "no pong");
-            return;
-        }
-        if (number && !last_ping_was(c, number)) {
-            c->flags ^= CONN_PING_ODD;
-            if (handler(c)->ping)
-                handler(c)->ping(c);
-            else
-                conn_ping(c);
-            if (c->state != CONN_OPEN) return;
-            /* The pong's deadline counts from the schedule: a ping that we send late ourselves has
-             * none. */
-            if (now - ping_tick(c, number) > BUSY_TICKS) c->flags &= ~(uint32_t)CONN_PONG_DUE;
-        }
-    }
-    arm(c);
+    if (!is_due(c, &s, number)) return;
+    if (handler(c)->ping)
+        handler(c)->ping(c);
+    else
+        conn_ping(c);
+    /* The pong's deadline counts from the schedule: a ping that we send late ourselves has none. */
+    if (now - tick_of(c, &s, number) > BUSY_TICKS) c->flags &= ~(uint32_t)CONN_PONG_DUE;
+}
+
+static void beat(struct conn *c, uint32_t now)
+{
+    const struct series s = beats(c);
+    if (s.interval && is_due(c, &s, number_by(c, &s, now))) handler(c)->beat(c);
+}
+
+void heartbeat_fired(struct conn *c)
+{
+    uint32_t now = worker_tick(c->worker);
+    if (c->state != CONN_OPEN || over(c, now)) return;
+    ping(c, now);
+    if (c->state == CONN_OPEN) beat(c, now);
+    if (c->state == CONN_OPEN) arm(c);
 }

@@ -4,7 +4,8 @@
  * One timer a connection, armed for the earliest of these. The schedule of pings follows from when
  * the connection was opened and from its id, so nothing is stored for it: the first ping comes at a
  * random time in the second half of an interval, the others each an interval later, also on a busy
- * connection. Jitter only ever shortens a period. Activity touches no timer: it clears
+ * connection. The messages of conn.beat_s, for who can not see pings, follow a schedule of the same
+ * kind. Jitter only ever shortens a period. Activity touches no timer: it clears
  * CONN_PONG_DUE, and the timer looks. Worker only. */
 #ifndef HEARTBEAT_H
 #define HEARTBEAT_H

@@ -27,6 +27,7 @@
     X(DELIVERIES, "deliveries_total", COUNTER, "", "Publications queued to subscribers")           \
     X(SUBSCRIPTIONS, "subscriptions", GAUGE, "", "Subscriptions held")                             \
     X(PINGS, "pings_sent_total", COUNTER, "", "Heartbeat pings sent")                              \
+    X(BEATS, "heartbeat_messages_total", COUNTER, "", "Messages sent to who asked by ?heartbeat")  \
     X(HTTP_REQUESTS, "http_requests_total", COUNTER, "",                                           \
       "Requests answered other than by upgrade")                                                   \
     X(API_REQUESTS, "api_requests_total", COUNTER, "", "HTTP API calls with a good key")           \

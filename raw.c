@@ -1,6 +1,7 @@
 #include "raw.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "heartbeat.h"
@@ -72,7 +73,12 @@ struct wish { /* what a raw connection asked for and may do */
     char name[USER_NAME_MAX];
     size_t len;
     bool publish, subscribe;
+    int beat_s; /* 0 = no heartbeat */
 };
+
+#define BEAT_MIN_S 5 /* oftener would cost more than it tells */
+#define BEAT_MAX_S 300
+_Static_assert(BEAT_MAX_S <= 511, "conn.beat_s has nine bits");
 
 static bool switched_off(struct http_str query, const char *name)
 {
@@ -86,6 +92,20 @@ static void refuse_channel(struct conn *c, const struct http_request *r, int sta
     metric_add(&c->worker->metrics,
                status == 403 ? METRIC_REFUSED_PERMISSION : METRIC_REFUSED_BAD_REQUEST, 1);
     conn_http_error(c, r, status, line);
+}
+
+/* read_beat reads heartbeat=SECONDS, digits alone: 0 when it is not there, -1 when it is wrong. */
+static int read_beat(struct http_str query)
+{
+    struct http_str v;
+    int n = 0;
+    if (!http_query_get(query, "heartbeat", &v)) return 0;
+    if (v.len < 1 || v.len > 3) return -1;
+    for (size_t i = 0; i < v.len; i++) {
+        if (v.p[i] < '0' || v.p[i] > '9') return -1;
+        n = n * 10 + (v.p[i] - '0');
+    }
+    return n >= BEAT_MIN_S && n <= BEAT_MAX_S ? n : -1;
 }
 
 static bool read_wish(struct conn *c, const struct http_request *r, const struct auth *a,
@@ -112,6 +132,11 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
     wish->len = (size_t)len;
     if (!namespace_of(wish->name, wish->len)) {
         refuse_channel(c, r, 404, "unknown namespace: it is not in channel.namespaces");
+        return false;
+    }
+    wish->beat_s = read_beat(r->query);
+    if (wish->beat_s < 0) {
+        refuse_channel(c, r, 400, "heartbeat is a number of seconds from 5 to 300");
         return false;
     }
     const struct jwt_claims *claims = &a->claims;
@@ -151,6 +176,7 @@ void raw_open(struct conn *c, const struct http_request *r, const struct auth *a
     }
     c->channel = l;
     c->sub_index = UINT32_MAX;
+    c->beat_s = (unsigned)wish.beat_s & 511;
     if (switched_off(r->query, "self")) c->flags |= CONN_NO_SELF;
     if (wish.publish) c->flags |= CONN_MAY_PUBLISH;
     if (wish.subscribe && pubsub_subscribe(c, l) == -1) {
@@ -176,8 +202,20 @@ static void raw_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload,
         conn_close(c, WS_CLOSE_TRY_LATER, "out of memory: not published");
 }
 
+/* raw_beat says that we live. To who has not taken what was sent before, nothing is added: that
+ * tells as much, and the queue must not grow by it. */
+static void raw_beat(struct conn *c)
+{
+    char text[32];
+    if (c->flags & CONN_BLOCKED) return;
+    int len = snprintf(text, sizeof text, "{\"heartbeat\":%u}", c->beat_s * 1000u);
+    metric_add(&c->worker->metrics, METRIC_BEATS, 1);
+    conn_send(c, WS_TEXT, text, (size_t)len);
+}
+
 const struct conn_handler raw_handler = {.message = raw_message,
                                          .closed = let_go,
+                                         .beat = raw_beat,
                                          .drain_code = WS_CLOSE_RESTART,
                                          .age_code = WS_CLOSE_RESTART};
 

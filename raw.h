@@ -2,6 +2,7 @@
  *
  * Text and binary messages are published to the channel as they are; what anybody publishes arrives
  * as it is. Raw connections have no offsets: what is published while one is away is not sent to it.
+ * With ?heartbeat=SECONDS a connection gets {"heartbeat":MILLISECONDS} every so many seconds.
  * What may be published and heard is said by the token's claim roost alone. Worker only. */
 #ifndef RAW_H
 #define RAW_H

@@ -12,6 +12,8 @@ struct peer {
     struct conn c;
     int64_t pinged_ms[64]; /* after the opening */
     unsigned pings;
+    int64_t beat_ms[64];
+    unsigned beats;
     int64_t ended_ms; /* -1: it has not */
     unsigned code;
     bool silent; /* answers no ping */
@@ -44,6 +46,20 @@ static void begin(const struct heartbeat_options *o, unsigned n, int64_t left_ms
     begin_at(1000000, o, n, left_ms);
 }
 
+static void note_frame(struct peer *p, const uint8_t *bytes, int64_t at)
+{
+    if (bytes[0] == 0x89 && p->pings < 64) {
+        assert_int_equal(bytes[1], 0);
+        p->pinged_ms[p->pings++] = at;
+    } else if (bytes[0] == 0x81 && p->beats < 64) {
+        char want[32];
+        int len = snprintf(want, sizeof want, "{\"heartbeat\":%d000}", p->c.beat_s);
+        assert_int_equal(bytes[1], len);
+        assert_memory_equal(bytes + 2, want, (size_t)len);
+        p->beat_ms[p->beats++] = at;
+    }
+}
+
 /* look_at notes what the connection was made to do, and answers. */
 static void look_at(struct peer *p)
 {
@@ -51,12 +67,8 @@ static void look_at(struct peer *p)
     int64_t at = w->now_ms - opened_ms;
     if (p->busy) c->last_seen = worker_tick(w);
     if (c->out) {
-        const uint8_t *bytes = c->out->entries[0].frame->bytes;
-        assert_int_equal(c->out->count, 1);
-        if (bytes[0] == 0x89 && p->pings < 64) {
-            assert_int_equal(bytes[1], 0);
-            p->pinged_ms[p->pings++] = at;
-        }
+        for (uint32_t i = 0; i < c->out->count; i++)
+            note_frame(p, c->out->entries[i].frame->bytes, at);
         outq_free(w->pool, &c->out);
         if (!p->silent) c->flags &= ~(uint32_t)CONN_PONG_DUE;
     }
@@ -221,6 +233,85 @@ static void test_stall(void **state)
     }
 }
 
+/* ---- messages for who can not see pings ---- */
+
+/* begin_beats: every third connection has asked for none. */
+static void begin_beats(const struct heartbeat_options *o, unsigned seconds)
+{
+    begin(o, CONNS, -1);
+    for (unsigned i = 0; i < count; i++) {
+        if (i % 3) peers[i].c.beat_s = seconds & 511;
+        heartbeat_arm(&peers[i].c);
+    }
+}
+
+/* Jitter is in the first one alone, as with pings; neither series disturbs the other. */
+static void beats(int64_t ping_interval_ms, unsigned seconds)
+{
+    const int64_t interval_ms = seconds * SECOND;
+    unsigned half = 0, asked = 0;
+    begin_beats(&(struct heartbeat_options){ping_interval_ms, ping_interval_ms / 3, 0, 0}, seconds);
+    pass(interval_ms * 4 + LATE, 2 * TICK);
+    for (unsigned i = 0; i < count; i++) {
+        const struct peer *p = &peers[i];
+        assert_int_equal(p->ended_ms, -1);
+        if (ping_interval_ms) assert_in_range(p->pings, interval_ms * 4 / ping_interval_ms, 64);
+        if (i % 3 == 0) {
+            assert_int_equal(p->beats, 0);
+            continue;
+        }
+        asked++;
+        assert_in_range(p->beats, 4, 5);
+        assert_in_range(p->beat_ms[0], interval_ms / 2 - TICK, interval_ms + 2 * LATE);
+        half += p->beat_ms[0] < interval_ms * 3 / 4;
+        for (unsigned k = 1; k < p->beats; k++) /* no drift */
+            assert_in_range(p->beat_ms[k], p->beat_ms[0] + k * interval_ms - 2 * LATE,
+                            p->beat_ms[0] + k * interval_ms + 2 * LATE);
+    }
+    assert_in_range(half, asked * 2 / 5, asked * 3 / 5);
+    assert_in_range(engine_metric(METRIC_BEATS), asked * 4, asked * 5);
+    end();
+}
+
+static void test_beats(void **state)
+{
+    (void)state;
+    beats(25 * SECOND, 25); /* not at the same times as the pings, see the salt */
+    beats(0, 300);
+    beats(7 * SECOND, 5);
+}
+
+/* Who has not taken what was sent before gets no more, and beats again when it has. */
+static void test_beats_blocked(void **state)
+{
+    (void)state;
+    begin_beats(&(struct heartbeat_options){0}, 5);
+    for (unsigned i = 0; i < count; i++) peers[i].c.flags |= CONN_BLOCKED;
+    pass(60 * SECOND, 64);
+    assert_int_equal(engine_metric(METRIC_BEATS), 0);
+    for (unsigned i = 0; i < count; i++) peers[i].c.flags &= ~(uint32_t)CONN_BLOCKED;
+    pass(10 * SECOND, 64);
+    for (unsigned i = 0; i < count; i++) {
+        if (i % 3) assert_in_range(peers[i].beats, 1, 3);
+    }
+    end();
+}
+
+/* A dead peer is closed, and gets none behind the Close. */
+static void test_beats_dead(void **state)
+{
+    (void)state;
+    begin_beats(&(struct heartbeat_options){25 * SECOND, 8 * SECOND, 0, 0}, 5);
+    for (unsigned i = 0; i < count; i++) peers[i].silent = true;
+    pass(60 * SECOND, TICK);
+    for (unsigned i = 0; i < count; i++) {
+        const struct peer *p = &peers[i];
+        assert_int_equal(p->code, 3012);
+        if (i % 3) assert_true(p->beats && p->beat_ms[p->beats - 1] <= p->ended_ms);
+    }
+    end();
+}
+
 /* ---- age and token ---- */
 
 static void test_age(void **state)
@@ -328,6 +419,8 @@ int main(void)
         cmocka_unit_test(test_stall),          cmocka_unit_test(test_age),
         cmocka_unit_test(test_age_when_idle),  cmocka_unit_test(test_token_end),
         cmocka_unit_test(test_long_token),     cmocka_unit_test(test_not_open),
+        cmocka_unit_test(test_beats),          cmocka_unit_test(test_beats_blocked),
+        cmocka_unit_test(test_beats_dead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -252,4 +252,30 @@ test('an empty queue takes one message of any allowed size', async () => {
   await fresh(server);
 });
 
+test('?heartbeat=5: a text message every five seconds that says so, after the first one; nobody else gets any', async () => {
+  const server = await serve(['--ping-interval', '0']);
+  const began = performance.now();
+  const asked = await connect(server, '/raw/chat?heartbeat=5');
+  const other = await connect(server, '/raw/chat');
+  const deaf = await connect(server, '/raw/chat?sub=0&heartbeat=5');
+  for (const never of [2400, 7400, 12400]) { /* ms: before these none may come */
+    assert.equal(await asked.next(30000), '{"heartbeat":5000}');
+    assert.ok(performance.now() - began >= never, `${performance.now() - began} ms, and not ${never}`);
+  }
+  assert.equal(await deaf.next(30000), '{"heartbeat":5000}');
+  await other.echo('the first that it hears');
+  await until(() => asked.inbox.includes('the first that it hears'), 'publications as ever');
+  assert.ok((await metrics(server)).get('heartbeat_messages_total') >= 4);
+});
+
+test('a heartbeat that is no number of seconds from 5 to 300 is a 400 that says so', async () => {
+  const server = await serve();
+  for (const value of ['', '4', '301', '25s', '-5', '+25', '5.0', '0', '9999', '1e2', '%32%35']) {
+    const answer = await refused(server, `/raw/chat?heartbeat=${value}`);
+    assert.equal(answer.status, 400, value);
+    assert.match(answer.body, /heartbeat is a number of seconds from 5 to 300/);
+  }
+  for (const value of ['25', '300', '025']) await fresh(server, `/raw/chat?heartbeat=${value}`);
+});
+
 await done();
