@@ -13,6 +13,7 @@ static const struct {
     {"sub", "prints what is published to channels", cmd_sub},
     {"pub", "publishes lines of standard input to a channel", cmd_pub},
     {"bench", "puts load on a server and measures it", cmd_bench},
+    {"tune", "says what this host must be set to for N connections, and sets it", cmd_tune},
     {"token", "makes and inspects HS256 tokens", cmd_token},
     {"rebalance", "closes the oldest connections of a server, at a rate", cmd_rebalance},
     {"ready", "asks whether a server is ready, for probes", cmd_ready},

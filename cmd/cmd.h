@@ -17,5 +17,6 @@ int cmd_pub(int argc, char **argv);
 int cmd_rebalance(int argc, char **argv);
 int cmd_ready(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_tune(int argc, char **argv);
 
 #endif

@@ -35,6 +35,7 @@ const EXPECTED = {
     { block: "printf 'one", says: /2 messages published/ },
     { block: 'node chat.js', stays: true, says: /hello from node/ },
     { block: 'bench idle', skip: true }, /* bench.test.mjs */
+    { block: 'roost tune', skip: true }, /* tune.test.mjs */
   ],
   'docs/raw.md': [
     { block: '--http1.1', says: /426 Upgrade Required[^]*401 Unauthorized: no token/ },
