@@ -97,6 +97,9 @@ struct config_namespaces {
 /* How the API says that a call failed: in the body of a 200, or by the status as well. */
 enum config_api_errors { CONFIG_API_ERRORS_REPLY, CONFIG_API_ERRORS_TRANSPORT };
 
+/* A size that is to be found from what the machine has ("auto"). */
+#define CONFIG_AUTOMATIC (-1)
+
 /* ---- the configuration: strings and lists belong to it, absent strings are "" ---- */
 
 struct config {
@@ -140,6 +143,7 @@ struct config {
     /* limits */
     int64_t max_message_bytes;
     int64_t queue_max_bytes;               /* one connection's out queue */
+    int64_t queues_max_bytes;              /* all out queues; 0 = no limit, or CONFIG_AUTOMATIC */
     int64_t unauthenticated_max_bytes;     /* kept for all connections without a verified token */
     int64_t connection_limit;              /* whole process; 0 = what descriptors allow */
     int64_t user_connection_limit;         /* 0 = off */

@@ -223,6 +223,7 @@ static void release(struct conn *c)
     tls_free(c->tls);
     conn_in_free(w, &c->in);
     metric_sub(&w->metrics, METRIC_QUEUED_BYTES, outq_bytes(c->out));
+    conn_waits_no_more(c);
     outq_free(w->pool, &c->out);
     if (c->flags & CONN_IPV6) mem_free(w->pool, c->peer.ip6, sizeof *c->peer.ip6);
     struct conn *last = w->conns.items[--w->conns.count];
@@ -574,9 +575,9 @@ static void drained(struct conn *c)
     }
 }
 
-static void flush(struct conn *c)
+/* send_queued sends as much as the socket takes; goes on with what waited for the end of it. */
+static void send_queued(struct conn *c)
 {
-    if (c->state == CONN_CLOSED || c->flags & CONN_BLOCKED) return;
     if (!outq_empty(c->out)) {
         if (c->tls)
             flush_tls(c);
@@ -585,18 +586,32 @@ static void flush(struct conn *c)
         if (c->state == CONN_CLOSED) return;
     }
     if (outq_empty(c->out)) {
+        conn_waits_no_more(c);
         outq_free(c->worker->pool, &c->out);
         drained(c);
     }
 }
 
-static void flush_dirty(struct worker *w)
+static void flush(struct conn *c)
+{
+    if (c->state == CONN_CLOSED) return;
+    if (!(c->flags & CONN_BLOCKED)) send_queued(c);
+    if (c->out) conn_waits(c);
+}
+
+static void flush_all(struct worker *w)
 {
     for (uint32_t i = 0; i < w->dirty.count; i++) { /* may grow meanwhile, each connection once */
         flush(w->dirty.items[i]);
         w->dirty.items[i]->flags &= ~(uint32_t)CONN_DIRTY;
     }
     w->dirty.count = 0;
+}
+
+static void flush_dirty(struct worker *w)
+{
+    flush_all(w);
+    if (conn_shed(w)) flush_all(w);
 }
 
 /* ---- reading ---- */

@@ -146,6 +146,7 @@ struct conn_options {
     int64_t handshake_timeout_ms, http_idle_timeout_ms, close_timeout_ms;
     int64_t max_message_bytes;
     int64_t queue_max_bytes;
+    int64_t queues_max_bytes;          /* process-wide, for all out queues; 0 = no limit */
     int64_t unauthenticated_max_bytes; /* process-wide, for unfinished requests */
     int64_t tls_max_handshakes;        /* process-wide, in flight */
     int64_t control_frames_per_second;
@@ -203,6 +204,12 @@ void conn_queue(struct conn *c, struct out_entry e);
  * size. Takes over the reference. */
 bool conn_deliver(struct conn *c, struct out_entry e,
                   enum slow_policy policy); /* false: SLOW_RECOVER, and there was no room */
+
+/* conn_queues_full: newcomers are refused, since too much waits in the out queues of the process
+ * and closing the slowest did not help. conn_queues_bytes: how much that is, as queues_max_bytes
+ * counts it (conn/shed.c). Any thread. */
+bool conn_queues_full(struct server *s);
+uint64_t conn_queues_bytes(const struct server *s);
 
 /* conn_drop ends the connection at once; conn_finish when what is queued has been sent. code is for
  * the log. */
@@ -305,6 +312,10 @@ struct trace_parent;
 bool conn_trace_parent(const struct http_request *r, struct trace_parent *p);
 
 /* ---- between conn.c and the files of conn/ ---- */
+void conn_waits(struct conn *c);         /* its queue is not empty after a flush */
+void conn_waits_no_more(struct conn *c); /* before its queue is freed */
+bool conn_shed(struct worker *w); /* once a turn; true if it closed somebody: there is something to
+                                     flush */
 void conn_stopping(struct worker *w);
 int conn_draining(struct worker *w);
 int conn_rebalancing(struct worker *w);

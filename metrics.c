@@ -146,6 +146,8 @@ int64_t metrics_render(char *out, size_t cap, const struct metrics *const *worke
     add_gauge(&t, "memory_used_bytes", "Bytes of workers' objects", process->memory_used_bytes);
     add_gauge(&t, "memory_mapped_bytes", "Bytes mapped for workers' objects",
               process->memory_mapped_bytes);
+    add_gauge(&t, "queue_budget_bytes", "client.total_queue_max_size; 0 = no limit",
+              process->queue_budget_bytes);
     add_spans(&t, process);
     add_cells(&t, workers, count);
     add_per_worker(&t, workers, count);

@@ -46,6 +46,7 @@
     X(REFUSED_UNAUTHENTICATED, "refused_total", COUNTER, "reason=\"unauthenticated_bytes\"", "")   \
     X(REFUSED_PROXY, "refused_total", COUNTER, "reason=\"proxy_header\"", "")                      \
     X(REFUSED_CHANNELS, "refused_total", COUNTER, "reason=\"channels\"", "")                       \
+    X(REFUSED_QUEUES, "refused_total", COUNTER, "reason=\"queue_budget\"", "")                     \
     X(REFUSED_CONSOLE, "refused_total", COUNTER, "reason=\"console_password\"", "")                \
     X(ACCEPT_RESTS, "accept_rests_total", COUNTER, "",                                             \
       "Times a worker stopped accepting for want of a descriptor")                                 \
@@ -85,6 +86,11 @@
     X(CONTROL_THROTTLED, "control_floods_total", COUNTER, "",                                      \
       "Times a connection was paused for its control frames")                                      \
     X(QUEUED_BYTES, "queued_bytes", GAUGE, "", "Bytes in out queues")                              \
+    X(WAITING_QUEUES, "queue_budget_used_bytes", GAUGE, "in=\"queues\"",                           \
+      "What waits for clients that are slow, as client.total_queue_max_size counts it")            \
+    X(WAITING_KERNEL, "queue_budget_used_bytes", GAUGE, "in=\"kernel\"", "")                       \
+    X(SHED, "shed_total", COUNTER, "",                                                             \
+      "Connections closed because too much waited in all queues together")                         \
     X(TURNS, "turns_total", COUNTER, "", "Turns of the event loop")
 
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE };
@@ -140,6 +146,7 @@ struct metrics_process { /* what belongs to no worker */
     const char *version;
     bool draining;
     uint64_t channels, history_bytes, memory_used_bytes, memory_mapped_bytes;
+    uint64_t queue_budget_bytes; /* 0 = no limit */
     uint64_t spans_sent, spans_dropped, spans_failed;
     int64_t start_time_s;
 };

@@ -20,7 +20,7 @@ static uint32_t entry_len(const struct out_entry *e)
 static struct out_queue *make(struct mem_pool *pool)
 {
     struct out_queue *q = mem_alloc(pool, size_of(FIRST_CAP));
-    if (q) *q = (struct out_queue){.cap = FIRST_CAP, .pong = NO_PONG};
+    if (q) *q = (struct out_queue){.cap = FIRST_CAP, .pong = NO_PONG, .place = OUTQ_NO_PLACE};
     return q;
 }
 
@@ -142,6 +142,22 @@ uint32_t outq_drop_all(struct out_queue *q)
 uint32_t outq_clear(struct out_queue *q)
 {
     return drop(q, 0, true);
+}
+
+uint32_t outq_cut(struct out_queue *q)
+{
+    const uint32_t stay = q->count && q->sent; /* the one that is begun */
+    uint32_t messages = 0;
+    for (uint32_t i = stay; i < q->count; i++) {
+        struct out_entry *e = &q->entries[q->head + i];
+        q->bytes -= entry_len(e);
+        messages += e->messages;
+        frame_unref(e->frame, 1);
+    }
+    if (!stay || q->pong != q->head) q->pong = NO_PONG;
+    q->count = stay;
+    if (!stay) q->head = 0;
+    return messages;
 }
 
 bool outq_replace_pong(struct out_queue *q, struct frame *f)

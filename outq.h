@@ -33,12 +33,17 @@ struct out_entry { /* 16 bytes */
  * not free. */
 #define OUT_ENTRY_COST 64u
 
+#define OUTQ_NO_PLACE UINT32_MAX
+
 struct out_queue {
     uint32_t bytes;            /* not yet taken by the socket, cipher included */
     uint32_t sent;             /* bytes of the first entry that are taken (or sealed) */
     uint32_t head, count, cap; /* entries[head .. head + count) */
     uint32_t pong;             /* entries[pong] is the last waiting pong; UINT32_MAX = none */
     uint32_t cipher_at;        /* bytes of cipher that are taken */
+    uint32_t place;            /* conn/shed.c: in worker.waiting; OUTQ_NO_PLACE = it is not there */
+    uint32_t counted, kernel;  /* conn/shed.c: its cost when last counted; bytes that its socket had
+                                  not sent when last asked */
     struct frame *cipher;      /* the rest of a TLS record, or NULL */
     struct out_entry entries[];
 };
@@ -65,6 +70,10 @@ uint32_t outq_drop_all(struct out_queue *q);
 /* outq_clear drops publications and pongs of which no byte is sent; replies stay. Returns how many
  * messages were dropped. */
 uint32_t outq_clear(struct out_queue *q);
+
+/* outq_cut drops everything of which no byte is sent, replies too. Returns how many messages were
+ * dropped. */
+uint32_t outq_cut(struct out_queue *q);
 
 /* outq_replace_pong puts f in the place of the last pong that still waits; false if there is none
  * (f is left to the caller). */

@@ -111,6 +111,10 @@ static bool has_room(struct conn *c, const struct http_request *r)
         refuse(c, r, METRIC_REFUSED_LIMIT, 503, "this server is shutting down");
         return false;
     }
+    if (conn_queues_full(c->worker->server)) {
+        refuse(c, r, METRIC_REFUSED_QUEUES, 503, "too much waits to be sent to slow clients");
+        return false;
+    }
     if (is_full(s)) {
         refuse(c, r, METRIC_REFUSED_LIMIT, 503, "the connection limit is reached");
         return false;
@@ -202,6 +206,8 @@ static void readyz(struct conn *c, const struct http_request *r)
         conn_http_error(c, r, 503, "the connection limit is reached");
     else if (no_descriptors(s))
         conn_http_error(c, r, 503, "no descriptor is left for connections");
+    else if (conn_queues_full(c->worker->server))
+        conn_http_error(c, r, 503, "too much waits to be sent to slow clients");
     else
         reply_text(c, r, 200, "ok\n");
 }
@@ -215,7 +221,8 @@ static void metrics(struct conn *c, const struct http_request *r)
                                 .history_bytes = pubsub_history_bytes(),
                                 .draining =
                                     atomic_load_explicit(&s->draining, memory_order_relaxed),
-                                .start_time_s = s->started_s};
+                                .start_time_s = s->started_s,
+                                .queue_budget_bytes = (uint64_t)s->app->conn.queues_max_bytes};
     struct trace_totals spans;
     trace_export_totals(&spans);
     p.spans_sent = spans.sent;

@@ -53,7 +53,7 @@ static struct conn **map_vector(const struct worker *w)
 
 static void unmap_vectors(struct worker *w)
 {
-    struct conn_vector *all[] = {&w->conns, &w->dirty, &w->ready, &w->closed};
+    struct conn_vector *all[] = {&w->conns, &w->dirty, &w->ready, &w->closed, &w->waiting};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (all[i]->items) munmap(all[i]->items, vector_bytes(w));
         all[i]->items = NULL;
@@ -66,7 +66,9 @@ static bool map_all(struct worker *w)
     w->dirty.items = map_vector(w);
     w->ready.items = map_vector(w);
     w->closed.items = map_vector(w);
-    return w->conns.items && w->dirty.items && w->ready.items && w->closed.items;
+    w->waiting.items = map_vector(w);
+    return w->conns.items && w->dirty.items && w->ready.items && w->closed.items &&
+           w->waiting.items;
 }
 
 /* map_vectors maps for as many connections as there can be descriptors. A system that promises no
@@ -296,6 +298,8 @@ static int sleep_ms(const struct worker *w, int timeout_ms)
     if (w->rest_until_ms && ms > REST_MS) ms = REST_MS;
     if (w->trimming && ms > TRIM_MS) ms = TRIM_MS;
     if (w->drain_ms >= 0 && ms > w->drain_ms) ms = w->drain_ms;
+    if (w->look_at_ms && ms > w->look_at_ms - w->now_ms)
+        ms = w->look_at_ms > w->now_ms ? w->look_at_ms - w->now_ms : 0;
     if (ms > timeout_ms) ms = timeout_ms;
     return (int)ms;
 }

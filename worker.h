@@ -96,6 +96,8 @@ struct server { /* the process */
     _Atomic int64_t connections;           /* WebSocket connections open */
     _Atomic int64_t tls_in_flight;         /* TLS handshakes begun and not ended */
     _Atomic int64_t unauthenticated_bytes; /* kept for connections without a verified token */
+    _Atomic int64_t over_since_ms;         /* conn/shed.c: too much waits in out queues; 0 = not */
+    _Atomic bool crowded;                  /* and shedding did not help: newcomers are refused */
     _Atomic bool draining; /* readyz says 503, and answers end their connections; set by main */
     _Atomic bool closing;  /* newcomers are refused, and then closed who is there; set by main */
     /* set by main before it stops workers: how many connections there are, and how many of them a
@@ -147,9 +149,14 @@ struct worker {
     size_t rx_size, tx_size;
     struct conn_vector conns; /* all of them; a connection knows its slot */
     struct conn_vector dirty, ready, closed;
-    unsigned handshakes; /* TLS handshake steps this turn */
+    struct conn_vector waiting; /* those whose socket took less than there was (conn/shed.c) */
+    unsigned handshakes;        /* TLS handshake steps this turn */
     unsigned full_turns; /* turns in a row in which the kernel had more events than were taken */
     int64_t trim_at_ms;
+    int64_t look_at_ms; /* when what waits is looked at again, in a turn for that; 0 = in the next
+                           one that comes */
+    uint32_t sampled;   /* of waiting: who is asked next */
+    int64_t sample_at_ms;
     bool congested; /* some mailbox is half full: publishers are read later */
     bool trimming;  /* there is memory to give back: do not sleep long */
     int64_t handshake_credit,

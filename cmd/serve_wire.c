@@ -12,12 +12,15 @@
 #include "console.h"
 #include "heartbeat.h"
 #include "idempotency.h"
+#include "kernel.h"
 #include "log.h"
 #include "pubsub.h"
 #include "raw.h"
 #include "route.h"
 #include "user_limit.h"
 #include "users.h"
+
+#define QUEUES_LEAST (64 << 20)
 
 static void ended(struct conn *c)
 {
@@ -63,6 +66,15 @@ static int blocks_of(struct cidr_list *out, const struct config_strings *from)
     return 0;
 }
 
+/* queues_max: a quarter, so that what all else takes has room, the kernel's share of each
+ * connection first of all. */
+static int64_t queues_max(const struct config *c)
+{
+    if (c->queues_max_bytes != CONFIG_AUTOMATIC) return c->queues_max_bytes;
+    const int64_t quarter = (int64_t)(kernel_memory_bytes() / 4);
+    return quarter > QUEUES_LEAST ? quarter : QUEUES_LEAST;
+}
+
 static int wire_app(struct serve *s)
 {
     const struct config *c = &s->config;
@@ -74,6 +86,7 @@ static int wire_app(struct serve *s)
                  .close_timeout_ms = c->close_timeout_ms,
                  .max_message_bytes = c->max_message_bytes,
                  .queue_max_bytes = c->queue_max_bytes,
+                 .queues_max_bytes = queues_max(c),
                  .unauthenticated_max_bytes = c->unauthenticated_max_bytes,
                  .tls_max_handshakes = c->tls_max_handshakes,
                  .control_frames_per_second = c->control_frames_per_second},

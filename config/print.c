@@ -161,7 +161,13 @@ static void print_value(FILE *to, const void *base, const struct option *o)
     switch (o->kind) {
     case OPTION_BOOL: fputs(*(const bool *)field ? "true" : "false", to); return;
     case OPTION_INT:
-    case OPTION_SIZE: fprintf(to, "%lld", (long long)*(const int64_t *)field); return;
+    case OPTION_SIZE:
+        if (o->automatic && *(const int64_t *)field == CONFIG_AUTOMATIC) {
+            print_text(to, "auto");
+            return;
+        }
+        fprintf(to, "%lld", (long long)*(const int64_t *)field);
+        return;
     case OPTION_DURATION:
         print_text(to, config_format_duration(duration, *(const int64_t *)field));
         return;

@@ -410,6 +410,13 @@ const struct option option_table[] = {
              "its namespace's "
              "slow_policy, says what happens beyond. An empty queue takes one message of any "
              "allowed size."},
+    {"client.total_queue_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(queues_max_bytes),
+     .initial = "auto", .automatic = true, .max = 1024 * GIB,
+     .help =
+         "What may wait to be sent to all clients together, unsent bytes in the kernel included; "
+         "beyond it the slowest are closed with 3008, and if that does not help newcomers are "
+         "refused with 503. auto: a quarter of the memory there is, 64 MiB at least. 0: no "
+         "limit."},
     {"client.unauthenticated_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE,
      FIELD(unauthenticated_max_bytes), .initial = "64MiB", .min = 64 * KIB, .max = 64 * GIB,
      .help = "Kept in all for connections whose token has not been verified yet; beyond it they "
@@ -540,7 +547,6 @@ const struct option option_table[] = {
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
     {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
-    {"client.total_queue_max_size", .kind = OPTION_SIZE, PLANNED},
     {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED, .initial = "40s"},
     {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED, .initial = "27s"},
     {"client.user_id_http_header", .kind = OPTION_STRING, PLANNED},

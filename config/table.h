@@ -50,6 +50,7 @@ struct option {
     size_t field;        /* offset in struct config, or for namespace_option_table in struct
                             config_namespace; or OPTION_NO_FIELD */
     const char *initial; /* default, as it would be written; NULL: none */
+    bool automatic;      /* SIZE: "auto" is CONFIG_AUTOMATIC */
     int64_t min, max;    /* INT, SIZE, DURATION; max 0: no bounds beyond >= 0 */
     const char *const *choices;
     const char *help;

@@ -315,6 +315,10 @@ static bool parse_number(const struct option *o, int64_t *n, const char *text,
                          char why[static OPTION_WHY_MAX])
 {
     const char *said = NULL;
+    if (o->automatic && strcmp(text, "auto") == 0) {
+        *n = CONFIG_AUTOMATIC;
+        return true;
+    }
     if (o->kind == OPTION_DURATION) {
         said = config_parse_duration(n, text);
     } else if (o->kind == OPTION_SIZE) {

@@ -394,9 +394,37 @@ static void test_out_of_memory(void **state)
     }
 }
 
+/* outq_cut leaves the rest of what is begun, and what is sealed. */
+static void test_cut(void **state)
+{
+    (void)state;
+    struct out_queue *q = NULL;
+    push(&q, "one", OUT_PONG);
+    push(&q, "two", OUT_REPLY);
+    push(&q, "three", OUT_MESSAGE);
+    outq_sent(q, 1);
+    assert_int_equal(outq_cut(q), 2);
+    assert_string_equal(text(q), "ne");
+    assert_int_equal(outq_bytes(q), 2);
+    push(&q, "four", OUT_PONG);
+    assert_true(outq_add_cipher(pool, &q, (const uint8_t *)"sealed", 6));
+    outq_sent(q, 2);
+    assert_int_equal(outq_cut(q), 0); /* a pong is no message */
+    assert_string_equal(text(q), "");
+    assert_int_equal(outq_bytes(q), 6);
+    struct frame *f = frame("pong");
+    assert_false(outq_replace_pong(q, f));
+    frame_unref(f, 1);
+    push(&q, "five", OUT_REPLY); /* it is as good as new */
+    assert_string_equal(text(q), "five");
+    assert_int_equal(outq_cut(q), 1);
+    outq_free(pool, &q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_cut, begin, end),
         cmocka_unit_test_setup_teardown(test_in_order, begin, end),
         cmocka_unit_test_setup_teardown(test_tail, begin, end),
         cmocka_unit_test_setup_teardown(test_iov_limits, begin, end),
