@@ -428,18 +428,19 @@ static void execute(struct session *s, const struct command *m)
  * error, since an SDK would connect anew (protocol.md 2.3), and send has no answer. */
 static bool is_within_rate(struct session *s, const struct command *m)
 {
-    struct metrics *metrics = &s->w->metrics;
     const bool publication = m->method == COMMAND_PUBLISH;
+    const char *option = publication ? "client.publication_rate_limit or client.command_rate_limit"
+                                     : "client.command_rate_limit";
     if (!has_limits() || m->method == COMMAND_PONG) return true;
     switch (client_rate_take(s->k->rate, &client_options.limits, s->w->now_ms, publication)) {
     case CLIENT_RATE_WITHIN: return true;
     case CLIENT_RATE_ABOVE:
-        metric_add(metrics, publication ? METRIC_RATE_PUBLICATIONS : METRIC_RATE_COMMANDS, 1);
+        conn_limit_met(s->c, publication ? METRIC_RATE_PUBLICATIONS : METRIC_RATE_COMMANDS, option);
         if (m->method == COMMAND_UNSUBSCRIBE || m->method == COMMAND_SEND) return true;
         client_error(s, m->id, 111);
         return false;
     case CLIENT_RATE_FAR_ABOVE:
-        metric_add(metrics, METRIC_RATE_CLOSED, 1);
+        conn_limit_met(s->c, METRIC_RATE_CLOSED, option);
         client_close(s, 3013);
         return false;
     }

@@ -12,6 +12,7 @@
 #include "proxy.h"
 #include "tls.h"
 
+#define LIMIT_LOG_S 10 /* a line about a limit in so many seconds */
 #define IOV_MAX_PIECES 64
 #define SEALED_ROOM                                                                                \
     (44u * 1024) /* of the worker's tx: sealed records; behind it plain bytes are gathered */
@@ -29,6 +30,15 @@ void conn_set_state(struct conn *c, enum conn_state to) /* the only writer of c-
 {
     if (!(may_become[c->state] & 1 << to)) abort();
     c->state = to & 15;
+}
+
+void conn_limit_met(struct conn *c, enum metric why, const char *option)
+{
+    static struct log_limit limits[METRIC_COUNT];
+    char peer[CONN_PEER_TEXT];
+    metric_add(&c->worker->metrics, why, 1);
+    log_seldom_of(&limits[why], LIMIT_LOG_S, LOG_WARN, "limit met", LOG_STR("limit", option),
+                  LOG_STR("peer", conn_peer_text(c, peer)));
 }
 
 /* ---- unfinished input ---- */
@@ -69,7 +79,7 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     if (in->unverified &&
         atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) + more >
             conn_options(c)->unauthenticated_max_bytes) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_UNAUTHENTICATED, 1);
+        conn_limit_met(c, METRIC_REFUSED_UNAUTHENTICATED, "client.unauthenticated_max_size");
         return false;
     }
     uint8_t *bigger = mem_alloc(c->worker->pool, cap);
@@ -304,7 +314,7 @@ void conn_throttle(struct conn *c)
 {
     if (c->state != CONN_OPEN || c->flags & CONN_THROTTLED) return;
     c->flags |= CONN_THROTTLED;
-    metric_add(&c->worker->metrics, METRIC_CONTROL_THROTTLED, 1);
+    conn_limit_met(c, METRIC_CONTROL_THROTTLED, "websocket.control_frames_per_second");
     conn_arm(c, CONN_DEADLINE_HEARTBEAT, 1000);
 }
 
@@ -385,7 +395,7 @@ static bool not_delivered(struct conn *c, const struct out_entry *e, enum slow_p
 {
     frame_unref(e->frame, 1);
     if (policy == SLOW_CLOSE) {
-        metric_add(&c->worker->metrics, METRIC_SLOW_CLOSED, 1);
+        conn_limit_met(c, METRIC_SLOW_CLOSED, "client.queue_max_size");
         conn_close(c, 3008, "slow");
     } else {
         metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e->messages);
@@ -660,10 +670,10 @@ static bool begin_tls(struct conn *c, const uint8_t *bytes, size_t len)
         c->tls = tls_accept(w->listeners[c->sub_index].tls);
     if (!c->tls) {
         handshake_over(c);
-        metric_add(&w->metrics,
-                   before < conn_options(c)->tls_max_handshakes ? METRIC_REFUSED_MEMORY
-                                                                : METRIC_REFUSED_TLS_LIMIT,
-                   1);
+        if (before < conn_options(c)->tls_max_handshakes)
+            metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
+        else
+            conn_limit_met(c, METRIC_REFUSED_TLS_LIMIT, "http_server.tls.max_handshakes");
         conn_drop(c, WS_CLOSE_ABNORMAL);
         return false;
     }

@@ -216,6 +216,10 @@ uint64_t conn_queues_bytes(const struct server *s);
 void conn_drop(struct conn *c, unsigned code);
 void conn_finish(struct conn *c, unsigned code);
 
+/* conn_limit_met counts in why that c met a limit, and says so in the log: one line in ten seconds
+ * for each why, with how many were left out. option: which one sets the limit. */
+void conn_limit_met(struct conn *c, enum metric why, const char *option);
+
 /* conn_arm sets the connection's one timer. */
 void conn_arm(struct conn *c, enum conn_deadline what, int64_t in_ms);
 

@@ -9,7 +9,7 @@
  *
  *     log_event(LOG_INFO, "conn closed", LOG_U64("conn", id), LOG_STR("peer", peer));
  *
- * Threads: log_event and log_limited any thread; the rest as said. */
+ * Threads: log_event, log_limited and log_seldom any thread; the rest as said. */
 #ifndef LOG_H
 #define LOG_H
 
@@ -62,6 +62,16 @@ struct log_field { /* made by the LOG_... macros below; borrows name and string 
 #define log_limited(per_second_, level_, ...)                                                      \
     log_limited_(per_second_, level_, __VA_ARGS__, LOG_END)
 
+/* log_seldom is log_limited with at most one line in so many seconds from this place;
+ * log_seldom_of the same for all places that give the same limit. For what may go on for hours. */
+#define log_seldom(seconds_, level_, ...)                                                          \
+    do {                                                                                           \
+        static struct log_limit seldom_;                                                           \
+        log_seldom_of(&seldom_, seconds_, level_, __VA_ARGS__);                                    \
+    } while (0)
+#define log_seldom_of(limit_, seconds_, level_, ...)                                               \
+    log_seldom_of_(limit_, seconds_, level_, __VA_ARGS__, LOG_END)
+
 struct log_options {
     enum log_level level;
     const char *file; /* NULL or "": standard error. Created 0640, appended to. Borrowed */
@@ -96,6 +106,13 @@ bool log_level_parse(const char *text, enum log_level *level);
             log_write(level_, msg_, (const struct log_field[]){__VA_ARGS__}, suppressed_);         \
     } while (0)
 
+#define log_seldom_of_(limit_, seconds_, level_, msg_, ...)                                        \
+    do {                                                                                           \
+        uint32_t suppressed_ = 0;                                                                  \
+        if (log_on(level_) && log_limit_pass(limit_, 1, log_clock_s() / (seconds_), &suppressed_)) \
+            log_write(level_, msg_, (const struct log_field[]){__VA_ARGS__}, suppressed_);         \
+    } while (0)
+
 extern _Atomic int log_level_now;
 
 static inline bool log_on(enum log_level level)
@@ -110,8 +127,8 @@ struct log_limit {           /* zero is the start */
     _Atomic uint64_t window; /* the second in the upper half, lines let through in the lower */
     _Atomic uint32_t suppressed;
 };
-/* log_limit_pass says whether a line may be written at second now_s, and then how many were not
- * since the last one that was. Any thread. */
+/* log_limit_pass says whether a line may be written at second now_s (or whatever else counts
+ * windows), and then how many were not since the last one that was. Any thread. */
 bool log_limit_pass(struct log_limit *l, uint32_t per_second, uint32_t now_s, uint32_t *suppressed);
 uint32_t log_clock_s(void); /* monotonic seconds */
 

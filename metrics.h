@@ -47,6 +47,7 @@
     X(REFUSED_PROXY, "refused_total", COUNTER, "reason=\"proxy_header\"", "")                      \
     X(REFUSED_CHANNELS, "refused_total", COUNTER, "reason=\"channels\"", "")                       \
     X(REFUSED_QUEUES, "refused_total", COUNTER, "reason=\"queue_budget\"", "")                     \
+    X(REFUSED_CLIENT_CHANNELS, "refused_total", COUNTER, "reason=\"client_channels\"", "")         \
     X(REFUSED_CONSOLE, "refused_total", COUNTER, "reason=\"console_password\"", "")                \
     X(ACCEPT_RESTS, "accept_rests_total", COUNTER, "",                                             \
       "Times a worker stopped accepting for want of a descriptor")                                 \
@@ -72,6 +73,8 @@
       "Connections closed because their user has a newer one")                                     \
     X(REPLY_TOO_LARGE, "replies_too_large_total", COUNTER, "",                                     \
       "Recoveries, histories and presences not given to a client for their size")                  \
+    X(TOO_LARGE, "messages_too_large_total", COUNTER, "",                                          \
+      "Messages of too many bytes or fragments, whose connections were closed with 1009")          \
     X(RATE_COMMANDS, "rate_limited_total", COUNTER, "what=\"command\"",                            \
       "Commands above a client's rate, and clients closed for going on")                           \
     X(RATE_PUBLICATIONS, "rate_limited_total", COUNTER, "what=\"publication\"", "")                \

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "log.h"
 #include "tls.h"
 #include "trace.h"
 #include "users.h"
@@ -147,8 +148,10 @@ int ops_publish_to(struct worker *w, struct text channel, const struct message *
     if (w->trace) trace_about(w->trace, channel.p, channel.len);
     struct channel *ch = pubsub_channel(w, channel.p, channel.len);
     if (!ch && errno) {
-        metric_add(&w->metrics, errno == ENOSPC ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY,
-                   1);
+        const bool full = errno == ENOSPC;
+        metric_add(&w->metrics, full ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY, 1);
+        if (full)
+            log_seldom(10, LOG_WARN, "limit met: not published", LOG_STR("limit", "channel.limit"));
         return -1;
     }
     int failed = ops_publish(w, ch, m, at);

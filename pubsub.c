@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
 #include "pubsub/shared.h"
 #include "trace.h"
 
@@ -556,6 +557,8 @@ static void read_lost(struct local *l)
     l->lost_posted = false;
     uint64_t seq = l->lost_seq;
     channel_unlock(l->channel);
+    log_seldom(10, LOG_WARN, "limit met: publications were lost",
+               LOG_STR("limit", "worker.mailbox_max_size"));
     lose(l, seq);
 }
 

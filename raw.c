@@ -166,7 +166,10 @@ void raw_open(struct conn *c, const struct http_request *r, const struct auth *a
     struct local *l = pubsub_attach(c->worker, wish.name, wish.len);
     if (!l) {
         bool full = errno == ENOSPC;
-        metric_add(&c->worker->metrics, full ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY, 1);
+        if (full)
+            conn_limit_met(c, METRIC_REFUSED_CHANNELS, "channel.limit");
+        else
+            metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
         conn_http_error(c, r, 503, full ? "too many channels" : "out of memory");
         return;
     }

@@ -37,6 +37,14 @@ static void refuse(struct conn *c, const struct http_request *r, enum metric why
     conn_http_error(c, r, status, line);
 }
 
+/* refuse_at_limit: option says which limit it is, to the log. */
+static void refuse_at_limit(struct conn *c, const struct http_request *r, enum metric why,
+                            const char *option, int status, const char *line)
+{
+    conn_limit_met(c, why, option);
+    conn_http_error(c, r, status, line);
+}
+
 /* is_handshake checks what RFC 6455 section 4.2.1 wants of the request. */
 static bool is_handshake(struct conn *c, const struct http_request *r)
 {
@@ -103,7 +111,8 @@ static bool over_rate(struct worker *w)
 static bool has_room(struct conn *c, const struct http_request *r)
 {
     if (over_rate(c->worker)) {
-        refuse(c, r, METRIC_REFUSED_RATE, 429, "too many opening handshakes a second");
+        refuse_at_limit(c, r, METRIC_REFUSED_RATE, "client.connection_rate_limit", 429,
+                        "too many opening handshakes a second");
         return false;
     }
     const struct server *s = c->worker->server;
@@ -116,7 +125,8 @@ static bool has_room(struct conn *c, const struct http_request *r)
         return false;
     }
     if (is_full(s)) {
-        refuse(c, r, METRIC_REFUSED_LIMIT, 503, "the connection limit is reached");
+        refuse_at_limit(c, r, METRIC_REFUSED_LIMIT, "client.connection_limit", 503,
+                        "the connection limit is reached");
         return false;
     }
     return true;

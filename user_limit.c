@@ -27,7 +27,7 @@ bool user_limit_enter(struct conn *c)
     if (entered)
         c->flags |= CONN_USER_COUNTED;
     else if (errno == ENOSPC)
-        metric_add(&c->worker->metrics, METRIC_REFUSED_USER, 1);
+        conn_limit_met(c, METRIC_REFUSED_USER, "client.user_connection_limit");
     return entered;
 }
 

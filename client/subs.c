@@ -274,8 +274,10 @@ static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_rec
     struct worker *w = c->worker;
     struct local *l = pubsub_attach(w, q->channel.p, q->channel.len);
     if (!l) {
-        const bool full = errno == ENOSPC;
-        metric_add(&w->metrics, full ? METRIC_REFUSED_CHANNELS : METRIC_REFUSED_MEMORY, 1);
+        if (errno == ENOSPC)
+            conn_limit_met(c, METRIC_REFUSED_CHANNELS, "channel.limit");
+        else
+            metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
         return 100;
     }
     struct subscription *sub = client_table_reserve(w, k) ? new_subscription(c, q) : NULL;
@@ -415,6 +417,14 @@ static bool allowed(struct session *s, const struct command *m, struct request *
     return false;
 }
 
+/* has_all: c is subscribed to as many channels as it may. */
+static bool has_all(struct conn *c)
+{
+    if (client_of(c)->count < client_options.channel_limit) return false;
+    conn_limit_met(c, METRIC_REFUSED_CLIENT_CHANNELS, "client.channel_limit");
+    return true;
+}
+
 /* wrong_at_once finds what needs no look at permissions: rows 3 to 7 of protocol.md 2.2. */
 static uint32_t wrong_at_once(const struct session *s, const struct command *m,
                               const struct channel_options **o)
@@ -422,7 +432,7 @@ static uint32_t wrong_at_once(const struct session *s, const struct command *m,
     if (m->channel.len > client_options.channel_max_length) return 107;
     if (m->type >= 1) return 108;
     if (client_find(s->k, m->channel.p, m->channel.len)) return 105;
-    if (s->k->count >= client_options.channel_limit) return 106;
+    if (has_all(s->c)) return 106;
     *o = namespace_of(m->channel.p, m->channel.len);
     if (!*o) return 102;
     return namespace_name_ok(*o, m->channel.p, m->channel.len) ? 0 : 107;
@@ -537,7 +547,7 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
         q.data = client_text(b->claim->data);
     }
     if (!channel.len || channel.len > client_options.channel_max_length) return 107;
-    if (s->k->count >= client_options.channel_limit) return 3505;
+    if (has_all(s->c)) return 3505;
     if (!(q.options = namespace_of(channel.p, channel.len))) return 102;
     struct pubsub_recovery r;
     uint32_t code = start(s->c, NULL, &q, &r);
@@ -609,7 +619,7 @@ uint32_t client_grant(struct conn *c, const struct client_grant *g)
                         .push_extra = push_extra(g->channel)};
     if (!q.options) return 102;
     if (client_find(k, g->channel.p, g->channel.len)) return 0;
-    if (k->count >= client_options.channel_limit) {
+    if (has_all(c)) {
         conn_close(c, 3505, "channel limit");
         return 0;
     }

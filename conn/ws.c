@@ -72,6 +72,8 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
  */
 static void fail(struct conn *c, unsigned code)
 {
+    if (code == WS_CLOSE_TOO_LARGE)
+        conn_limit_met(c, METRIC_TOO_LARGE, "websocket.message_size_limit");
     const char *reason = code == WS_CLOSE_TOO_LARGE  ? "message too large"
                          : code == WS_CLOSE_BAD_DATA ? "text is not UTF-8"
                          : code == WS_CLOSE_PROTOCOL ? "protocol error"

@@ -230,6 +230,36 @@ static void levels_and_rotation(void **state)
     unlink(old_path);
 }
 
+/* One line in a window for all places with one limit; what is left out is not evaluated, and told
+ * with the next line. */
+static void seldom(void **state)
+{
+    (void)state;
+    enum { LONG = 1 << 30 }; /* seconds: the clock stays in one window */
+    static struct log_limit shared;
+    char text[4096];
+    const struct log_options o = {.level = LOG_INFO, .file = path};
+    assert_int_equal(log_open(&o), 0);
+    evaluated = 0;
+    for (int i = 0; i < 10; i++) {
+        log_seldom_of(&shared, LONG, LOG_WARN, "seldom a", LOG_U64("n", evaluate()));
+        log_seldom_of(&shared, LONG, LOG_WARN, "seldom b", LOG_U64("n", evaluate()));
+        log_seldom(LONG, LOG_WARN, "of its own");
+        log_seldom_of(&shared, LONG, LOG_DEBUG, "hidden");
+    }
+    assert_int_equal(evaluated, 1);
+    assert_int_equal(atomic_load(&shared.suppressed), 19);
+    atomic_store(&shared.window, UINT64_MAX); /* of another window */
+    log_seldom_of(&shared, LONG, LOG_WARN, "seldom c", LOG_U64("n", evaluate()));
+    slurp(path, text, sizeof text);
+    assert_non_null(strstr(text, "level=warn msg=\"seldom a\" n=1\n"));
+    assert_null(strstr(text, "seldom b"));
+    const char *own = strstr(text, "msg=\"of its own\"\n");
+    assert_non_null(own);
+    assert_null(strstr(own + 1, "msg=\"of its own\""));
+    assert_non_null(strstr(text, "msg=\"seldom c\" suppressed=19 n=2\n"));
+}
+
 #define THREADS 4
 #define LINES 500
 
@@ -281,6 +311,7 @@ int main(void)
         cmocka_unit_test(level_names),
         cmocka_unit_test(limit),
         cmocka_unit_test(levels_and_rotation),
+        cmocka_unit_test(seldom),
         cmocka_unit_test(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
