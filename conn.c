@@ -109,6 +109,7 @@ void conn_in_free(struct worker *w, struct conn_in **in)
 
 void conn_set_peer(struct conn *c, const struct in6_addr *ip, uint16_t port)
 {
+    conn_address_leave(c);
     if (c->flags & CONN_IPV6) mem_free(c->worker->pool, c->peer.ip6, sizeof *ip);
     c->flags &= ~(uint32_t)CONN_IPV6;
     c->peer.ip6 = NULL; /* and so ip4 is 0 */
@@ -178,6 +179,7 @@ static void accepted(struct worker *w, const struct listener *l, int fd,
     conn_vector_push(&w->conns, c);
     metric_add(&w->metrics, METRIC_SOCKETS, 1);
     conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
+    if (!conn_address_enter(c)) conn_address_refuse(c);
 }
 
 void conn_left_open(struct conn *c, unsigned code)
@@ -206,6 +208,7 @@ void conn_drop(struct conn *c, unsigned code)
         metric_add(&c->worker->metrics, METRIC_TLS_FAILED, 1);
     }
     conn_left_open(c, code);
+    conn_address_leave(c);
     conn_set_state(c, CONN_CLOSED);
     wheel_cancel(&c->worker->wheel, &c->timer);
     conn_vector_push(&c->worker->closed, c);
@@ -229,6 +232,7 @@ static void release(struct conn *c)
 {
     struct worker *w = c->worker;
     w->server->app->ended(c);
+    if (c->flags & CONN_TURNED_AWAY) w->turned_away--;
     close(c->fd);
     tls_free(c->tls);
     conn_in_free(w, &c->in);
@@ -810,6 +814,7 @@ static bool take_proxy_header(struct conn *c)
     }
     c->flags &= ~(uint32_t)CONN_PROXIED;
     behind_proxy(c, &h);
+    if (h.known && !conn_address_enter(c)) conn_address_refuse(c);
     return true;
 }
 

@@ -2,8 +2,8 @@
  * WebSocket messages on it.
  *
  * conn.c moves bytes between socket, TLS and queue; conn/http.c reads requests and writes responses
- * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/drain.c closes them all and
- * conn/rebalance.c the oldest. What a
+ * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/address.c counts them by their
+ * clients' addresses; conn/drain.c closes them all and conn/rebalance.c the oldest. What a
  * request or a message means is said by the layers above, through struct app. An idle connection
  * owns its struct and its TLS session and nothing else: unfinished input and unsent output are made
  * when they are needed and freed when they are done. Threads: a connection belongs to its worker
@@ -63,8 +63,10 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_PROXIED = 1 << 22,   /* a header of the PROXY protocol must come first */
                  CONN_FORWARDED = 1 << 23, /* the socket's peer may say in X-Forwarded-For who it
                                               speaks for */
-                 CONN_USER_COUNTED = 1 << 24, /* user_limit.h */
-                 CONN_BEAT_ODD = 1 << 25,     /* heartbeat: so was the last message of beat_s */
+                 CONN_USER_COUNTED = 1 << 24,    /* user_limit.h */
+                 CONN_BEAT_ODD = 1 << 25,        /* heartbeat: so was the last message of beat_s */
+                 CONN_ADDRESS_COUNTED = 1 << 26, /* is one of its address's connections */
+                 CONN_TURNED_AWAY = 1 << 27,     /* in worker.turned_away */
 };
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */
@@ -260,6 +262,22 @@ static inline uint64_t conn_key(const struct conn *c)
  * many will be closed; none when w stops, which closes everybody anyway. */
 uint32_t conn_rebalance(struct worker *w, unsigned percent, uint32_t rate, uint64_t all);
 
+/* ---- connections of an address (client.ip_connection_limit) ---- */
+
+/* conn_address_limit_open: how many an IPv4 address or a /64 of IPv6 may have, 0 = off: then
+ * nothing is counted and no lock taken. Main thread, before workers start;
+ * conn_address_limit_close: no thread runs any more, but the workers' memory is there. */
+void conn_address_limit_open(int64_t limit);
+void conn_address_limit_close(void);
+
+/* conn_address_enter counts c as one of its client's address, unless it is counted or this is not a
+ * client's (a proxy's, a Unix socket, a listener for operators alone). false with errno: ENOSPC,
+ * there are as many as there may be; ENOMEM; both are counted in the metrics. conn_address_leave
+ * takes it out again, if it is counted; so does the end of the connection. */
+bool conn_address_enter(struct conn *c);
+void conn_address_leave(struct conn *c);
+#define CONN_ADDRESS_FULL "this address has as many connections as it may"
+
 /* ---- HTTP ---- */
 
 struct http_reply {
@@ -329,6 +347,9 @@ void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */
 void conn_input(struct conn *c, uint8_t *plain, size_t len);
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len);
+/* conn_address_refuse ends what could not enter (errno is of that): plain ones with a 429, which
+ * some of them get; TLS without a word, since to say it would cost a handshake. */
+void conn_address_refuse(struct conn *c);
 void conn_ws_input(struct conn *c, uint8_t *bytes,
                    size_t len);               /* both: without bytes, go on with what was kept */
 struct conn_in *conn_in_need(struct conn *c); /* makes it; NULL: out of memory, c is dropped */

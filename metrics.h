@@ -39,6 +39,7 @@
     X(REFUSED_ORIGIN, "refused_total", COUNTER, "reason=\"origin\"", "")                           \
     X(REFUSED_LIMIT, "refused_total", COUNTER, "reason=\"connection_limit\"", "")                  \
     X(REFUSED_USER, "refused_total", COUNTER, "reason=\"user_connection_limit\"", "")              \
+    X(REFUSED_ADDRESS, "refused_total", COUNTER, "reason=\"ip_connection_limit\"", "")             \
     X(REFUSED_RATE, "refused_total", COUNTER, "reason=\"connection_rate\"", "")                    \
     X(REFUSED_MEMORY, "refused_total", COUNTER, "reason=\"memory\"", "")                           \
     X(REFUSED_DESCRIPTORS, "refused_total", COUNTER, "reason=\"descriptors\"", "")                 \

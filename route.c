@@ -1,5 +1,6 @@
 #include "route.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -108,6 +109,17 @@ static bool over_rate(struct worker *w)
     return false;
 }
 
+/* address_has_room counts c for the client that X-Forwarded-For names; all others are counted. */
+static bool address_has_room(struct conn *c, const struct http_request *r)
+{
+    if (!(c->flags & CONN_FORWARDED) || conn_address_enter(c)) return true;
+    if (errno == ENOSPC)
+        conn_http_error(c, r, 429, CONN_ADDRESS_FULL);
+    else
+        conn_http_error(c, r, 503, "out of memory");
+    return false;
+}
+
 static bool has_room(struct conn *c, const struct http_request *r)
 {
     if (over_rate(c->worker)) {
@@ -121,7 +133,8 @@ static bool has_room(struct conn *c, const struct http_request *r)
         return false;
     }
     if (conn_queues_full(c->worker->server)) {
-        refuse(c, r, METRIC_REFUSED_QUEUES, 503, "too much waits to be sent to slow clients");
+        refuse_at_limit(c, r, METRIC_REFUSED_QUEUES, "client.total_queue_max_size", 503,
+                        "too much waits to be sent to slow clients");
         return false;
     }
     if (is_full(s)) {
@@ -129,7 +142,7 @@ static bool has_room(struct conn *c, const struct http_request *r)
                         "the connection limit is reached");
         return false;
     }
-    return true;
+    return address_has_room(c, r);
 }
 
 static bool origin_is_allowed(struct conn *c, const struct http_request *r)
@@ -189,6 +202,8 @@ static void open_websocket(struct conn *c, const struct http_request *r)
 {
     if (c->worker->trace) conn_trace_handshake(c, r);
     answer_handshake(c, r);
+    if (c->state == CONN_HTTP && c->flags & CONN_FORWARDED)
+        conn_address_leave(c); /* it stays the proxy's, for the requests of others */
     if (c->worker->trace) conn_trace_answered(c);
 }
 

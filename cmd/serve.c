@@ -250,6 +250,7 @@ static void clean_up(struct serve *s)
     for (unsigned i = 0; i < v->worker_count; i++) pubsub_worker_close(v->workers[i]);
     for (unsigned i = 0; i < v->worker_count; i++) users_close(v->workers[i]);
     user_limit_close();
+    conn_address_limit_close();
     pubsub_close(); /* histories lie in the workers' pools */
     for (unsigned i = 0; i < v->worker_count; i++) worker_delete(v->workers[i]);
     serve_close_unix(s);

@@ -204,6 +204,7 @@ static int wire_formats(struct serve *s)
                                    .channel_max_length = (size_t)c->channel_max_length});
     idempotency_open(c->api_idempotency_max_entries);
     user_limit_open(c->user_connection_limit);
+    conn_address_limit_open(c->ip_connection_limit);
     if (serve_set_api_keys(c) == -1) return serve_say("API keys", strerror(errno));
     struct route_options r = {.auth = {.anonymous = c->anonymous,
                                        .insecure = c->insecure,

@@ -400,6 +400,13 @@ const struct option option_table[] = {
          "Connections of one user; more are closed with 3504, after which SDKs do not come back "
          "by themselves, or answered with 429. Those without a user id are not counted, nor, "
          "with single_connection, SDK clients. 0: no limit."},
+    {"client.ip_connection_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(ip_connection_limit),
+     .initial = "0", .max = INT32_MAX,
+     .help =
+         "Connections of one IPv4 address or one /64 of IPv6, whatever they are used for, loopback "
+         "among them; more are answered with 429, or closed before a TLS handshake. Not counted: "
+         "Unix sockets, those that come by admin_listen, and proxies themselves, whose clients are "
+         "(http_server.proxy_protocol_from, http_server.trusted_proxies). 0: no limit."},
     {"client.connection_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(connection_rate_limit), .initial = "0", .max = INT32_MAX,
      .help = "Opening handshakes a second in all, shared out evenly to the workers; more are "
@@ -545,7 +552,6 @@ const struct option option_table[] = {
 
     /* ---- known, not supported yet ---- */
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
-    {"client.ip_connection_limit", .kind = OPTION_INT, PLANNED},
     {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
     {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED, .initial = "40s"},
     {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED, .initial = "27s"},

@@ -1,9 +1,11 @@
 /* When something runs out: descriptors, memory. Those who are served stay served. */
 import {
   assert, serve, connect, upgraded, upgradeHead, bearer, fresh, test, done, metrics, request, requestHead, Raw, until, frame, OP, skip, VARIANT,
-  closeFrame, publish, token, within, patience, Client, WebSocket, API_KEY, spread, scaled, certificate,
+  closeFrame, publish, token, within, patience, Client, WebSocket, API_KEY, spread, scaled, certificate, temporary,
 } from './lib.mjs';
 import net from 'node:net';
+import path from 'node:path';
+import tls from 'node:tls';
 
 /* metrics over a connection that is open already: a new one may not be had */
 async function askOn(raw, target) {
@@ -82,6 +84,208 @@ test('bodies with a good key are not of that budget', async () => {
   assert.equal((await metrics(server)).get('refused_total{reason="unauthenticated_bytes"}'), 0);
 });
 
+/* ---- connections of an address ---- */
+
+/* dial is a Raw from a loopback address of ours. */
+function dial(server, localAddress, { scheme = 'ws', nth = 0 } = {}) {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ host: '127.0.0.1', port: server.port(scheme, nth), localAddress, noDelay: true, allowHalfOpen: true });
+    socket.once('error', reject).once('connect', () => resolve(new Raw(socket)));
+  });
+}
+
+/* knock asks for an upgrade behind prefix (a PROXY header) and answers [status, raw]. */
+async function knock(server, from, { prefix = '', headers = {}, target = '/echo', ...where } = {}) {
+  const raw = await dial(server, from, where);
+  raw.write(Buffer.concat([Buffer.from(prefix), Buffer.from(upgradeHead(target, { ...bearer(), ...headers }))]));
+  const answer = await raw.response();
+  if (answer.status === 429) {
+    assert.equal(answer.body, '429 Too Many Requests: this address has as many connections as it may\n');
+    assert.match(answer.headers['retry-after'], /^([1-9]|10)$/);
+  }
+  return [answer.status, raw];
+}
+
+const ADDRESS_FULL = 'refused_total{reason="ip_connection_limit"}';
+const asOften = async (server, n) => assert.equal((await metrics(server)).get(ADDRESS_FULL), n);
+/* sockets waits until the server has so many, with the one that asks: accepted, or given back. */
+const sockets = (server, n) => until(async () => (await metrics(server)).get('sockets_open') === n, `${n} sockets`);
+/* room: as many connections of from are served as n, at once. Those before may still be on their way out. */
+async function room(server, from, n, options) {
+  const raws = [];
+  await until(async () => {
+    const [status, raw] = await knock(server, from, options);
+    if (status === 101) raws.push(raw);
+    else raw.socket.destroy();
+    return raws.length === n;
+  }, `${n} connections of ${from}`);
+  return raws;
+}
+
+test('client.ip_connection_limit: of an IPv4 address on all workers; the places come back', async () => {
+  const server = await serve(['--echo', '--workers', '3', '--client.ip_connection_limit', '4', '--http_server.handshake_timeout', '60s']);
+  const began = performance.now();
+  let refusals = 0;
+  for (let round = 0; round < 3; round++) {
+    await sockets(server, 1);
+    const silent = await dial(server, '127.0.0.2'); /* counts as well: a socket is one */
+    await sockets(server, 2);
+    const served = await room(server, '127.0.0.2', 3);
+    refusals = (await metrics(server)).get(ADDRESS_FULL);
+    for (let i = 0; i < 6; i++) {
+      const [status, raw] = await knock(server, '127.0.0.2');
+      assert.equal(status, 429);
+      await raw.over();
+      raw.end();
+    }
+    const told = await dial(server, '127.0.0.2'); /* without a request */
+    assert.equal((await told.response()).status, 429);
+    told.end();
+    refusals += 7;
+    await asOften(server, refusals);
+    const others = await room(server, '127.0.0.3', 4); /* the next address has its own */
+    for (const raw of [...served, ...others]) {
+      raw.write(frame(OP.TEXT, 'there'));
+      assert.equal((await raw.frame()).payload.toString(), 'there');
+    }
+    served[1].reset();
+    const [again] = await room(server, '127.0.0.2', 1);
+    served[0].write(closeFrame(1000));
+    await served[0].closeFrame();
+    served[0].end();
+    silent.end();
+    const two = await room(server, '127.0.0.2', 2);
+    for (const raw of [...served, ...others, ...two, again]) raw.socket.destroy();
+  }
+  /* one line in ten seconds, however many there are */
+  const lines = [...server.log.matchAll(/level=warn msg="limit met" .*limit=client.ip_connection_limit peer=127\.0\.0\.2:\d+$/gm)];
+  assert.ok(lines.length > 0 && lines.length <= 2 + (performance.now() - began) / 10000, `${lines.length} lines`);
+  await fresh(server);
+});
+
+test('client.ip_connection_limit: TLS is closed before its handshake', async () => {
+  const { cert, key } = await certificate();
+  const server = await serve(['--echo', '--workers', '2', '--client.ip_connection_limit', '2', '--listen', 'ws://127.0.0.1:0', '--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key]);
+  const secure = async () => {
+    const raw = await dial(server, '127.0.0.2', { scheme: 'wss' });
+    const socket = tls.connect({ socket: raw.socket, rejectUnauthorized: false });
+    return within(new Promise((resolve, reject) => {
+      socket.once('secureConnect', () => resolve(socket)).once('error', reject);
+    }), patience(10000), 'a TLS handshake or its end');
+  };
+  const served = [await secure(), await secure()];
+  const handshakes = async () => {
+    const m = await metrics(server);
+    return ['full', 'resumed', 'failed'].map((r) => m.get(`tls_handshakes_total{result="${r}"}`)).reduce((a, b) => a + b);
+  };
+  await until(async () => await handshakes() === 2, 'the server has both');
+  for (let i = 0; i < 5; i++) await assert.rejects(secure());
+  assert.equal((await knock(server, '127.0.0.2'))[0], 429); /* one count for all listeners */
+  await asOften(server, 6);
+  assert.equal(await handshakes(), 2);
+  for (const socket of served) socket.destroy();
+  await until(() => secure().then(() => true, () => false), 'a place is free again');
+});
+
+/* v2 is a header of the PROXY protocol for a client's IPv6 address in hex. */
+const v2 = (hex) => Buffer.concat([Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1'), Buffer.from([0x21, 0x21, 0, 36]), Buffer.from(hex, 'hex'),
+  Buffer.from('20010db8000000000000000000000002', 'hex'), Buffer.from([0x12, 0x34, 0x01, 0xbb])]);
+const LOCAL = Buffer.concat([Buffer.from('\r\n\r\n\0\r\nQUIT\n', 'latin1'), Buffer.from([0x20, 0, 0, 0])]);
+
+test('client.ip_connection_limit behind the PROXY protocol: of an IPv6 /64; the proxy itself is none', async () => {
+  const server = await serve(['--echo', '--workers', '2', '--client.ip_connection_limit', '2', '--http_server.proxy_protocol_from', '127.0.0.2']);
+  const from = (prefix) => knock(server, '127.0.0.2', { prefix });
+  const one = v2('20010db8000000010000000000000001');
+  const same = v2('20010db800000001ffff0000000000ff');
+  const next = v2('20010db8000000020000000000000001');
+  const v4 = 'PROXY TCP4 192.0.2.77 198.51.100.7 56324 443\r\n';
+  const served = [];
+  const rows = [[one, 101], [same, 101], [one, 429], [same, 429], [next, 101], [v4, 101], [v4, 101], [v4, 429], [next, 101], [next, 429]];
+  for (const [prefix, wanted] of rows) {
+    const [status, raw] = await from(prefix);
+    assert.equal(status, wanted);
+    if (status === 101) served.push(raw);
+  }
+  for (let i = 0; i < 5; i++) assert.equal((await from(LOCAL))[0], 101); /* its own checks */
+  await asOften(server, 4);
+  served[1].reset();
+  await until(async () => (await from(one))[0] === 101, 'the /64 has a place again');
+  assert.equal((await from(next))[0], 429);
+});
+
+test('client.ip_connection_limit behind X-Forwarded-For: of the client that it names, while it is connected', async () => {
+  const server = await serve(['--echo', '--workers', '2', '--client.ip_connection_limit', '2', '--http_server.trusted_proxies', '127.0.0.2', '--http_server.trusted_proxies', '10.0.0.0/8']);
+  const from = (who, options = {}) => knock(server, '127.0.0.2', { ...options, headers: who && { 'X-Forwarded-For': who, ...options.headers } });
+  const served = [];
+  const rows = [['192.0.2.1', 101], ['203.0.113.9, 192.0.2.1', 101], ['192.0.2.1, 10.1.2.3', 429], ['192.0.2.2', 101], ['2001:db8:1:2::3', 101], ['2001:db8:1:2:ffff::4', 101],
+    ['2001:db8:1:2::5', 429], ['2001:db8:1:3::5', 101]];
+  for (const [who, wanted] of rows) {
+    const [status, raw] = await from(who);
+    assert.equal(status, wanted, who);
+    if (status === 101) served.push(raw);
+  }
+  /* the proxy's own connections are nobody's: without a client, with one that can not be read, and those kept for requests */
+  for (const who of [undefined, undefined, undefined, 'unknown', 'unknown', 'unknown']) assert.equal((await from(who))[0], 101);
+  const kept = [];
+  for (let i = 0; i < 4; i++) {
+    const raw = await dial(server, '127.0.0.2');
+    raw.write(requestHead('GET', '/healthz', { Host: 'a', 'X-Forwarded-For': '198.51.100.1' }));
+    assert.equal((await raw.response()).status, 200);
+    raw.write(upgradeHead('/echo', { 'X-Forwarded-For': '198.51.100.1' })); /* no token */
+    assert.equal((await raw.response()).status, 401);
+    kept.push(raw);
+  }
+  for (const raw of kept) { /* one that was refused for one client is taken for the next */
+    raw.write(upgradeHead('/echo', { ...bearer(), 'X-Forwarded-For': '192.0.2.1' }));
+    assert.equal((await raw.response()).status, 429);
+    raw.write(upgradeHead('/echo', { ...bearer(), 'X-Forwarded-For': `198.51.100.${kept.indexOf(raw)}` }));
+    assert.equal((await raw.response()).status, 101);
+  }
+  await asOften(server, 2 + 4);
+  served[0].reset();
+  await until(async () => (await from('192.0.2.1'))[0] === 101, 'it has a place again');
+});
+
+test('client.ip_connection_limit: Unix sockets and admin listeners have none', async () => {
+  const dir = temporary();
+  const file = path.join(dir, 'sock');
+  const server = await serve(['--echo', '--client.ip_connection_limit', '1', '--listen', `unix:${file}`, '--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0']);
+  for (let i = 0; i < 3; i++) {
+    const socket = net.connect(file);
+    await within(new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject)), patience(10000), 'connection');
+    const raw = new Raw(socket);
+    raw.write(upgradeHead('/echo', bearer()));
+    assert.equal((await raw.response()).status, 101);
+  }
+  const operators = [];
+  for (let i = 0; i < 3; i++) {
+    const raw = await dial(server, '127.0.0.1', { nth: 1 });
+    assert.equal((await askOn(raw, '/healthz')).status, 200);
+    operators.push(raw);
+  }
+  assert.equal((await knock(server, '127.0.0.1'))[0], 101);
+  assert.equal((await knock(server, '127.0.0.1'))[0], 429);
+  assert.match((await askOn(operators[0], '/metrics')).body, /refused_total\{reason="ip_connection_limit"\} 1$/m);
+});
+
+test('client.ip_connection_limit: 256 of a worker are told why, the next closed without a word', async () => {
+  const server = await serve(['--echo', '--workers', '1', '--client.ip_connection_limit', '1', '--websocket.close_timeout', '120s']);
+  const [served] = await room(server, '127.0.0.2', 1);
+  const refused = [];
+  await spread(256, 16, async () => refused.push(await dial(server, '127.0.0.2')));
+  for (const raw of refused) assert.equal((await raw.response()).status, 429);
+  for (let i = 0; i < 3; i++) {
+    const raw = await dial(server, '127.0.0.2');
+    assert.equal((await raw.over()).length, 0);
+  }
+  await asOften(server, 259);
+  for (const raw of refused) raw.end();
+  await sockets(server, 2);
+  assert.equal((await knock(server, '127.0.0.2'))[0], 429);
+  served.write(frame(OP.TEXT, 'served'));
+  assert.equal((await served.frame()).payload.toString(), 'served');
+});
+
 /* ---- the k-th allocation fails ---- */
 
 /* One session that uses everything once. Any step may fail; none may hang or end the server. */
@@ -136,7 +340,7 @@ test('allocation k fails, for every k of a session: a fresh client is served', a
   let k = 0;
   while (good < 5 && k < 400) {
     k++;
-    const server = await serve(['--echo', '--workers', '1', '--client.ping_interval', '0', '--listen', 'ws://127.0.0.1:0',
+    const server = await serve(['--echo', '--workers', '1', '--client.ping_interval', '0', '--client.ip_connection_limit', '1000', '--listen', 'ws://127.0.0.1:0',
       '--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key], { env: { ROOST_TEST_FAIL_ALLOC: String(k) } });
     if (await session(server)) good++;
     else {
