@@ -893,6 +893,7 @@ const struct worker_ops conn_worker_ops = {
     .ready = ready,
     .timer = timer_fired,
     .flush = flush_dirty,
+    .second = conn_ask_kernel,
     .end = end_of_turn,
     .stopping = conn_stopping,
     .draining = conn_draining,

@@ -336,6 +336,7 @@ bool conn_trace_parent(const struct http_request *r, struct trace_parent *p);
 /* ---- between conn.c and the files of conn/ ---- */
 void conn_waits(struct conn *c);         /* its queue is not empty after a flush */
 void conn_waits_no_more(struct conn *c); /* before its queue is freed */
+void conn_ask_kernel(struct worker *w);  /* once a second */
 bool conn_shed(struct worker *w); /* once a turn; true if it closed somebody: there is something to
                                      flush */
 void conn_stopping(struct worker *w);

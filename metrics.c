@@ -39,13 +39,7 @@ void metric_observe(struct metrics *m, enum histogram id, uint64_t us)
                           memory_order_relaxed);
 }
 
-struct text { /* appends until it is full, then says so */
-    char *p;
-    size_t cap, len;
-    bool full;
-};
-
-__attribute__((format(printf, 2, 3))) static void add(struct text *t, const char *format, ...)
+void metrics_add(struct metrics_text *t, const char *format, ...)
 {
     if (t->full) return;
     va_list args;
@@ -58,24 +52,27 @@ __attribute__((format(printf, 2, 3))) static void add(struct text *t, const char
         t->len += (size_t)n;
 }
 
-static void add_family(struct text *t, const char *name, const char *type, const char *help)
+void metrics_add_family(struct metrics_text *t, const char *name, const char *type,
+                        const char *help)
 {
-    add(t, "# HELP roost_%s %s\n# TYPE roost_%s %s\n", name, help, name, type);
+    metrics_add(t, "# HELP roost_%s %s\n# TYPE roost_%s %s\n", name, help, name, type);
 }
 
-static void add_gauge(struct text *t, const char *name, const char *help, uint64_t value)
+void metrics_add_gauge(struct metrics_text *t, const char *name, const char *help, uint64_t value)
 {
-    add_family(t, name, "gauge", help);
-    add(t, "roost_%s %llu\n", name, (unsigned long long)value);
+    metrics_add_family(t, name, "gauge", help);
+    metrics_add(t, "roost_%s %llu\n", name, (unsigned long long)value);
 }
 
-static void add_spans(struct text *t, const struct metrics_process *p)
+static void add_spans(struct metrics_text *t, const struct metrics_process *p)
 {
-    add_family(t, "spans_total", "counter",
-               "Spans of traces: sent, dropped for want of room, refused or not delivered");
-    add(t, "roost_spans_total{result=\"sent\"} %llu\n", (unsigned long long)p->spans_sent);
-    add(t, "roost_spans_total{result=\"dropped\"} %llu\n", (unsigned long long)p->spans_dropped);
-    add(t, "roost_spans_total{result=\"failed\"} %llu\n", (unsigned long long)p->spans_failed);
+    metrics_add_family(t, "spans_total", "counter",
+                       "Spans of traces: sent, dropped for want of room, refused or not delivered");
+    metrics_add(t, "roost_spans_total{result=\"sent\"} %llu\n", (unsigned long long)p->spans_sent);
+    metrics_add(t, "roost_spans_total{result=\"dropped\"} %llu\n",
+                (unsigned long long)p->spans_dropped);
+    metrics_add(t, "roost_spans_total{result=\"failed\"} %llu\n",
+                (unsigned long long)p->spans_failed);
 }
 
 static uint64_t sum(const struct metrics *const *workers, size_t count, enum metric id)
@@ -85,69 +82,75 @@ static uint64_t sum(const struct metrics *const *workers, size_t count, enum met
     return v;
 }
 
-static void add_cells(struct text *t, const struct metrics *const *workers, size_t count)
+static void add_cells(struct metrics_text *t, const struct metrics *const *workers, size_t count)
 {
     for (int id = 0; id < METRIC_COUNT; id++) {
         const struct row *r = &table[id];
         if (r->help[0]) /* rows of one family follow its first, which has the help */
-            add_family(t, r->name, r->type == METRIC_COUNTER ? "counter" : "gauge", r->help);
+            metrics_add_family(t, r->name, r->type == METRIC_COUNTER ? "counter" : "gauge",
+                               r->help);
         unsigned long long v = sum(workers, count, (enum metric)id);
         if (r->labels[0])
-            add(t, "roost_%s{%s} %llu\n", r->name, r->labels, v);
+            metrics_add(t, "roost_%s{%s} %llu\n", r->name, r->labels, v);
         else
-            add(t, "roost_%s %llu\n", r->name, v);
+            metrics_add(t, "roost_%s %llu\n", r->name, v);
     }
 }
 
-static void add_per_worker(struct text *t, const struct metrics *const *workers, size_t count)
+static void add_per_worker(struct metrics_text *t, const struct metrics *const *workers,
+                           size_t count)
 {
-    add_family(t, "worker_connections", "gauge", "WebSocket connections open, by worker");
+    metrics_add_family(t, "worker_connections", "gauge", "WebSocket connections open, by worker");
     for (size_t w = 0; w < count; w++)
-        add(t, "roost_worker_connections{worker=\"%zu\"} %llu\n", w,
-            (unsigned long long)metric_get(workers[w], METRIC_CONNECTIONS));
-    add_family(t, "worker_publications_total", "counter", "Publications made, by worker");
+        metrics_add(t, "roost_worker_connections{worker=\"%zu\"} %llu\n", w,
+                    (unsigned long long)metric_get(workers[w], METRIC_CONNECTIONS));
+    metrics_add_family(t, "worker_publications_total", "counter", "Publications made, by worker");
     for (size_t w = 0; w < count; w++)
-        add(t, "roost_worker_publications_total{worker=\"%zu\"} %llu\n", w,
-            (unsigned long long)metric_get(workers[w], METRIC_PUBLISHED));
+        metrics_add(t, "roost_worker_publications_total{worker=\"%zu\"} %llu\n", w,
+                    (unsigned long long)metric_get(workers[w], METRIC_PUBLISHED));
 }
 
-static void add_histogram(struct text *t, const struct metrics *const *workers, size_t count,
-                          enum histogram id)
+static void add_histogram(struct metrics_text *t, const struct metrics *const *workers,
+                          size_t count, enum histogram id)
 {
     const char *name = histograms[id].name;
-    add_family(t, name, "histogram", histograms[id].help);
+    metrics_add_family(t, name, "histogram", histograms[id].help);
     unsigned long long total = 0, sum_us = 0;
     for (unsigned b = 0; b <= METRIC_BUCKETS; b++) {
         for (size_t w = 0; w < count; w++)
             total +=
                 atomic_load_explicit(&workers[w]->histogram[id].bucket[b], memory_order_relaxed);
         if (b < METRIC_BUCKETS)
-            add(t, "roost_%s_bucket{le=\"%g\"} %llu\n", name, (double)(1ull << b) / 1e6, total);
+            metrics_add(t, "roost_%s_bucket{le=\"%g\"} %llu\n", name, (double)(1ull << b) / 1e6,
+                        total);
     }
     for (size_t w = 0; w < count; w++)
         sum_us += atomic_load_explicit(&workers[w]->histogram[id].sum_us, memory_order_relaxed);
-    add(t, "roost_%s_bucket{le=\"+Inf\"} %llu\nroost_%s_sum %g\nroost_%s_count %llu\n", name, total,
-        name, (double)sum_us / 1e6, name, total);
+    metrics_add(t, "roost_%s_bucket{le=\"+Inf\"} %llu\nroost_%s_sum %g\nroost_%s_count %llu\n",
+                name, total, name, (double)sum_us / 1e6, name, total);
 }
 
 int64_t metrics_render(char *out, size_t cap, const struct metrics *const *workers, size_t count,
                        const struct metrics_process *process)
 {
-    struct text t = {.p = out, .cap = cap};
-    add_family(&t, "build_info", "gauge", "Version of this binary");
-    add(&t, "roost_build_info{version=\"%s\"} 1\n", process->version);
-    add_gauge(&t, "start_time_seconds", "When the process started, Unix time",
-              (uint64_t)process->start_time_s);
-    add_gauge(&t, "workers", "Worker threads", count);
-    add_gauge(&t, "draining", "1 while the server stops: roost_connections says who is left",
-              process->draining ? 1 : 0);
-    add_gauge(&t, "channels", "Channels that exist", process->channels);
-    add_gauge(&t, "history_bytes", "Bytes of publications in histories", process->history_bytes);
-    add_gauge(&t, "memory_used_bytes", "Bytes of workers' objects", process->memory_used_bytes);
-    add_gauge(&t, "memory_mapped_bytes", "Bytes mapped for workers' objects",
-              process->memory_mapped_bytes);
-    add_gauge(&t, "queue_budget_bytes", "client.total_queue_max_size; 0 = no limit",
-              process->queue_budget_bytes);
+    struct metrics_text t = {.p = out, .cap = cap};
+    metrics_add_family(&t, "build_info", "gauge", "Version of this binary");
+    metrics_add(&t, "roost_build_info{version=\"%s\"} 1\n", process->version);
+    metrics_add_gauge(&t, "start_time_seconds", "When the process started, Unix time",
+                      (uint64_t)process->start_time_s);
+    metrics_add_gauge(&t, "workers", "Worker threads", count);
+    metrics_add_gauge(&t, "draining",
+                      "1 while the server stops: roost_connections says who is left",
+                      process->draining ? 1 : 0);
+    metrics_add_gauge(&t, "channels", "Channels that exist", process->channels);
+    metrics_add_gauge(&t, "history_bytes", "Bytes of publications in histories",
+                      process->history_bytes);
+    metrics_add_gauge(&t, "memory_used_bytes", "Bytes of workers' objects",
+                      process->memory_used_bytes);
+    metrics_add_gauge(&t, "memory_mapped_bytes", "Bytes mapped for workers' objects",
+                      process->memory_mapped_bytes);
+    metrics_add_gauge(&t, "queue_budget_bytes", "client.total_queue_max_size; 0 = no limit",
+                      process->queue_budget_bytes);
     add_spans(&t, process);
     add_cells(&t, workers, count);
     add_per_worker(&t, workers, count);

@@ -143,9 +143,23 @@ static inline uint64_t metric_get(const struct metrics *m, enum metric id)
 
 void metric_observe(struct metrics *m, enum histogram id, uint64_t us);
 
+/* ---- as text ---- */
+
+struct metrics_text { /* appended to until it is full; then it is not to be used */
+    char *p;
+    size_t cap, len;
+    bool full;
+};
+/* name is without roost_; samples of a family come right behind metrics_add_family. */
+__attribute__((format(printf, 2, 3))) void metrics_add(struct metrics_text *t, const char *format,
+                                                       ...);
+void metrics_add_family(struct metrics_text *t, const char *name, const char *type,
+                        const char *help);
+void metrics_add_gauge(struct metrics_text *t, const char *name, const char *help, uint64_t value);
+
 /* metrics_render writes the sum of count workers' metrics as text, at most cap bytes, and returns
  * its length or -1 when it does not fit. Any thread. METRICS_TEXT_MAX is enough for 64 workers. */
-#define METRICS_TEXT_MAX (64u * 1024)
+#define METRICS_TEXT_MAX (96u * 1024) /* those of kernel.h included */
 struct metrics_process { /* what belongs to no worker */
     const char *version;
     bool draining;

@@ -8,6 +8,7 @@
 #include "api.h"
 #include "client.h"
 #include "console.h"
+#include "kernel.h"
 #include "log.h"
 #include "origin.h"
 #include "pubsub.h"
@@ -237,10 +238,32 @@ static void readyz(struct conn *c, const struct http_request *r)
         reply_text(c, r, 200, "ok\n");
 }
 
+/* render writes all of it, at most METRICS_TEXT_MAX bytes; -1 if that is too little. */
+static int64_t render(const struct server *s, const struct metrics_process *p, char *out)
+{
+    const struct metrics *all[WORKERS_MAX];
+    const struct kernel_sockets *sockets[WORKERS_MAX];
+    uint64_t open = s->conns_max - s->sockets_max; /* what was in use before the first connection */
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        all[i] = &s->workers[i]->metrics;
+        sockets[i] = &s->workers[i]->sockets;
+        open += metric_get(all[i], METRIC_SOCKETS);
+    }
+    const int64_t len = metrics_render(out, METRICS_TEXT_MAX, all, s->worker_count, p);
+    if (len < 0) return -1;
+    struct metrics_text t = {.p = out, .cap = METRICS_TEXT_MAX, .len = (size_t)len};
+    kernel_render(&t, &(struct kernel_view){.workers = sockets,
+                                            .worker_count = s->worker_count,
+                                            .listeners = s->listener_urls,
+                                            .listener_count = s->listener_count,
+                                            .descriptors_open = open,
+                                            .descriptors_max = s->conns_max});
+    return t.full ? -1 : (int64_t)t.len;
+}
+
 static void metrics(struct conn *c, const struct http_request *r)
 {
     const struct server *s = c->worker->server;
-    const struct metrics *all[WORKERS_MAX];
     struct metrics_process p = {.version = ROOST_VERSION,
                                 .channels = pubsub_channel_count(),
                                 .history_bytes = pubsub_history_bytes(),
@@ -257,10 +280,9 @@ static void metrics(struct conn *c, const struct http_request *r)
         struct mem_stats m = mem_pool_stats(s->workers[i]->pool);
         p.memory_used_bytes += m.used_bytes;
         p.memory_mapped_bytes += m.mapped_bytes;
-        all[i] = &s->workers[i]->metrics;
     }
     char *text = mem_alloc(c->worker->pool, METRICS_TEXT_MAX);
-    int64_t len = text ? metrics_render(text, METRICS_TEXT_MAX, all, s->worker_count, &p) : -1;
+    int64_t len = text ? render(s, &p, text) : -1;
     if (len < 0) {
         conn_http_error(c, r, 503, "out of memory");
     } else {

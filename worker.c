@@ -277,12 +277,14 @@ void worker_wake_others(struct worker *w)
         reactor_wake(&w->server->workers[__builtin_ctzll(bits)]->reactor);
 }
 
-/* trim gives memory that a wave needed and nobody uses back to the system, about once a second. */
+/* trim gives memory that a wave needed and nobody uses back to the system, about once a second;
+ * what else is to be done as often is done then. */
 static void trim(struct worker *w)
 {
     if (w->now_ms < w->trim_at_ms) return;
     w->trim_at_ms = w->now_ms + TRIM_MS;
     w->trimming = mem_pool_trim(w->pool);
+    if (w->server->ops->second) w->server->ops->second(w);
 }
 
 static int sleep_ms(const struct worker *w, int timeout_ms)

@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernel.h"
 #include "mailbox.h"
 #include "mem.h"
 #include "metrics.h"
@@ -42,6 +43,7 @@ struct listener {
     struct tls_server *tls; /* NULL = plain */
 };
 #define LISTENERS_MAX 32
+_Static_assert(LISTENERS_MAX == KERNEL_LISTENERS, "a place for each");
 
 struct peer_address {   /* of an accepted socket */
     struct in6_addr ip; /* IPv4 as ::ffff:a.b.c.d; zero for a Unix socket */
@@ -59,8 +61,9 @@ struct worker_ops {
     void (*posts)(struct worker *w,
                   struct post *oldest); /* may be NULL: then only what is left of earlier ones */
     void (*timer)(struct wheel_timer *t, void *worker);
-    void (*flush)(struct worker *w); /* write what the turn has queued */
-    void (*end)(struct worker *w);   /* free what the turn has closed */
+    void (*flush)(struct worker *w);  /* write what the turn has queued */
+    void (*second)(struct worker *w); /* NULL, or: about once a second, if there are turns */
+    void (*end)(struct worker *w);    /* free what the turn has closed */
     void (*stopping)(
         struct worker *w); /* once, when a stop was asked for; listeners are closed already */
     int (*draining)(struct worker *w);    /* in each turn of a drain: closes what is due; how long
@@ -89,6 +92,8 @@ struct server { /* the process */
     const struct app *app; /* what the layers above do; conn.h */
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
+    const char *listener_urls[LISTENERS_MAX]; /* of worker.listeners; borrowed */
+    unsigned listener_count;
     uint32_t conns_max;   /* per worker: the descriptor limit */
     uint32_t sockets_max; /* of the process: descriptors that are not in use for anything else */
     int64_t started_ms, started_s;
@@ -158,8 +163,10 @@ struct worker {
                            one that comes */
     uint32_t sampled;   /* of waiting: who is asked next */
     int64_t sample_at_ms;
-    bool congested; /* some mailbox is half full: publishers are read later */
-    bool trimming;  /* there is memory to give back: do not sleep long */
+    uint32_t asked;                /* of conns: whose socket the kernel is asked about next */
+    struct kernel_sockets sockets; /* what it said */
+    bool congested;                /* some mailbox is half full: publishers are read later */
+    bool trimming;                 /* there is memory to give back: do not sleep long */
     int64_t handshake_credit,
         credit_at_ms; /* for a rate limit of handshakes; when it was last refilled */
     uint64_t next_conn_id;

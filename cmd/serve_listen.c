@@ -145,6 +145,7 @@ static int listen_on(struct serve *s, struct config_url u, bool admin)
         if (l.fd == -1 || worker_listen(s->server.workers[i], &l) == -1) return cannot_listen(&u);
     }
     char *text = config_url_format(s->urls[s->url_count++], &u);
+    s->server.listener_urls[s->server.listener_count++] = text;
     if (u.scheme == CONFIG_WSS && !s->wss_url && !admin) s->wss_url = text;
     if (u.scheme == CONFIG_WS && !s->ws_url && !admin) s->ws_url = text;
     if (u.scheme == CONFIG_WS && !u.loopback)

@@ -80,6 +80,27 @@ test('the figures are exact', async () => {
   assert.equal(end.get('channels'), 0);
 });
 
+test('what the kernel says: listeners, descriptors, TCP memory, round-trip times of a sample', async () => {
+  const server = await serve(['--echo', '--workers', '2', '--admin-listen', 'ws://127.0.0.1:0']);
+  const clients = [];
+  for (let i = 0; i < 10; i++) clients.push(await connect(server));
+  const m = await until(async () => { /* each worker asks once a second, in a turn */
+    for (const c of clients) await c.echo('a turn of its worker');
+    const now = await metrics(server, { nth: 1 });
+    return now.get('tcp_sampled_connections') === 10 && now;
+  }, 'all are in the sample', 20000);
+  for (const nth of [0, 1]) {
+    const listener = `{listener="${server.url('ws', nth)}"}`;
+    assert.ok(m.get(`accept_queue${listener}`) >= 0 && m.get(`accept_queue_max${listener}`) > 0, listener);
+  }
+  const rtt = (q) => m.get(`tcp_rtt_seconds{quantile="${q}"}`);
+  assert.ok(rtt('0.5') > 0 && rtt('0.99') >= rtt('0.5') && rtt('0.99') < 60, `${rtt('0.5')} ${rtt('0.99')}`);
+  assert.equal(m.get('tcp_unsent_bytes{quantile="0.5"}'), 0);
+  assert.ok(m.get('descriptors_open') > 10 && m.get('descriptors_max') >= m.get('descriptors_open'));
+  if (fs.existsSync('/proc/sys/net/ipv4/tcp_mem')) assert.ok(m.get('kernel_tcp_memory_limit_bytes{level="max"}') > 0);
+  if (fs.existsSync('/proc/net/netstat')) assert.ok(m.get('kernel_listen_drops_total') >= m.get('kernel_listen_overflows_total'));
+});
+
 test('memory goes back when connections go', async () => {
   const server = await serve(['--echo', '--workers', '1']);
   await fresh(server);
