@@ -8,7 +8,8 @@ import { connections } from './connections.js';
 import { live } from './live.js';
 import { tokens } from './tokens.js';
 
-/* A view has build, once; show(what stands behind its name in the address); tick, once a second while it is shown. */
+/* A view has build, once; show(what stands behind its name in the address); tick, once a second while it is shown; end, when
+ * nobody is signed in any more. */
 const VIEWS = { overview, channels, connections, try: live, tokens };
 const EVERY_MS = 1000;
 
@@ -92,7 +93,10 @@ function showConsole() {
 }
 
 function showSignIn() {
-  for (const view of Object.keys(VIEWS)) $(`view-${view}`).hidden = true;
+  for (const [name, view] of Object.entries(VIEWS)) {
+    $(`view-${name}`).hidden = true;
+    view.end?.();
+  }
   $('nav').hidden = $('sign-out').hidden = true;
   $('problem').hidden = true;
   keep($('brief'), '');

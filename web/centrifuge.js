@@ -37,8 +37,14 @@ export class Subscriber {
     this.wanted = false;
     this.attempt++;
     clearTimeout(this.retryTimer);
-    if (this.socket) this.socket.close(1000, 'bye');
-    else this.on.state('idle', 'Not connected');
+    this.hangUp(1000, 'bye');
+  }
+
+  /* hangUp does not wait for the server's Close: what still comes of this socket is not ours, and start may open another one. */
+  hangUp(code, reason) {
+    const { socket } = this;
+    this.closed({ code, reason });
+    socket?.close(1000, reason);
   }
 
   /* now: the network is back, do not wait for the timer. */
@@ -66,12 +72,12 @@ export class Subscriber {
     if (!this.wanted || mine !== this.attempt) return;
     const socket = new WebSocket(this.url);
     this.socket = socket;
-    socket.onopen = () => this.greet(token);
+    socket.onopen = () => socket === this.socket && this.greet(socket, token);
     socket.onmessage = (event) => socket === this.socket && this.received(event.data);
     socket.onclose = (event) => socket === this.socket && this.closed(event);
   }
 
-  async greet(token) {
+  async greet(socket, token) {
     try {
       const hello = await this.call('connect', { token, name: 'console' });
       this.client = hello.client;
@@ -81,7 +87,7 @@ export class Subscriber {
       await this.subscribe();
     } catch (error) {
       if (error instanceof Refused && !error.temporary) this.finish(error.message);
-      else this.socket?.close(1000, 'not accepted');
+      else socket.close(1000, 'not accepted');
     }
   }
 
@@ -152,21 +158,16 @@ export class Subscriber {
 
   unsubscribed({ code, reason }) {
     this.on.note(`Unsubscribed by the server: ${code} ${reason}`);
+    const { socket } = this;
     if (code < 2500) this.finish(reason);
-    else this.subscribe().catch(() => this.socket?.close(1000, 'not subscribed'));
+    else this.subscribe().catch(() => socket.close(1000, 'not subscribed'));
   }
 
   /* heard: the server lives. Nothing for longer than it may take: it does not. */
   heard() {
     clearTimeout(this.pingTimer);
     if (!this.ping) return;
-    this.pingTimer = setTimeout(() => this.lost(), this.ping * 1000 + PING_LATE_MS);
-  }
-
-  lost() {
-    const { socket } = this;
-    this.closed({ code: 1006, reason: 'no ping' });
-    socket?.close();
+    this.pingTimer = setTimeout(() => this.hangUp(1006, 'no ping'), this.ping * 1000 + PING_LATE_MS);
   }
 
   /* ---- the end, and coming back ---- */

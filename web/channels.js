@@ -1,5 +1,5 @@
 /* Channels with subscribers, and one of them: its history, who is present, publishing. */
-import { $, el, keep, table, ask, count, shown, data } from './dom.js';
+import { $, el, keep, table, ask, count, shown, data, user } from './dom.js';
 import { call, calls, Failure } from './server.js';
 
 const LISTED = 200;     /* channels */
@@ -36,7 +36,7 @@ async function look() {
 
 let channel = '';
 let drawn = ''; /* what is on the screen: it is left alone while nothing changes */
-let present = 0; /* as it was last counted */
+let present = Infinity; /* as it was last counted: who is present is asked for when they are known to be few */
 
 /* literally: a pattern that is this name alone. */
 const literally = (name) => name.replace(/[\\*?[]/g, '\\$&');
@@ -66,7 +66,7 @@ function history(result) {
 
 function presence(stats, result) {
   if (stats instanceof Failure) {
-    present = 0;
+    present = Infinity;
     keep($('presence-count'), why(stats, 'presence'));
     $('presence').replaceChildren();
     return;
@@ -75,7 +75,7 @@ function presence(stats, result) {
   keep($('presence-count'), `${count(stats.num_clients, 'client')} of ${count(stats.num_users, 'user')}.`);
   const clients = result && !(result instanceof Failure) ? Object.values(result.presence).slice(0, PRESENT) : [];
   $('presence').replaceChildren(...clients.map((c) => el('li', {},
-    el('a', { href: `#connections/${encodeURIComponent(c.user)}` }, c.user || 'anonymous'), ' ', el('code', {}, c.client))));
+    user(c.user), ' ', el('code', {}, c.client))));
 }
 
 async function lookAtOne() {
@@ -94,7 +94,7 @@ async function lookAtOne() {
 function show(name) {
   channel = name;
   drawn = '';
-  present = 0;
+  present = Infinity;
   $('channel-list').hidden = name !== '';
   $('channel-one').hidden = name === '';
   keep($('channel-name'), name);

@@ -1,5 +1,5 @@
 /* Connections: those with most in their queues first, then the youngest; of one user if asked. */
-import { $, el, keep, table, ask, count, bytes, age } from './dom.js';
+import { $, el, keep, table, ask, count, bytes, age, user } from './dom.js';
 import { call } from './server.js';
 
 const LIMIT = 100; /* of each worker, as the server counts it, and shown in all */
@@ -16,11 +16,9 @@ async function disconnect(id, connection) {
     keep($('disconnected'), `Disconnected: ${connection.user || 'anonymous'}, ${connection.peer}.`);
     await connections.tick();
   } catch (failure) {
-    keep($('disconnected'), `Not disconnected: ${failure.message === 'bad request' ? 'the code is from 3000 to 4999, the reason not empty' : failure.message}`);
+    keep($('disconnected'), `Not disconnected: ${failure.message === 'bad request' ? 'the code is from 3000 to 4999, the reason has 1 to 123 bytes and is not JSON' : failure.message}`);
   }
 }
-
-const user = (name) => (name ? el('a', { href: `#connections/${encodeURIComponent(name)}` }, name) : el('i', {}, 'anonymous'));
 
 function row([id, c]) {
   const button = () => el('button', {

@@ -14,10 +14,8 @@ export function el(tag, properties = {}, ...children) {
   return e;
 }
 
-/* label: a field and what it is called. */
-export function label(text, field, className = 'grow') {
-  return el('label', { className }, text, field);
-}
+/* user: the way to a user's connections. Who is anonymous has none of their own: no name asks for everybody. */
+export const user = (name) => (name ? el('a', { href: `#connections/${encodeURIComponent(name)}` }, name) : el('i', {}, 'anonymous'));
 
 /* keep changes an element's text only if it is another one: a screen reader does not say it again. */
 export function keep(element, text) {

@@ -42,6 +42,12 @@ export function add(item) {
 
 export const note = (text, kind = 'note') => add({ kind, text });
 
+export function clear() {
+  waiting.length = 0;
+  $('messages').replaceChildren();
+  $('empty').hidden = false;
+}
+
 export function build() {
   const list = $('messages');
   list.addEventListener('scroll', () => {

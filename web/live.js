@@ -3,7 +3,7 @@ import { $, keep, shown, data } from './dom.js';
 import { server, call, makeToken } from './server.js';
 import { Subscriber } from './centrifuge.js';
 import { explain } from './recovery.js';
-import { add, note, build as buildFeed } from './feed.js';
+import { add, note, clear, build as buildFeed } from './feed.js';
 
 const DAY_S = 86400;
 
@@ -117,6 +117,11 @@ export const live = {
     subscriber?.stop();
     subscriber = null;
     $('token').value = text;
+  },
+  /* end: who has signed out leaves nobody connected, and no token behind. */
+  end() {
+    this.use('');
+    clear();
   },
   show(channel) {
     const busy = subscriber && subscriber.wanted;

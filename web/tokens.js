@@ -71,4 +71,9 @@ export const tokens = {
       location.hash = 'try';
     });
   },
+  end() {
+    $('made').hidden = true;
+    $('made-token').value = '';
+    keep($('decoded'), '');
+  },
 };
