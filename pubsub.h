@@ -59,11 +59,12 @@ uint64_t pubsub_channel_count(void); /* any thread */
 uint64_t pubsub_used_count(void);    /* those with subscribers; any thread */
 uint64_t pubsub_history_bytes(void); /* of all histories; any thread */
 
-/* pubsub_each_channel calls visit for each channel with subscribers, a shard at a time under its
- * lock: visit must be quick and touch no channel. What begins or ends meanwhile may be left out. */
-void pubsub_each_channel(void (*visit)(const char *name, size_t len, uint32_t subscribers,
-                                       void *arg),
-                         void *arg);
+/* pubsub_each_channel calls visit for each channel with subscribers, once and with no lock held,
+ * until it returns false. What begins or ends meanwhile may be left out. 0, or -1 if memory is out.
+ * Any thread. */
+int pubsub_each_channel(bool (*visit)(const char *name, size_t len, uint32_t subscribers,
+                                      void *arg),
+                        void *arg);
 
 /* ---- subscriptions ---- */
 

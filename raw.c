@@ -70,7 +70,7 @@ static void let_go(struct conn *c)
 /* ---- raw ---- */
 
 struct wish { /* what a raw connection asked for and may do */
-    char name[USER_NAME_MAX];
+    char name[PUBSUB_NAME_MAX];
     size_t len;
     bool publish, subscribe;
     int beat_s; /* 0 = no heartbeat */

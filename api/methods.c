@@ -419,22 +419,23 @@ struct channel_list {
     bool too_many;
 };
 
-static void list_channel(const char *name, size_t len, uint32_t subscribers, void *arg)
+static bool list_channel(const char *name, size_t len, uint32_t subscribers, void *arg)
 {
     struct channel_list *l = arg;
     struct json_out *o = &l->call->o;
-    char text[USER_NAME_MAX + 1];
+    char text[PUBSUB_NAME_MAX + 1];
     memcpy(text, name, len);
     text[len] = 0;
-    if (l->pattern && fnmatch(l->pattern, text, 0) != 0) return;
-    l->too_many = l->too_many || o->len > CHANNELS_BYTES_MAX;
-    if (l->too_many) return;
+    if (l->pattern && fnmatch(l->pattern, text, 0) != 0) return true;
+    l->too_many = o->len > CHANNELS_BYTES_MAX;
+    if (l->too_many) return false;
     api_begin(l->call, len * 6 + 64);
     if (l->count++) json_puts(o, ",");
     json_put_string(o, name, len);
     json_puts(o, ":{\"num_clients\":");
     json_put_uint(o, subscribers);
     json_puts(o, "}");
+    return true;
 }
 
 /* has_few_stars: fnmatch's time is bounded by the name's length to the power of these. */
@@ -447,7 +448,7 @@ static bool has_few_stars(const char *pattern)
 
 static unsigned channels(struct api_call *call)
 {
-    char pattern[USER_NAME_MAX + 1];
+    char pattern[PUBSUB_NAME_MAX + 1];
     struct channel_list l = {.call = call};
     int v;
     if (!api_optional(call->doc, "pattern", JSON_STRING, &v)) return API_BAD_REQUEST;
@@ -457,7 +458,7 @@ static unsigned channels(struct api_call *call)
     if (n && !has_few_stars(pattern)) return 107;
     if (n) l.pattern = pattern;
     json_puts(&call->o, "{\"channels\":{");
-    pubsub_each_channel(list_channel, &l);
+    if (pubsub_each_channel(list_channel, &l) == -1) return 100;
     api_begin(call, 64);
     json_puts(&call->o, "}}");
     return l.too_many ? 106 : 0;

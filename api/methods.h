@@ -85,7 +85,7 @@ bool api_optional_bool(const struct json *doc, const char *name, bool *out);
 bool api_elements(struct api_call *call, int v, struct json *sub);
 
 struct api_channel {
-    char bytes[USER_NAME_MAX];
+    char bytes[PUBSUB_NAME_MAX];
     size_t len;
 };
 /* api_channel_name decodes v, a channel's name. Returns 0, or 107, or 102 if its namespace is

@@ -78,19 +78,99 @@ static uint32_t subscribers_of(const struct channel *ch)
     return n;
 }
 
-void pubsub_each_channel(void (*visit)(const char *name, size_t len, uint32_t subscribers,
-                                       void *arg),
-                         void *arg)
+/* ---- all channels: names are copied under the lock, some at a time, and looked at without it ----
+ */
+
+#define NAMES_BYTES (32 * 1024) /* of one piece; what is left of its last bucket comes on top */
+
+struct names { /* {subscribers, len, bytes} one behind the other */
+    char *p;
+    size_t len, cap;
+};
+
+static bool add_name(struct names *n, const struct channel *ch, uint32_t subscribers)
 {
-    for (int i = 0; i < SHARDS; i++) {
-        struct shard *s = &bus.shards[i];
-        pthread_mutex_lock(&s->lock);
-        for (uint32_t b = 0; b < s->bucket_count; b++)
-            for (const struct channel *ch = s->buckets[b]; ch; ch = ch->next)
-                if (subscribers_of(ch)) visit(ch->name, ch->len, subscribers_of(ch), arg);
-        pthread_mutex_unlock(&s->lock);
+    const size_t need = n->len + sizeof subscribers + 1 + ch->len;
+    if (need > n->cap) { /* some 100 more names in one bucket: memory was out to widen the table */
+        char *bigger = realloc(n->p, 2 * need);
+        if (!bigger) return false;
+        n->p = bigger;
+        n->cap = 2 * need;
     }
+    char *at = n->p + n->len;
+    memcpy(at, &subscribers, sizeof subscribers);
+    at[sizeof subscribers] = (char)ch->len;
+    memcpy(at + sizeof subscribers + 1, ch->name, ch->len);
+    n->len = need;
+    return true;
 }
+
+static bool add_bucket(struct names *n, const struct channel *ch)
+{
+    bool ok = true;
+    for (; ch && ok; ch = ch->next) {
+        const uint32_t subscribers = subscribers_of(ch);
+        if (subscribers) ok = add_name(n, ch, subscribers);
+    }
+    return ok;
+}
+
+/* next_bucket counts from the highest bit down: what was visited is then a set of endings of the
+ * hash, and stays one when the table is widened between two pieces. 0: that was the last. */
+static uint32_t next_bucket(uint32_t b, uint32_t count)
+{
+    uint32_t bit = count / 2;
+    for (; bit && b & bit; bit /= 2) b &= ~bit;
+    return b | bit;
+}
+
+/* copy_piece copies from bucket *b on, which moves to where the next piece begins. */
+static bool copy_piece(struct shard *s, uint32_t *b, struct names *n)
+{
+    bool ok = true;
+    n->len = 0;
+    pthread_mutex_lock(&s->lock);
+    do {
+        ok = add_bucket(n, s->buckets[*b]);
+        *b = next_bucket(*b, s->bucket_count);
+    } while (ok && *b && n->len < NAMES_BYTES);
+    pthread_mutex_unlock(&s->lock);
+    return ok;
+}
+
+static bool
+visit_names(const struct names *n,
+            bool (*visit)(const char *name, size_t len, uint32_t subscribers, void *arg), void *arg)
+{
+    for (const char *at = n->p; at < n->p + n->len;) {
+        uint32_t subscribers;
+        memcpy(&subscribers, at, sizeof subscribers);
+        const char *name = at + sizeof subscribers + 1;
+        const size_t len = (uint8_t)name[-1];
+        if (!visit(name, len, subscribers, arg)) return false;
+        at = name + len;
+    }
+    return true;
+}
+
+int pubsub_each_channel(bool (*visit)(const char *name, size_t len, uint32_t subscribers,
+                                      void *arg),
+                        void *arg)
+{
+    struct names n = {.p = malloc(2 * NAMES_BYTES), .cap = 2 * NAMES_BYTES};
+    bool ok = n.p, more = true;
+    for (int i = 0; i < SHARDS && ok && more; i++) {
+        uint32_t b = 0;
+        do {
+            ok = copy_piece(&bus.shards[i], &b, &n);
+            more = ok && visit_names(&n, visit, arg);
+        } while (more && b);
+    }
+    free(n.p);
+    return ok ? 0 : -1;
+}
+
+/* ---- one channel ---- */
 
 static struct channel **bucket_of(struct shard *s, uint64_t hash)
 {

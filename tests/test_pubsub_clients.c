@@ -7,6 +7,7 @@ static unsigned missed;
 
 static void client_closed(struct conn *c)
 {
+    if (c->id > SUBS_MAX) return;
     struct subscription *s = &client_subs[c->id - 1];
     if (s->local) pubsub_unsubscribe_client(s);
 }
@@ -207,12 +208,90 @@ static void test_presence(void **state)
     end(0);
 }
 
+/* ---- every channel ---- */
+
+#define USED 12000 /* with names so long that a shard's do not fit in one piece */
+#define MORE 60000
+
+static struct visited {
+    struct subscription subs[USED];
+    unsigned times[USED], others, all, until;
+    struct local *more[MORE];
+    unsigned more_count;
+} v;
+
+/* add makes channels without subscribers, so many that the table is widened twice. */
+static void add_channels(void)
+{
+    char name[16];
+    for (unsigned i = 0; i < MORE / 2; i++, v.more_count++) {
+        const int n = snprintf(name, sizeof name, "more-%u", v.more_count);
+        v.more[v.more_count] = pubsub_attach(w, name, (size_t)n);
+        assert_non_null(v.more[v.more_count]);
+    }
+}
+
+static bool visit(const char *name, size_t len, uint32_t subscribers, void *arg)
+{
+    char text[256];
+    assert_ptr_equal(arg, &v);
+    assert_int_equal(subscribers, 1);
+    memcpy(text, name, len);
+    text[len] = 0;
+    if (len == 255)
+        v.times[atoi(text)]++;
+    else
+        v.others++;
+    v.all++;
+    if (v.more_count < MORE && (v.all == 1 || v.all == USED / 2)) add_channels();
+    return v.all < v.until;
+}
+
+static void subscribe_to_many(struct conn *c)
+{
+    char name[255];
+    memset(name, 'x', sizeof name);
+    for (unsigned i = 0; i < USED; i++) {
+        char number[16];
+        const int n = snprintf(number, sizeof number, "%u", i);
+        memset(name, 'x', 8);
+        memcpy(name, number, (size_t)n);
+        v.subs[i] = (struct subscription){.conn = c};
+        struct local *l = pubsub_attach(w, name, sizeof name);
+        assert_non_null(l);
+        assert_int_equal(pubsub_subscribe_client(&v.subs[i], l, NULL), 0);
+    }
+}
+
+/* Each is visited once, though the table grows between two pieces of one shard. */
+static void test_each_channel(void **state)
+{
+    (void)state;
+    static struct conn c;
+    begin_clients((struct engine_options){.bus = {.channels_max = USED + MORE}});
+    fake_open(&c, w, SUBS_MAX + 1);
+    subscribe_to_many(&c);
+    v.until = UINT32_MAX;
+    assert_int_equal(pubsub_each_channel(visit, &v), 0);
+    assert_int_equal(v.more_count, MORE);
+    for (unsigned i = 0; i < USED; i++) assert_int_equal(v.times[i], 1);
+    assert_int_equal(v.others, 0); /* nobody has subscribed to them */
+    v.all = 0;
+    v.until = 3; /* then it has seen enough */
+    assert_int_equal(pubsub_each_channel(visit, &v), 0);
+    assert_int_equal(v.all, 3);
+    for (unsigned i = 0; i < USED; i++) pubsub_unsubscribe_client(&v.subs[i]);
+    for (unsigned i = 0; i < MORE; i++) pubsub_detach(v.more[i]);
+    fake_drop(&c);
+    end(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_mixed_subscribers),  cmocka_unit_test(test_tails_of_clients),
         cmocka_unit_test(test_positioned_is_told), cmocka_unit_test(test_slow_ones_recover),
-        cmocka_unit_test(test_presence),
+        cmocka_unit_test(test_presence),           cmocka_unit_test(test_each_channel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
