@@ -349,6 +349,44 @@ static void test_out_of_memory(void **state)
     end();
 }
 
+/* call sends an API call with a key of its own, answered while memory is out if so told. */
+static void call(int fd, const char *key, bool out_of_memory, char text[static 4096])
+{
+    char body[256], request[512];
+    snprintf(body, sizeof body, "{\"channel\":\"news\",\"data\":1,\"idempotency_key\":\"%s\"}",
+             key);
+    snprintf(request, sizeof request,
+             "POST /api/publish HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s", strlen(body),
+             body);
+    assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
+    no_malloc = out_of_memory;
+    engine_turns(2);
+    no_malloc = false;
+    const ssize_t n = recv(fd, text, 4095, 0);
+    assert_true(n > 0);
+    text[n] = 0;
+}
+
+/* What could not be remembered is told as an error that may be tried again, and then works. */
+static void test_api_out_of_memory(void **state)
+{
+    (void)state;
+    char text[4096];
+    begin(IDEMPOTENCY_SHARDS * 1000);
+    watching = false; /* connections have blocks of their own */
+    int fd = engine_connect(w);
+    engine_turns(2);
+    call(fd, "first", true, text);
+    assert_non_null(strstr(text, "\"code\":100"));
+    assert_int_equal(engine_metric(METRIC_REFUSED_MEMORY), 1);
+    assert_int_equal(engine_metric(METRIC_PUBLISHED), 0);
+    call(fd, "first", false, text);
+    assert_non_null(strstr(text, "\"result\":{}"));
+    close(fd);
+    engine_turns(3);
+    end();
+}
+
 /* ---- several workers ---- */
 
 static _Atomic unsigned published[KEYS + 1], winner[KEYS + 1], differing;
@@ -402,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_expired_is_not_repeated),
         cmocka_unit_test(test_nothing_to_sweep),
         cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_api_out_of_memory),
         cmocka_unit_test(test_same_keys_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
