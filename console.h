@@ -20,7 +20,7 @@
 enum console_access {
     CONSOLE_OFF,      /* the page says how to switch it on */
     CONSOLE_PASSWORD, /* for who has signed in */
-    CONSOLE_LOOPBACK, /* for everybody whose Host is of loopback */
+    CONSOLE_LOOPBACK, /* for everybody whose Host is of loopback, as long as there is no password */
 };
 
 struct console_options {
