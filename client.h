@@ -4,7 +4,8 @@
  * client.c reads commands and answers them; client/connect.c is who a client is,
  * client/single.c that it is the only one; client/subs.c is what it is subscribed to, and
  * client/table.c finds it. How commands and replies are spelled is command.h's. An idle client owns
- * 64 bytes, and up to 88 for each subscription, beside its connection. Worker only. */
+ * 64 bytes, 16 more where its rate is limited, and up to 88 for each subscription, beside its
+ * connection. Worker only. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
@@ -161,6 +162,10 @@ void client_line_end(struct session *s, const struct json_out *o);
 void client_flush(struct session *s);
 void client_error(struct session *s, uint32_t id, uint32_t code);
 void client_close(struct session *s, unsigned code); /* with the reason of protocol.md 4.3 */
+
+/* client_verify verifies a token that came with a command; claims lie in the worker's tx. */
+enum jwt_verdict client_verify(struct session *s, const struct jwt_rules *rules, struct text token,
+                               struct jwt_claims *claims);
 
 void client_connect(struct session *s, const struct command *m);
 void client_refresh(struct session *s, const struct command *m);

@@ -40,12 +40,12 @@ static void refuse(struct session *s, const struct command *m, uint32_t code)
         fail_connect(s, m, code);
 }
 
-static enum jwt_verdict verify_connect(struct session *s, struct text token,
-                                       struct jwt_claims *claims)
+enum jwt_verdict client_verify(struct session *s, const struct jwt_rules *rules, struct text token,
+                               struct jwt_claims *claims)
 {
     const char *why;
-    return jwt_verify(client_options.connect_rules, token.p, token.len, (int64_t)time(NULL), claims,
-                      s->w->tx, s->w->tx_size, &why);
+    return jwt_verify(rules, token.p, token.len, (int64_t)time(NULL), claims, s->w->tx,
+                      s->w->tx_size, &why);
 }
 
 /* is_good answers a token that is not. */
@@ -86,7 +86,8 @@ static bool identify(struct session *s, const struct command *m, struct credenti
     struct text token = token_of(s, m);
     *who = (struct credentials_of){0};
     if (!token.len) return may_be_anonymous(s);
-    if (!is_good(s, m, verify_connect(s, token, &who->claims))) return false;
+    if (!is_good(s, m, client_verify(s, client_options.connect_rules, token, &who->claims)))
+        return false;
     who->expires_s = client_expires_of(&who->claims);
     if (!client_options.no_anonymous_tokens || who->claims.sub.len) return true;
     client_close(s, 3507);
@@ -284,7 +285,7 @@ void client_refresh(struct session *s, const struct command *m)
         return;
     }
     const struct user *u = s->c->user;
-    enum jwt_verdict v = verify_connect(s, m->token, &claims);
+    enum jwt_verdict v = client_verify(s, client_options.connect_rules, m->token, &claims);
     int64_t expires_s = client_expires_of(&claims),
             left_ms = expires_s ? heartbeat_left_ms(expires_s) : -1;
     if (v == JWT_OK && !client_same(client_text(claims.sub), text_of(u->name, u->len)))

@@ -377,9 +377,7 @@ static bool is_for(const struct session *s, const struct jwt_claims *claims, str
 static bool allowed_by_token(struct session *s, const struct command *m, struct request *q,
                              struct jwt_claims *claims)
 {
-    const char *why;
-    switch (jwt_verify(client_options.subscribe_rules, m->token.p, m->token.len,
-                       (int64_t)time(NULL), claims, s->w->tx, s->w->tx_size, &why)) {
+    switch (client_verify(s, client_options.subscribe_rules, m->token, claims)) {
     case JWT_EXPIRED: client_error(s, m->id, 109); return false;
     case JWT_INVALID: client_error(s, m->id, 103); return false;
     case JWT_OK: break;
@@ -511,9 +509,7 @@ void client_sub_refresh(struct session *s, const struct command *m)
         return;
     }
     struct jwt_claims claims;
-    const char *why;
-    enum jwt_verdict v = jwt_verify(client_options.subscribe_rules, m->token.p, m->token.len,
-                                    (int64_t)time(NULL), &claims, s->w->tx, s->w->tx_size, &why);
+    enum jwt_verdict v = client_verify(s, client_options.subscribe_rules, m->token, &claims);
     if (v == JWT_INVALID || !is_for(s, &claims, m->channel)) {
         client_close(s, 3500);
         return;
