@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "dial.h"
 #include "http.h"
 #include "tls.h"
@@ -35,13 +35,6 @@ struct collector {
     uint8_t cipher[TLS_OUT_MAX], out[TLS_OUT_MAX];
     char rx[RX_MAX];
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* ---- set-up ---- */
 
@@ -118,7 +111,7 @@ __attribute__((format(printf, 2, 3))) static bool fail(struct collector *c, cons
 static int64_t left_ms(const struct collector *c, int64_t until_ms)
 {
     const int64_t hurry = atomic_load_explicit(&c->hurry_ms, memory_order_acquire);
-    return (hurry < until_ms ? hurry : until_ms) - now_ms();
+    return (hurry < until_ms ? hurry : until_ms) - clock_ms();
 }
 
 /* poll_until waits for events on c->fd (none: just for time) and returns what came, 0 when until_ms
@@ -145,7 +138,7 @@ static bool wait_for(struct collector *c, short events)
 void collector_wait(struct collector *c, int64_t ms)
 {
     if (atomic_load_explicit(&c->hurry_ms, memory_order_acquire) == INT64_MAX)
-        poll_until(c, 0, now_ms() + ms);
+        poll_until(c, 0, clock_ms() + ms);
 }
 
 void collector_hurry(struct collector *c, int64_t until_ms)
@@ -283,7 +276,7 @@ static bool call(struct collector *c)
     if (!look_up(c)) return false;
     fail(c, "no address");
     for (size_t i = 0; i < c->peer.address_count && !there; i++) {
-        const int64_t until_ms = now_ms() + c->connect_ms;
+        const int64_t until_ms = clock_ms() + c->connect_ms;
         there = connect_to(c, i, until_ms < c->deadline_ms ? until_ms : c->deadline_ms);
     }
     return there && (c->peer.url.scheme != URL_WSS || shake_hands(c));
@@ -407,10 +400,10 @@ static bool is_over(const struct collector *c)
 int collector_post(struct collector *c, const char *body, size_t len, struct collector_answer *a,
                    char *err, size_t err_len)
 {
-    c->deadline_ms = now_ms() + c->total_ms;
+    c->deadline_ms = clock_ms() + c->total_ms;
     if (c->fd != -1 && !c->tls && is_over(c)) hang_up(c);
     bool kept = c->fd != -1, ok = kept && exchange(c, body, len, a);
-    if (kept && !ok && c->rx_len == 0 && now_ms() < c->deadline_ms) {
+    if (kept && !ok && c->rx_len == 0 && clock_ms() < c->deadline_ms) {
         hang_up(c);
         kept = false;
     }

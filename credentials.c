@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "json.h"
 
 #define DEV_TOKEN_LIFE_S 3600
@@ -72,13 +73,6 @@ static int read_file(const char *path, char *out, size_t cap, char *err, size_t 
     out[n] = 0;
     trim(out);
     return 0;
-}
-
-static int64_t clock_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /* The command gets a process group of its own, so that all it started ends with it when it takes

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
+
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define CLOSE_TIMEOUT_MS 2000
 #define PING_TIMEOUT_MS 25000 /* the server's own interval, unless its pings teach us another */
@@ -39,13 +41,6 @@ struct link {
     uint8_t *message;         /* pieces of an unfinished message */
     size_t message_len, message_cap;
 };
-
-int64_t link_now_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 __attribute__((format(printf, 2, 3))) static void note(const struct link *l, const char *format,
                                                        ...)
@@ -235,7 +230,7 @@ static void message_piece(struct link *l, const struct ws_event *ev)
 /* The gap between two pings is the server's interval or, by its jitter, a little less. */
 static void ping_seen(struct link *l)
 {
-    int64_t now_ms = link_now_ms();
+    int64_t now_ms = clock_ms();
     int64_t gap = l->ping_ms ? now_ms - l->ping_ms : 0;
     if (gap > l->ping_interval_ms) l->ping_interval_ms = gap;
     l->ping_ms = now_ms;

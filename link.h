@@ -116,8 +116,6 @@ void link_close(struct link *l, int64_t now_ms);
 /* link_closed_cleanly: has the server confirmed, after link_close, by its own Close? */
 bool link_closed_cleanly(const struct link *l);
 
-int64_t link_now_ms(void); /* CLOCK_MONOTONIC */
-
 /* link_signals makes SIGINT and SIGTERM readable from the descriptor it returns (-1 with errno) and
  * ignores SIGPIPE. link_signal reads which one came, 0 if none. */
 int link_signals(void);

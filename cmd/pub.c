@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "link.h"
 
 /* Every message is in one of two queues: waiting, or sent and not confirmed yet. A ping behind the
@@ -317,7 +318,7 @@ static int poll_once(struct pub *p, int signals, int64_t due_ms)
 {
     struct pollfd fds[POLL_LINK + LINK_FDS];
     size_t n = link_poll(p->link, fds + POLL_LINK);
-    int64_t wait_ms = due_ms - link_now_ms();
+    int64_t wait_ms = due_ms - clock_ms();
     fds[POLL_SIGNAL] = (struct pollfd){.fd = signals, .events = POLLIN};
     fds[POLL_STDIN] = (struct pollfd){.fd = wants_input(p) ? STDIN_FILENO : -1, .events = POLLIN};
     if (wait_ms < 0) wait_ms = 0;
@@ -326,7 +327,7 @@ static int poll_once(struct pub *p, int signals, int64_t due_ms)
     if (wait_ms > 60000) wait_ms = 60000;
     if (poll(fds, POLL_LINK + n, (int)wait_ms) <= 0) return 0;
     if (fds[POLL_STDIN].revents) read_input(p);
-    link_ready(p->link, fds + POLL_LINK, n, link_now_ms());
+    link_ready(p->link, fds + POLL_LINK, n, clock_ms());
     return fds[POLL_SIGNAL].revents ? link_signal(signals) : 0;
 }
 
@@ -335,17 +336,17 @@ static int run(struct pub *p, int signals)
 {
     int status = 0;
     while (link_state(p->link) != LINK_FINISHED) {
-        int64_t due_ms = link_tick(p->link, link_now_ms());
+        int64_t due_ms = link_tick(p->link, clock_ms());
         if (link_state(p->link) == LINK_FINISHED) break;
-        send_waiting(p, link_now_ms());
-        if (all_done(p)) link_close(p->link, link_now_ms());
-        show_progress(p, link_now_ms());
+        send_waiting(p, clock_ms());
+        if (all_done(p)) link_close(p->link, clock_ms());
+        show_progress(p, clock_ms());
         int signal = poll_once(p, signals, due_ms);
         if (signal == 0) continue;
         if (status) break; /* the second one */
         status = 128 + signal;
         p->eof = true;
-        link_close(p->link, link_now_ms());
+        link_close(p->link, clock_ms());
     }
     if (link_failed(p->link)) p->failed = true;
     return status;

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "json.h"
 #include "link.h"
 
@@ -220,7 +221,7 @@ static int parse(struct sub *s, int argc, char **argv)
     s->hub.url_text = argv[optind];
     s->channels = (const char *const *)argv + optind + 1;
     s->channel_count = (size_t)(argc - optind - 1);
-    if (s->stop_ms != INT64_MAX) s->stop_ms += link_now_ms();
+    if (s->stop_ms != INT64_MAX) s->stop_ms += clock_ms();
     return -1;
 }
 
@@ -236,7 +237,7 @@ struct round { /* who was polled for what */
 static void poll_all(struct sub *s, struct round *r, int signals, int64_t due_ms)
 {
     size_t n = POLL_LINKS;
-    int64_t wait_ms = due_ms - link_now_ms();
+    int64_t wait_ms = due_ms - clock_ms();
     r->fds[POLL_SIGNAL] = (struct pollfd){.fd = signals, .events = POLLIN};
     r->fds[POLL_STDOUT] =
         (struct pollfd){.fd = STDOUT_FILENO}; /* POLLERR: a pipe's reader is gone */
@@ -249,7 +250,7 @@ static void poll_all(struct sub *s, struct round *r, int signals, int64_t due_ms
     if (wait_ms > 60000) wait_ms = 60000;
     if (poll(r->fds, n, (int)wait_ms) <= 0)
         for (size_t i = 0; i < n; i++) r->fds[i].revents = 0;
-    int64_t now_ms = link_now_ms();
+    int64_t now_ms = clock_ms();
     for (size_t i = 0; i < s->channel_count; i++)
         link_ready(s->links[i], r->fds + r->at[i], r->at[i + 1] - r->at[i], now_ms);
     if (r->fds[POLL_STDOUT].revents & (POLLERR | POLLHUP | POLLNVAL)) s->out_closed = true;
@@ -258,7 +259,7 @@ static void poll_all(struct sub *s, struct round *r, int signals, int64_t due_ms
 
 static int64_t tick_all(struct sub *s, size_t *finished, bool *failed)
 {
-    int64_t now_ms = link_now_ms(), due_ms = INT64_MAX;
+    int64_t now_ms = clock_ms(), due_ms = INT64_MAX;
     *finished = 0;
     for (size_t i = 0; i < s->channel_count; i++) {
         int64_t due = link_tick(s->links[i], now_ms);
@@ -278,7 +279,7 @@ static int run(struct sub *s, struct round *r, int signals)
         int64_t due_ms = tick_all(s, &finished, &failed);
         if (failed) return 1;
         if (s->out_closed || (s->count && s->printed >= s->count)) return 0;
-        if (link_now_ms() >= s->stop_ms) {
+        if (clock_ms() >= s->stop_ms) {
             if (s->count)
                 fprintf(stderr, "roost: timeout: %lld of %lld publications came\n",
                         (long long)s->printed, (long long)s->count);
@@ -293,7 +294,7 @@ static int run(struct sub *s, struct round *r, int signals)
 /* Closing handshakes, bounded by the links' own deadline; a second signal ends at once. */
 static void close_all(struct sub *s, struct round *r, int signals)
 {
-    for (size_t i = 0; i < s->channel_count; i++) link_close(s->links[i], link_now_ms());
+    for (size_t i = 0; i < s->channel_count; i++) link_close(s->links[i], clock_ms());
     for (;;) {
         size_t finished;
         bool failed;

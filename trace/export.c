@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "collector.h"
 #include "dial.h"
 #include "log.h"
@@ -70,13 +71,6 @@ const char *trace_target_parse(struct trace_target *t, const char *text)
 }
 
 /* ---- sending ---- */
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static bool is_stopping(const struct exporter *e)
 {
@@ -178,8 +172,8 @@ static size_t gather(struct exporter *e)
     while (n < BATCH) {
         const bool last = is_stopping(e);
         n += traces_take(e->traces, e->spans + n, BATCH - n);
-        if (n && !since_ms) since_ms = now_ms();
-        if (last || n == BATCH || (n && now_ms() - since_ms >= GATHER_MS)) break;
+        if (n && !since_ms) since_ms = clock_ms();
+        if (last || n == BATCH || (n && clock_ms() - since_ms >= GATHER_MS)) break;
         collector_wait(e->collector, LOOK_MS);
     }
     return n;
@@ -271,7 +265,7 @@ void trace_export_stop(void)
     exporter = NULL;
     if (e->runs) {
         atomic_store_explicit(&e->stopping, true, memory_order_release);
-        collector_hurry(e->collector, now_ms() + FLUSH_MS);
+        collector_hurry(e->collector, clock_ms() + FLUSH_MS);
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += JOIN_S;
         if (pthread_timedjoin_np(e->thread, NULL, &until)) return; /* it still uses e */
