@@ -46,7 +46,7 @@ static const char *parse_port(struct url *u, const char *text, size_t len)
 static const char *parse_authority(struct url *u, const char *text, size_t len)
 {
     const char *host_end;
-    if (memchr(text, '@', len)) return "a user name in the URL is not supported; use --token";
+    if (memchr(text, '@', len)) return "a user name or password in the URL is not supported";
     if (len && *text == '[') {
         struct in6_addr v6;
         host_end = memchr(text, ']', len);
@@ -94,8 +94,7 @@ const char *url_parse(struct url *u, const char *text)
         return "the URL must begin with wss://, ws:// or unix:/";
     }
     if (!plain_text(text)) return "there is a character in the URL that must be percent-encoded";
-    if (strchr(text, '#'))
-        return "a URL of a WebSocket has no fragment (#)"; /* RFC 6455 section 3 */
+    if (strchr(text, '#')) return "the URL must not have a fragment (#)"; /* RFC 6455 section 3 */
     size_t authority = strcspn(text, "/?");
     const char *why = parse_authority(u, text, authority);
     if (why) return why;

@@ -421,22 +421,20 @@ static void check_times(struct loader *l)
           config_format_duration(ping, c->ping_interval_ms));
 }
 
-/* A path of ours, beside /raw/, /api/ and the like, which route.c looks for after it. */
 static void check_emf(struct loader *l)
 {
     if (l->c->emf_ms && l->c->emf_ms < 1000)
         wrong(l, "emf", "emf must be 1s at least, or 0 for none");
 }
 
-/* check_trace: a header's value is one line (RFC 9110 section 5.5). */
+/* check_trace: a URL may hold a password, so it is not shown. A header's value is one line (RFC
+ * 9110 section 5.5). */
 static void check_trace(struct loader *l)
 {
     const struct config *c = l->c;
     struct trace_target target;
-    char shown[VISIBLE_MAX];
     const char *why = *c->trace ? trace_target_parse(&target, c->trace) : NULL;
-    if (why)
-        wrong(l, "trace", "\"%s\": %s", loader_visible(shown, c->trace, strlen(c->trace)), why);
+    if (why) wrong(l, "trace", "trace: %s", why);
     for (size_t i = 0; i < c->trace_authorization.len; i++) {
         const uint8_t b = c->trace_authorization.bytes[i];
         if (b >= ' ' && b <= '~') continue;
@@ -445,6 +443,7 @@ static void check_trace(struct loader *l)
     }
 }
 
+/* A path of ours, beside /raw/, /api/ and the like, which route.c looks for after it. */
 static void check_path(struct loader *l)
 {
     static const char key[] = "websocket.handler_prefix";
