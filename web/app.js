@@ -9,7 +9,7 @@ import { live } from './live.js';
 import { tokens } from './tokens.js';
 
 /* A view has build, once; show(what stands behind its name in the address); tick, once a second while it is shown; end, when
- * nobody is signed in any more. */
+ * somebody signs out. */
 const VIEWS = { overview, channels, connections, try: live, tokens };
 const EVERY_MS = 1000;
 
@@ -93,10 +93,7 @@ function showConsole() {
 }
 
 function showSignIn() {
-  for (const [name, view] of Object.entries(VIEWS)) {
-    $(`view-${name}`).hidden = true;
-    view.end?.();
-  }
+  for (const view of Object.keys(VIEWS)) $(`view-${view}`).hidden = true;
   $('nav').hidden = $('sign-out').hidden = true;
   $('problem').hidden = true;
   keep($('brief'), '');
@@ -117,6 +114,12 @@ async function trySignIn(event) {
   }
 }
 
+/* A session that ends by itself ends no more than that: who signs in again finds Try as it was. */
+function leave() {
+  for (const view of Object.values(VIEWS)) view.end?.();
+  signOut();
+}
+
 /* ---- the start ----------------------------------------------------------------------------------- */
 
 async function begin() {
@@ -125,7 +128,7 @@ async function begin() {
   for (const view of Object.values(VIEWS)) view.build?.({ again });
   server.signedOut = showSignIn;
   $('sign-in-form').addEventListener('submit', trySignIn);
-  $('sign-out').addEventListener('click', signOut);
+  $('sign-out').addEventListener('click', leave);
   window.addEventListener('hashchange', () => signedIn() && route());
   if (signedIn()) showConsole();
   else showSignIn();

@@ -387,6 +387,22 @@ test('try, without --dev: a token that is pasted; a bad one stops it; no tokens 
   await page.click('#connect');
   await page.locator('#status[data-state=stopped]').waitFor();
   assert.match(await page.textContent('#status-text'), /102 unknown channel/);
+
+  /* stopped and started in one breath: one subscriber, the old socket is not heard any more */
+  await page.fill('#channel', 'hist:try');
+  await page.click('#connect');
+  await page.locator('#status[data-state=open]').waitFor();
+  await page.evaluate(() => [0, 1].forEach(() => document.getElementById('connect').click()));
+  await page.locator('#status[data-state=open]').waitFor();
+  await until(async () => (await metrics(server)).get('subscriptions') === 1, 'the other socket is gone');
+  await result(server, 'publish', { channel: 'hist:try', data: 'once' });
+  await sees(page, '#messages li.other', 'once');
+  assert.equal(await page.locator('#messages li.other').filter({ hasText: 'once' }).count(), 1);
+
+  await page.click('#sign-out');
+  await until(async () => (await metrics(server)).get('subscriptions') === 0, 'who signs out leaves no subscriber');
+  assert.equal(await page.inputValue('#token'), '');
+  assert.equal(await page.locator('#messages li').count(), 0);
 });
 
 test('why nothing was recovered: more than the limit, a history that was dropped, a restart behind a password', async () => {
