@@ -324,7 +324,10 @@ static const struct wrong wrongs[] = {
      ",\"channel\":{\"namespaces\":[{\"name\":\"chat\",\"allowed_delta_types\":[\"fossil\"]}]}}",
      .is_warning = true, .said = "channel.namespaces[0].allowed_delta_types is not supported yet"},
     {.flags = {"--anonymous", "--trace", "http://127.0.0.1:4318"},
-     .said = "\"http://127.0.0.1:4318\": must begin with otlp+http://"},
+     .said = "trace: must begin with otlp+http://"},
+    {.flags = {"--anonymous", "--trace",
+               "otlp+http://user:a-password@127.0.0.1:4318"}, /* and not shown */
+     .said = "--trace: trace: a user name or password in the URL is not supported"},
     {.flags = {"--anonymous", "--trace", "elastic+https://host:0"}, .said = "from 1 to 65535"},
     {"{\"websocket\":{\"compression\":\"much\"}}", .said = "must be true or false"},
     /* sections have names as well */
