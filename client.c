@@ -561,6 +561,8 @@ const struct conn_handler client_handler = {
     .closed = closed,
     .ping = ping,
     .deadline = client_next_expiry,
+    .rate_code = 3013,
+    .rate_reason = "too many requests",
     .drain_code = 3001,
     .age_code = 3011,
 };

@@ -147,6 +147,8 @@ struct config {
     int64_t unauthenticated_max_bytes;     /* kept for all connections without a verified token */
     int64_t connection_limit;              /* whole process; 0 = what descriptors allow */
     int64_t user_connection_limit;         /* 0 = off */
+    int64_t byte_rate_limit;               /* of a connection, a second; 0 = off */
+    int64_t raw_message_rate_limit;        /* the same */
     int64_t ip_connection_limit;           /* of an IPv4 address or an IPv6 /64; 0 = off */
     int64_t connection_rate_limit;         /* opening handshakes a second, whole process; 0 = off */
     int64_t control_frames_per_second;     /* of one connection, before it is read no further */

@@ -148,7 +148,8 @@ const char *conn_peer_text(const struct conn *c, char out[static CONN_PEER_TEXT]
 static void accepted(struct worker *w, const struct listener *l, int fd,
                      const struct peer_address *from)
 {
-    struct conn *c = mem_zalloc(w->pool, sizeof *c);
+    const size_t size = conn_size(&w->server->app->conn);
+    struct conn *c = mem_zalloc(w->pool, size);
     if (!c) {
         metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
         close(fd);
@@ -171,7 +172,7 @@ static void accepted(struct worker *w, const struct listener *l, int fd,
         log_limited(1, LOG_WARN, "a connection could not be watched: see fs.epoll.max_user_watches",
                     LOG_ERRNO(errno));
         if (c->flags & CONN_IPV6) mem_free(w->pool, c->peer.ip6, sizeof *c->peer.ip6);
-        mem_free(w->pool, c, sizeof *c);
+        mem_free(w->pool, c, size);
         close(fd);
         return;
     }
@@ -244,7 +245,7 @@ static void release(struct conn *c)
     w->conns.items[c->slot] = last;
     last->slot = c->slot;
     metric_sub(&w->metrics, METRIC_SOCKETS, 1);
-    mem_free(w->pool, c, sizeof *c);
+    mem_free(w->pool, c, conn_size(&w->server->app->conn));
 }
 
 static void end_of_turn(struct worker *w)
@@ -276,6 +277,7 @@ static void push_ready(struct conn *c)
 /* read_on takes away a reason not to read. */
 static void read_on(struct conn *c, uint32_t reason)
 {
+    if (c->flags & reason && c->flags & CONN_READABLE) c->flags |= CONN_WAITED;
     c->flags &= ~reason;
     if (conn_may_read(c) && (c->flags & (CONN_READABLE | CONN_EOF) || c->in)) push_ready(c);
 }
@@ -735,12 +737,8 @@ static void open_records(struct conn *c, const uint8_t *bytes, size_t len)
     }
 }
 
-static void received(struct conn *c, uint8_t *bytes, size_t len)
+static void take_in(struct conn *c, uint8_t *bytes, size_t len)
 {
-    c->bytes_in += len;
-    metric_add(&c->worker->metrics, METRIC_BYTES_IN, len);
-    c->last_seen = worker_tick(c->worker);
-    c->flags &= ~(uint32_t)CONN_PONG_DUE;
     if (!(c->flags & CONN_TLS)) {
         conn_input(c, bytes, len);
         return;
@@ -753,6 +751,16 @@ static void received(struct conn *c, uint8_t *bytes, size_t len)
         len -= (size_t)used;
     }
     open_records(c, bytes, len);
+}
+
+static void received(struct conn *c, uint8_t *bytes, size_t len)
+{
+    c->bytes_in += len;
+    metric_add(&c->worker->metrics, METRIC_BYTES_IN, len);
+    c->flags &= ~(uint32_t)CONN_PONG_DUE;
+    take_in(c, bytes, len);
+    c->last_seen = worker_tick(c->worker); /* conn/rate.c asks for the one before */
+    c->flags &= ~(uint32_t)CONN_WAITED;
 }
 
 static uint8_t *receive_buffer(struct conn *c)
@@ -824,7 +832,10 @@ static void read_some(struct conn *c)
     uint8_t *buf = receive_buffer(c);
     for (int64_t i = 0; i < conn_options(c)->reads_per_turn; i++) {
         if (!conn_may_read(c)) return;
-        if (must_wait(c)) break;
+        if (must_wait(c)) {
+            c->flags |= CONN_WAITED;
+            break;
+        }
         ssize_t n = recv(c->fd, buf, c->worker->rx_size, 0);
         if (n == 0) {
             end_of_input(c);
@@ -832,7 +843,7 @@ static void read_some(struct conn *c)
         }
         if (n < 0) {
             if (errno == EINTR) continue;
-            c->flags &= ~(uint32_t)CONN_READABLE;
+            c->flags &= ~(uint32_t)(CONN_READABLE | CONN_WAITED);
             if (errno != EAGAIN) conn_drop(c, WS_CLOSE_ABNORMAL);
             return;
         }

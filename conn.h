@@ -3,12 +3,12 @@
  *
  * conn.c moves bytes between socket, TLS and queue; conn/http.c reads requests and writes responses
  * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/address.c counts them by their
- * clients' addresses; conn/drain.c closes them all and conn/rebalance.c the oldest. What a
- * request or a message means is said by the layers above, through struct app. An idle connection
- * owns its struct and its TLS session and nothing else: unfinished input and unsent output are made
- * when they are needed and freed when they are done. Threads: a connection belongs to its worker
- * for life; everything here is worker only. A connection stays readable memory until the end of the
- * turn that closed it. */
+ * clients' addresses, conn/rate.c what they send; conn/drain.c closes them all and conn/rebalance.c
+ * the oldest. What a request or a message means is said by the layers above, through struct app. An
+ * idle connection owns its struct and its TLS session and nothing else: unfinished input and unsent
+ * output are made when they are needed and freed when they are done. Threads: a connection belongs
+ * to its worker for life; everything here is worker only. A connection stays readable memory until
+ * the end of the turn that closed it. */
 #ifndef CONN_H
 #define CONN_H
 
@@ -67,6 +67,7 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_BEAT_ODD = 1 << 25,        /* heartbeat: so was the last message of beat_s */
                  CONN_ADDRESS_COUNTED = 1 << 26, /* is one of its address's connections */
                  CONN_TURNED_AWAY = 1 << 27,     /* in worker.turned_away */
+                 CONN_WAITED = 1 << 28, /* what there is to read may have come while we did not */
 };
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */
@@ -134,6 +135,10 @@ struct conn {
 _Static_assert(sizeof(struct conn) <= 144,
                "paid by every connection; put rare fields behind a pointer");
 
+struct conn_rate { /* lies behind a struct conn while there is a limit for what is sent a second */
+    int64_t bytes_ns, messages_ns; /* when the buckets will be empty again, monotonic */
+};
+
 enum slow_policy {
     SLOW_CLOSE,
     SLOW_DROP_OLDEST,
@@ -152,6 +157,11 @@ struct conn_options {
     int64_t unauthenticated_max_bytes; /* process-wide, for unfinished requests */
     int64_t tls_max_handshakes;        /* process-wide, in flight */
     int64_t control_frames_per_second;
+    /* What one connection may send a second; 0 = off. Not changed while there are connections:
+     * conn_size goes by them. */
+    int64_t byte_rate;    /* bytes of frames, with their heads; as many at once, or the largest
+                             message if that is more */
+    int64_t message_rate; /* messages, as many at once; for who calls conn_rate_message */
     struct cidr_list proxy_from;      /* who must begin with a header of the PROXY protocol */
     struct cidr_list trusted_proxies; /* whose X-Forwarded-For is believed */
 };
@@ -165,6 +175,8 @@ struct conn_handler { /* what the layer above does with an open connection's mes
     uint32_t (*deadline)(const struct conn *c); /* NULL, or: a tick at which heartbeat shall fire as
                                                    well, 0 = none */
     uint16_t drain_code, age_code; /* close codes of a stopping server and of a connection's age */
+    uint16_t rate_code;            /* above the byte rate */
+    const char *rate_reason;
 };
 
 struct app { /* the layers above; filled by cmd_serve */
@@ -278,6 +290,11 @@ bool conn_address_enter(struct conn *c);
 void conn_address_leave(struct conn *c);
 #define CONN_ADDRESS_FULL "this address has as many connections as it may"
 
+/* ---- what a connection sends a second ---- */
+
+/* conn_rate_message takes one message from the bucket of message_rate; false: it is above that. */
+bool conn_rate_message(struct conn *c);
+
 /* ---- HTTP ---- */
 
 struct http_reply {
@@ -348,6 +365,11 @@ void conn_mark_dirty(struct conn *c);
 void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */
 void conn_input(struct conn *c, uint8_t *plain, size_t len);
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len);
+/* conn_size is what a connection takes. conn_rate_bytes, where byte_rate is on: how many of len
+ * bytes received are within it; the bucket has taken them, unless there are more, which is the end
+ * of the connection. */
+size_t conn_size(const struct conn_options *o);
+size_t conn_rate_bytes(struct conn *c, size_t len);
 /* conn_address_refuse ends what could not enter (errno is of that): plain ones with a 429, which
  * some of them get; TLS without a word, since to say it would cost a handshake. */
 void conn_address_refuse(struct conn *c);

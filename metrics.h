@@ -77,8 +77,11 @@
     X(TOO_LARGE, "messages_too_large_total", COUNTER, "",                                          \
       "Messages of too many bytes or fragments, whose connections were closed with 1009")          \
     X(RATE_COMMANDS, "rate_limited_total", COUNTER, "what=\"command\"",                            \
-      "Commands above a client's rate, and clients closed for going on")                           \
+      "Commands above a client's rate, clients closed for going on; connections closed for "       \
+      "theirs")                                                                                    \
     X(RATE_PUBLICATIONS, "rate_limited_total", COUNTER, "what=\"publication\"", "")                \
+    X(RATE_BYTES, "rate_limited_total", COUNTER, "what=\"bytes\"", "")                             \
+    X(RATE_MESSAGES, "rate_limited_total", COUNTER, "what=\"message\"", "")                        \
     X(RATE_CLOSED, "rate_limited_total", COUNTER, "what=\"close\"", "")                            \
     X(IDEMPOTENCY_KEYS, "idempotency_keys", GAUGE, "",                                             \
       "Publish calls with an idempotency key whose result is remembered")                          \

@@ -197,6 +197,11 @@ static void raw_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload,
         conn_close(c, WS_CLOSE_POLICY, "publishing is not permitted");
         return;
     }
+    if (!conn_rate_message(c)) {
+        conn_limit_met(c, METRIC_RATE_MESSAGES, "raw.message_rate_limit");
+        conn_close(c, WS_CLOSE_POLICY, "rate");
+        return;
+    }
     struct message m = {.is_raw = true,
                         .opcode = opcode,
                         .payload = {(const char *)payload, len},
@@ -220,7 +225,9 @@ const struct conn_handler raw_handler = {.message = raw_message,
                                          .closed = let_go,
                                          .beat = raw_beat,
                                          .drain_code = WS_CLOSE_RESTART,
-                                         .age_code = WS_CLOSE_RESTART};
+                                         .age_code = WS_CLOSE_RESTART,
+                                         .rate_code = WS_CLOSE_POLICY,
+                                         .rate_reason = "rate"};
 
 /* ---- echo ---- */
 
@@ -238,7 +245,9 @@ static void echo_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload
 const struct conn_handler echo_handler = {.message = echo_message,
                                           .closed = let_go,
                                           .drain_code = WS_CLOSE_RESTART,
-                                          .age_code = WS_CLOSE_RESTART};
+                                          .age_code = WS_CLOSE_RESTART,
+                                          .rate_code = WS_CLOSE_POLICY,
+                                          .rate_reason = "rate"};
 
 /* ---- refusals ---- */
 

@@ -89,6 +89,8 @@ static int wire_app(struct serve *s)
                  .queues_max_bytes = queues_max(c),
                  .unauthenticated_max_bytes = c->unauthenticated_max_bytes,
                  .tls_max_handshakes = c->tls_max_handshakes,
+                 .byte_rate = c->byte_rate_limit,
+                 .message_rate = c->raw_message_rate_limit,
                  .control_frames_per_second = c->control_frames_per_second},
         .head = route_head,
         .request = route_request,

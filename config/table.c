@@ -446,6 +446,16 @@ const struct option option_table[] = {
     {"client.publication_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(publication_rate_limit), .initial = "0", .max = CLIENT_RATE_MAX,
      .help = "The same for its publications, which are commands as well."},
+    {"client.byte_rate_limit", NULL, NULL, GROUP_LIMIT, OPTION_SIZE, FIELD(byte_rate_limit),
+     .initial = "0", .max = GIB,
+     .help = "Bytes a second that one connection may send, fragments, control frames and the heads "
+             "of frames among them, without TLS; as many at once, or one message of the largest "
+             "size (websocket.message_size_limit) if that is more. Beyond: raw connections are "
+             "closed with 1008, SDK clients with 3013, after which they come back. 0: no limit."},
+    {"raw.message_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(raw_message_rate_limit),
+     .initial = "0", .max = CLIENT_RATE_MAX,
+     .help = "Messages a second that one raw connection may send, as many at once; beyond, it is "
+             "closed with 1008. 0: no limit."},
     {"client.history_max_publication_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(history_max_publication_limit), .initial = "300", .min = 1, .max = 65536,
      .help = "Publications that a client gets at once when it asks for history."},
@@ -552,7 +562,6 @@ const struct option option_table[] = {
 
     /* ---- known, not supported yet ---- */
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},
-    {"client.byte_rate_limit", .kind = OPTION_SIZE, PLANNED},
     {"client.channel_position_check_delay", .kind = OPTION_DURATION, PLANNED, .initial = "40s"},
     {"client.presence_update_interval", .kind = OPTION_DURATION, PLANNED, .initial = "27s"},
     {"client.user_id_http_header", .kind = OPTION_STRING, PLANNED},

@@ -68,8 +68,17 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
     conn_read_again(c); /* for the peer's Close */
 }
 
-/* fail: the peer broke the protocol (section 7.1.7). Say why, and look at nothing that comes after.
- */
+/* end_at_once: say why, and look at nothing that comes after. */
+static void end_at_once(struct conn *c, unsigned code, const char *reason)
+{
+    if (c->state == CONN_OPEN) {
+        c->close_code = (uint16_t)code;
+        queue_close(c, code, reason);
+    }
+    conn_finish(c, code);
+}
+
+/* fail: the peer broke the protocol (section 7.1.7). */
 static void fail(struct conn *c, unsigned code)
 {
     if (code == WS_CLOSE_TOO_LARGE)
@@ -78,11 +87,14 @@ static void fail(struct conn *c, unsigned code)
                          : code == WS_CLOSE_BAD_DATA ? "text is not UTF-8"
                          : code == WS_CLOSE_PROTOCOL ? "protocol error"
                                                      : "closed";
-    if (c->state == CONN_OPEN) {
-        c->close_code = (uint16_t)code;
-        queue_close(c, code, reason);
-    }
-    conn_finish(c, code);
+    end_at_once(c, code, reason);
+}
+
+static void above_rate(struct conn *c)
+{
+    const struct conn_handler *h = &c->worker->server->app->handlers[c->protocol];
+    conn_limit_met(c, METRIC_RATE_BYTES, "client.byte_rate_limit");
+    end_at_once(c, h->rate_code, h->rate_reason);
 }
 
 static void peer_closed(struct conn *c, const struct ws_event *e)
@@ -277,7 +289,7 @@ static size_t frames(struct conn *c, struct ws_reader *reader, uint8_t *bytes, s
     return is_read(c) ? at : len;
 }
 
-void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
+static void take_input(struct conn *c, uint8_t *bytes, size_t len)
 {
     struct ws_reader reader = {0};
     struct conn_in *in = c->in;
@@ -293,4 +305,12 @@ void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
         if (used < len) keep(c, bytes + used, len - used);
     }
     rest(c, &reader);
+}
+
+void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
+{
+    const bool limited = conn_options(c)->byte_rate && len && c->state == CONN_OPEN;
+    const size_t within = limited ? conn_rate_bytes(c, len) : len;
+    take_input(c, bytes, within);
+    if (within < len && c->state == CONN_OPEN) above_rate(c);
 }

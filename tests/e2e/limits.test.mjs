@@ -286,6 +286,101 @@ test('client.ip_connection_limit: 256 of a worker are told why, the next closed 
   assert.equal((await served.frame()).payload.toString(), 'served');
 });
 
+/* ---- what a connection sends a second ---- */
+
+/* Buckets of 1014 bytes: one message of 1000 with the longest head. All of a test is written at once, so that nothing comes back meanwhile. */
+const SMALL = ['--client.byte_rate_limit', '1000', '--max-message', '1000'];
+const LARGEST = frame(OP.TEXT, 'l'.repeat(1000)); /* 1008 bytes */
+const EMPTY_PING = frame(OP.PING); /* 6 */
+const RATE_BYTES = 'rate_limited_total{what="bytes"}';
+
+test('client.byte_rate_limit: a raw connection at the cap and a byte over, plain and over TLS', async () => {
+  const { cert, key } = await certificate();
+  const server = await serve([...SMALL, '--listen', 'ws://127.0.0.1:0', '--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key]);
+  const witness = await connect(server, '/raw/a');
+  let closed = 0;
+  for (const scheme of ['ws', 'wss']) {
+    const kept = await upgraded(server, '/raw/a', bearer(), { scheme });
+    kept.write(Buffer.concat([LARGEST, EMPTY_PING]));
+    const got = [await kept.frame(), await kept.frame()].map((f) => [f.opcode, f.length]).sort();
+    assert.deepEqual(got, [[OP.TEXT, 1000], [OP.PONG, 0]].sort());
+    assert.equal((await metrics(server)).get(RATE_BYTES), closed);
+    kept.socket.destroy();
+
+    const over = await upgraded(server, '/raw/a', bearer(), { scheme });
+    over.write(Buffer.concat([LARGEST, frame(OP.TEXT, 'x')]));
+    assert.deepEqual(await over.closeFrame(), { code: 1008, reason: 'rate' });
+    over.end();
+    assert.equal((await metrics(server)).get(RATE_BYTES), ++closed);
+    assert.equal((await publish(server, 'a', 'mark')).status, 200);
+    for (const text of ['l'.repeat(1000), 'l'.repeat(1000), '"mark"']) assert.equal(await witness.next(), text); /* and no x */
+  }
+  await server.logged(/level=warn msg="limit met" .*limit=client.byte_rate_limit peer=127\.0\.0\.1:/);
+  await fresh(server);
+});
+
+test('client.byte_rate_limit: fragments and control frames are bytes, and so is what no message ever is made of', async () => {
+  const server = await serve(['--echo', ...SMALL]);
+  const pieces = [frame(OP.TEXT, 'a', { fin: false }), ...Array.from({ length: 150 }, () => frame(OP.CONT, 'a', { fin: false }))];
+  const rows = [Array.from({ length: 8 }, () => frame(OP.PING, 'p'.repeat(125))), Array.from({ length: 8 }, () => frame(OP.PONG, 'p'.repeat(125))), pieces,
+    [frame(OP.TEXT, 'a'.repeat(600), { fin: false }), frame(OP.CONT, 'a'.repeat(300), { fin: false }), frame(OP.PING, 'p'.repeat(100))]];
+  for (const row of rows) {
+    const raw = await upgraded(server);
+    raw.write(Buffer.concat(row));
+    assert.deepEqual(await raw.closeFrame(), { code: 1008, reason: 'rate' });
+    raw.end();
+  }
+  assert.equal((await metrics(server)).get(RATE_BYTES), rows.length);
+  await fresh(server);
+});
+
+test('client.byte_rate_limit: a message that is larger than the rate passes, the next one does not', async () => {
+  const server = await serve(['--echo', '--client.byte_rate_limit', '100']);
+  const client = await connect(server);
+  await client.echo('m'.repeat(131072));
+  assert.equal((await metrics(server)).get(RATE_BYTES), 0);
+  client.send('m'.repeat(131072));
+  assert.deepEqual(await client.over(), { code: 1008, reason: 'rate' });
+  await fresh(server);
+});
+
+test('client.byte_rate_limit: an SDK client is closed with 3013', async () => {
+  const server = await serve(['--client.byte_rate_limit', '2000', '--max-message', '2000']);
+  const raw = await upgraded(server, '/connection/websocket', {});
+  raw.write(frame(OP.TEXT, JSON.stringify({ id: 1, connect: { token: token() } })));
+  assert.match((await raw.frame()).payload.toString(), /"connect":\{"client"/);
+  const command = (n) => frame(OP.TEXT, JSON.stringify({ id: 2, presence: { channel: 'c'.repeat(n) } }));
+  raw.write(Buffer.concat([command(200), command(200)]));
+  for (let i = 0; i < 2; i++) assert.match((await raw.frame()).payload.toString(), /"id":2,"error"/);
+  raw.write(Buffer.concat(Array.from({ length: 10 }, () => command(200))));
+  assert.deepEqual(await raw.closeFrame(), { code: 3013, reason: 'too many requests' });
+  assert.equal((await metrics(server)).get(RATE_BYTES), 1);
+});
+
+test('raw.message_rate_limit: as many as the limit at once, the next one closes with 1008; others are not touched', async () => {
+  const server = await serve(['--raw.message_rate_limit', '5']);
+  const witness = await connect(server, '/raw/a');
+  const sends = async (n) => {
+    const raw = await upgraded(server, '/raw/a?sub=0');
+    raw.write(Buffer.concat(Array.from({ length: n }, (_, i) => frame(OP.TEXT, `${i}`))));
+    return raw;
+  };
+  for (const n of [5, 6, 40]) {
+    const raw = await sends(n);
+    for (let i = 0; i < 5; i++) assert.equal(await witness.next(), `${i}`);
+    if (n > 5) assert.deepEqual(await raw.closeFrame(), { code: 1008, reason: 'rate' });
+    raw.end();
+  }
+  assert.equal((await publish(server, 'a', 'mark')).status, 200);
+  assert.equal(await witness.next(), '"mark"');
+  assert.equal((await metrics(server)).get('rate_limited_total{what="message"}'), 2);
+  await server.logged(/level=warn msg="limit met" .*limit=raw.message_rate_limit peer=127\.0\.0\.1:/);
+  const client = await connect(server, '/connection/websocket', { token: null }); /* SDK clients have limits of their own */
+  client.send(Array.from({ length: 20 }, (_, i) => JSON.stringify(i ? { id: i + 1, presence: { channel: 'c' } } : { id: 1, connect: { token: token() } })).join('\n'));
+  for (let lines = 0; lines < 20;) lines += (await client.next()).split('\n').length;
+  await fresh(server);
+});
+
 /* ---- the k-th allocation fails ---- */
 
 /* One session that uses everything once. Any step may fail; none may hang or end the server. */
@@ -340,7 +435,7 @@ test('allocation k fails, for every k of a session: a fresh client is served', a
   let k = 0;
   while (good < 5 && k < 400) {
     k++;
-    const server = await serve(['--echo', '--workers', '1', '--client.ping_interval', '0', '--client.ip_connection_limit', '1000', '--listen', 'ws://127.0.0.1:0',
+    const server = await serve(['--echo', '--workers', '1', '--client.ping_interval', '0', '--client.ip_connection_limit', '1000', '--client.byte_rate_limit', '1MiB', '--listen', 'ws://127.0.0.1:0',
       '--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key], { env: { ROOST_TEST_FAIL_ALLOC: String(k) } });
     if (await session(server)) good++;
     else {
