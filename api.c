@@ -200,7 +200,7 @@ static void finished(struct api_call *call, unsigned code)
 void api_ended(struct conn *c)
 {
     if (!(c->flags & CONN_AWAITED) || !c->channel) return;
-    ((struct job *)c->channel)->conn = NULL;
+    *(struct conn **)c->channel = NULL;
     c->channel = NULL;
 }
 
@@ -321,7 +321,7 @@ void api_request_as(struct conn *c, const struct http_request *r, struct http_st
         return;
     }
     j->r = NULL;
-    c->channel = j;
+    c->channel = &j->conn;
     conn_http_later(c);
 }
 

@@ -59,7 +59,9 @@ void api_request_as(struct conn *c, const struct http_request *r, struct http_st
 /* api_is_post answers 405 to any other request. */
 bool api_is_post(struct conn *c, const struct http_request *r);
 
-/* api_ended is of struct app's ended: nobody waits for an answer any more. */
+/* api_ended is of struct app's ended: nobody waits for an answer any more. While one is yet to come
+ * (conn_http_later), c->channel is where whoever makes it keeps the connection: set to NULL here.
+ */
 void api_ended(struct conn *c);
 
 #endif

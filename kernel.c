@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sockios.h>
 #include <linux/tcp.h> /* not netinet/tcp.h, whose struct tcp_info is a shorter one */
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -201,6 +203,12 @@ bool kernel_ask_connection(int fd, uint32_t *rtt_us, uint32_t *unsent_bytes)
     *rtt_us = info.tcpi_rtt;
     *unsent_bytes = info.tcpi_notsent_bytes;
     return true;
+}
+
+uint32_t kernel_ask_unsent(int fd)
+{
+    int n = 0;
+    return ioctl(fd, SIOCOUTQ, &n) == -1 || n < 0 ? 0 : (uint32_t)n;
 }
 
 bool kernel_ask_listener(int fd, uint32_t *queue, uint32_t *max)

@@ -56,6 +56,8 @@ struct kernel_sockets {
 /* kernel_ask_connection is told by TCP_INFO how an open connection does; false for another kind of
  * socket. kernel_ask_listener: how many wait to be accepted, and how many may. */
 bool kernel_ask_connection(int fd, uint32_t *rtt_us, uint32_t *unsent_bytes);
+uint32_t kernel_ask_unsent(int fd); /* bytes that the peer has not got yet (SIOCOUTQ); 0: none, or
+                                       not known */
 bool kernel_ask_listener(int fd, uint32_t *queue, uint32_t *max);
 
 /* ---- for /metrics ---- */

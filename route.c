@@ -8,6 +8,7 @@
 #include "api.h"
 #include "client.h"
 #include "console.h"
+#include "debug.h"
 #include "kernel.h"
 #include "log.h"
 #include "origin.h"
@@ -345,6 +346,8 @@ static int64_t plain_http(struct conn *c, const struct http_request *r)
     } else if (options.metrics && http_str_is(r->path, "/metrics") &&
                (options.metrics_public || for_operators(c))) {
         if (is_read(c, r)) metrics(c, r);
+    } else if (for_operators(c) && http_str_is(r->path, "/debug/slow")) {
+        debug_slow(c, r);
     } else if (for_operators(c) && console_has(r->path)) {
         return console_head(c, r);
     } else {

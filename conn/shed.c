@@ -16,10 +16,8 @@
  * and only above the budget. The worst are found by a histogram of eight buckets for each power of
  * two: within 1/8 of each other any may go first. Rejected: a heap, which every flush would have to
  * keep in order; a common list of the worst, which would be locked. */
-#include <linux/sockios.h>
-#include <sys/ioctl.h>
-
 #include "conn.h"
+#include "kernel.h"
 #include "log.h"
 
 #define LOOK_MS 20        /* what one shedding frees is given back before the next */
@@ -78,9 +76,7 @@ static void sample(struct worker *w)
     for (uint32_t i = 0; i < SAMPLES && i < w->waiting.count; i++) {
         if (w->sampled >= w->waiting.count) w->sampled = 0;
         struct conn *c = w->waiting.items[w->sampled++];
-        int n = 0;
-        if (c->state != CONN_OPEN || ioctl(c->fd, SIOCOUTQ, &n) == -1 || n < 0) n = 0;
-        count(w, c->out, c->out->counted, (uint32_t)n);
+        count(w, c->out, c->out->counted, c->state == CONN_OPEN ? kernel_ask_unsent(c->fd) : 0);
     }
 }
 

@@ -1,12 +1,12 @@
 /* client.total_queue_max_size: too much waits for those who do not read. They go, the slowest first; who reads
  * loses nothing; newcomers are refused while that is not enough. */
-import { assert, serve, connect, upgraded, refused, fresh, test, done, until, metrics, request, OP } from './lib.mjs';
+import { assert, serve, connect, upgraded, refused, fresh, test, done, until, metrics, request, requestHead, Raw, OP } from './lib.mjs';
 import { Speaker, settings, result } from './centrifuge.mjs';
 
 const DATA = 'x'.repeat(16 * 1024);
 const MIB = 1 << 20;
 
-const start = (budget) => serve([...settings({ client: { queue_max_size: '64MiB', total_queue_max_size: budget, ping_interval: '0s' },
+const start = (budget, more = []) => serve([...more, ...settings({ client: { queue_max_size: '64MiB', total_queue_max_size: budget, ping_interval: '0s' },
   websocket: { close_timeout: '120s' } }), '--workers', '2']);
 
 /* Sleeper reads nothing of a channel of its own. */
@@ -124,6 +124,47 @@ test('below the budget nobody goes: a reader that has slept gets everything', as
   assert.equal(await crowd.metric('queue_budget_used_bytes{in="kernel"}'), 0);
   assert.equal(await crowd.metric('queued_bytes'), 0);
 }, { seconds: 120 });
+
+const slow = async (server, target = '/debug/slow', nth = 0) => request(server, { target, nth });
+
+test('/debug/slow: who has most in its queue, over all workers; never what', async () => {
+  const server = await start('0');
+  const empty = await slow(server);
+  assert.equal(empty.status, 200);
+  assert.match(empty.headers['content-type'], /^text\/plain/);
+  assert.match(empty.body, /^connection +peer +queued_bytes +unsent_bytes +rtt_ms +age_s +subs user\n$/);
+  assert.deepEqual(JSON.parse((await slow(server, '/debug/slow?format=json')).body), { slow: [] });
+  const crowd = await Crowd.of(server, 24);
+  let list = [];
+  await crowd.until(async () => {
+    list = JSON.parse((await slow(server, '/debug/slow?format=json')).body).slow;
+    return list.length === 20 && list.some((row) => row.peer === 'unix' || row.unsent_bytes > 0);
+  }, 'twenty are slow');
+  for (const [i, row] of list.entries()) {
+    assert.deepEqual(Object.keys(row), ['connection', 'user', 'peer', 'queued_bytes', 'unsent_bytes', 'rtt_ms', 'age_s', 'subscriptions']);
+    assert.ok(i === 0 || row.queued_bytes <= list[i - 1].queued_bytes);
+    assert.ok(row.queued_bytes > 0 && row.rtt_ms > 0 && row.age_s >= 0, JSON.stringify(row));
+    assert.match(row.peer, /^127\.0\.0\.1:\d+$/);
+    assert.equal(row.subscriptions, 1);
+    assert.equal(row.user, row.connection.startsWith('raw-') ? 'tester' : '');
+  }
+  assert.equal(new Set(list.map((row) => row.connection)).size, 20);
+  const table = (await slow(server)).body;
+  assert.equal(table.split('\n').length, 22);
+  assert.match(table, /\nraw-[01]-\d+ +127\.0\.0\.1:\d+ +\d+ +\d+ +\d+\.\d{3} +\d+ +1 "tester"\n/);
+  assert.ok(!table.includes('xxxx'));
+  for (const method of ['POST', 'HEAD']) assert.equal((await request(server, { method, target: '/debug/slow' })).status, 405);
+  const leaver = await Raw.connect(server); /* one that does not wait for its answer */
+  await leaver.written(requestHead('GET', '/debug/slow', { Host: 'a' }).repeat(50));
+  leaver.socket.destroy();
+  await crowd.publish();
+}, { seconds: 120 });
+
+test('/debug/slow is for operators: with an admin listener there alone', async () => {
+  const server = await start('0', ['--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0']);
+  assert.equal((await slow(server)).status, 404);
+  assert.equal((await slow(server, '/debug/slow', 1)).status, 200);
+});
 
 test('when that does not help, newcomers get 503 and /readyz says so; those who read go on; then all is well again', async () => {
   const server = await start('32MiB');
