@@ -285,6 +285,14 @@ static bool settle(struct bench *b)
         why = "a bare loop does not speak centrifuge";
     else if (b->o.no_subscribe && b->mode->message)
         why = "--no-subscribe is for idle and connect";
+    else if (b->o.no_subscribe && b->dialect != &dialect_centrifuge)
+        why = "--no-subscribe is for --dialect centrifuge";
+    else if (b->o.target.history && b->dialect != &dialect_centrifuge)
+        why = "--history is for --dialect centrifuge";
+    else if (b->o.target.history && b->o.url)
+        why = "--history is of a server that the bench starts itself";
+    else if (b->o.leave_s >= 0 && b->mode != &bench_idle)
+        why = "--leave is for idle";
     else if (b->o.size < b->dialect->size_min) {
         snprintf(text, sizeof text, "--size: a message of %s has %zu bytes or more",
                  b->dialect->name, b->dialect->size_min);
@@ -395,6 +403,8 @@ static uint8_t *make_message(size_t size)
 static int prepare(struct bench *b)
 {
     char err[400];
+    if (b->o.token && strlen(b->o.token) > JWT_TOKEN_MAX)
+        return complain("token", "it is longer than the 16 KiB that a server takes");
     if (b->dialect != &dialect_centrifuge) /* there several lines may come in one message */
         b->peer.max_message_bytes = b->o.size + 1024;
     if (b->peer.url.scheme == URL_WSS) {

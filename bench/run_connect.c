@@ -3,6 +3,8 @@
  * commands that a dialect has behind it. */
 #include "bench.h"
 
+#include <stdio.h>
+
 #define REFUSED_MAX 100 /* then it is no use to go on */
 
 static void count(struct bench *b, const struct bench_conn *c)
@@ -36,6 +38,8 @@ static void run(struct bench *b)
         if (!load_begin(c)) return;
     }
     load_measure(b, again);
+    if (!b->counts.messages && !*b->failure && !bench_stop)
+        snprintf(b->failure, sizeof b->failure, "no connection was opened");
 }
 
 const struct bench_mode bench_connect = {.name = "connect",

@@ -163,9 +163,13 @@ test('pings of a Centrifuge server are answered', async () => {
 test('wrong usage is 2', async () => {
   for (const args of [[], ['nonsense'], ['echo', '--size', '15'], ['echo', '--window', '0'], ['echo', '--connections', 'x'], ['echo', 'a', 'b'], ['echo', '--dialect', 'other'], ['fanout', '--dialect', 'echo'],
     ['fanout', '--dialect', 'centrifuge', '--size', '33'], ['fanout', '--dialect', 'centrifuge', '--bare', 'x'], ['echo', '--dialect', 'centrifuge', '--no-subscribe'],
-    ['idle', '--leave', 'x'], ['idle', '--channel', 'c'.repeat(244)]])
+    ['idle', '--leave', 'x'], ['idle', '--channel', 'c'.repeat(244)],
+    ['connect', '--no-subscribe'], ['fanout', '--history', '5'], ['fanout', 'ws://127.0.0.1:1', '--dialect', 'centrifuge', '--history', '5'], ['echo', '--leave', '1']])
     assert.equal((await command(ROOST, ['bench', ...args], { env, code: null })).code, 2, args.join(' '));
   assert.match((await command(ROOST, ['bench', '--help'], { env })).out, /^usage: roost bench/);
+  const long = await command(ROOST, ['bench', 'connect', '--dialect', 'centrifuge', '--token', 'x'.repeat(16385)], { env, code: null });
+  assert.equal(long.code, 1);
+  assert.match(long.err, /token: it is longer/);
   const many = await command(ROOST, ['bench', 'idle', '--connections', '1000000'], { env, code: null });
   assert.equal(many.code, 1);
   assert.match(many.err, /descriptors/);
