@@ -268,7 +268,10 @@ void trace_export_stop(void)
         collector_hurry(e->collector, clock_ms() + FLUSH_MS);
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_sec += JOIN_S;
-        if (pthread_timedjoin_np(e->thread, NULL, &until)) return; /* it still uses e */
+        if (pthread_timedjoin_np(e->thread, NULL, &until)) { /* it still uses e */
+            log_event(LOG_WARN, "what was left of the traces is given up");
+            return;
+        }
     }
     free_exporter(e);
 }

@@ -359,12 +359,10 @@ async function flows(server, count = 300) {
   await client.end();
 }
 
-/* stopsSoon: what is left is sent for two seconds at most (trace/export.h); main itself gives up only after five. */
+/* stopsSoon: what is left is sent for two seconds at most (trace/export.h), so that main need not give up, after five. */
 async function stopsSoon(server) {
-  const start = performance.now();
   await server.stop();
-  const took = performance.now() - start;
-  assert.ok(took < patience(4000), `${took} ms`);
+  assert.ok(!server.log.includes('what was left of the traces is given up'));
 }
 
 test('a collector that is away: messages flow, spans are counted, the log says so once', async () => {
@@ -379,6 +377,7 @@ test('a collector that is away: messages flow, spans are counted, the log says s
     for (let i = 0; i < 500; i++) await client.next();
   }
   await until(async () => (await metrics(server)).get('spans_total{result="dropped"}') > 0, 'dropped spans');
+  await server.logged(/traces do not reach the collector/);
   assert.equal(server.log.match(/traces do not reach the collector/g).length, 1);
   assert.equal((await metrics(server)).get('spans_total{result="sent"}'), 0);
 }, { seconds: 120 });
