@@ -158,6 +158,7 @@ test('client.ip_connection_limit: of an IPv4 address on all workers; the places 
     for (const raw of [...served, ...others, ...two, again]) raw.socket.destroy();
   }
   /* one line in ten seconds, however many there are */
+  await server.logged(/limit=client.ip_connection_limit peer=127\.0\.0\.2:\d+$/m);
   const lines = [...server.log.matchAll(/level=warn msg="limit met" .*limit=client.ip_connection_limit peer=127\.0\.0\.2:\d+$/gm)];
   assert.ok(lines.length > 0 && lines.length <= 2 + (performance.now() - began) / 10000, `${lines.length} lines`);
   await fresh(server);

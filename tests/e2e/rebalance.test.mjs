@@ -35,8 +35,8 @@ test('a fifth of many, at a rate: the oldest get 1012, nobody else is closed', a
   assert.equal(after.get('rebalance_left'), 0);
   assert.equal(after.get('connections_open'), 4 * fifth);
   assert.ok(young.every((c) => !c.close));
-  const told = server.log.match(/msg="api call".* method=rebalance.*/)?.[0];
-  assert.match(`${told}`, /key=http_api.key .* result=ok/);
+  const [told] = await server.logged(/msg="api call".* method=rebalance.*/);
+  assert.match(told, /key=http_api.key .* result=ok/);
 }, { seconds: 120 });
 
 test('SDK clients get 3011 and come back; the others do not notice', async () => {

@@ -89,7 +89,7 @@ test('the slowest are closed with 3008, those who read lose nothing', async () =
   for (let i = 0; i < 20; i++) await crowd.publish();
   const shed = await crowd.metric('shed_total');
   assert.ok(shed >= 1 && shed <= crowd.sleepers.length, `${shed} closed`);
-  assert.match(server.log, /level=warn msg="too much waits in all queues together/);
+  await server.logged(/level=warn msg="too much waits in all queues together/);
   const m = await metrics(server);
   assert.equal(m.get('queue_budget_bytes'), 24 * MIB);
   assert.ok(m.get('connections_open') >= crowd.readers.length);
