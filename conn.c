@@ -424,13 +424,16 @@ void conn_pause(struct conn *c)
 {
     if (c->state != CONN_OPEN) return;
     c->flags |= CONN_PAUSED;
+    metric_add(&c->worker->metrics, METRIC_PAUSED_SHARE, 1);
     conn_mark_dirty(c); /* the flush reads on, also if there is nothing to send */
 }
 
 void conn_pause_if_full(struct conn *c)
 {
     bool full = (int64_t)outq_cost(c->out) > conn_options(c)->queue_max_bytes / 2;
-    if (full && (c->state == CONN_HTTP || c->state == CONN_OPEN)) c->flags |= CONN_PAUSED;
+    if (!full || c->flags & CONN_PAUSED || (c->state != CONN_HTTP && c->state != CONN_OPEN)) return;
+    c->flags |= CONN_PAUSED;
+    metric_add(&c->worker->metrics, METRIC_PAUSED_REPLIES, 1);
 }
 
 /* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took

@@ -92,6 +92,9 @@
     X(LOST, "posts_lost_total", COUNTER, "", "Publications a worker's full mailbox did not take")  \
     X(CONTROL_THROTTLED, "control_floods_total", COUNTER, "",                                      \
       "Times a connection was paused for its control frames")                                      \
+    X(PAUSED_REPLIES, "pauses_total", COUNTER, "what=\"replies\"",                                 \
+      "Times a connection was read no further for a while")                                        \
+    X(PAUSED_SHARE, "pauses_total", COUNTER, "what=\"share\"", "")                                 \
     X(QUEUED_BYTES, "queued_bytes", GAUGE, "", "Bytes in out queues")                              \
     X(WAITING_QUEUES, "queue_budget_used_bytes", GAUGE, "in=\"queues\"",                           \
       "What waits for clients that are slow, as client.total_queue_max_size counts it")            \
@@ -163,7 +166,7 @@ void metrics_add_gauge(struct metrics_text *t, const char *name, const char *hel
 /* metrics_render writes the sum of count workers' metrics as text, at most cap bytes, and returns
  * its length or -1 when it does not fit. Any thread. METRICS_TEXT_MAX is enough for 64 workers. */
 #define METRICS_TEXT_MAX (96u * 1024) /* those of kernel.h included */
-struct metrics_process { /* what belongs to no worker */
+struct metrics_process {              /* what belongs to no worker */
     const char *version;
     bool draining;
     uint64_t channels, history_bytes, memory_used_bytes, memory_mapped_bytes;

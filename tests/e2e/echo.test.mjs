@@ -115,8 +115,10 @@ test('an echo client that does not read is read no further, and loses nothing', 
     await (await connect(server)).end(); /* meanwhile others are served */
     return stuck || written === count;
   }, 'the writer is stuck', 30000);
-  const queued = (await metrics(server)).get('queued_bytes');
+  const m = await metrics(server);
+  const queued = m.get('queued_bytes');
   assert.ok(queued < MIB, `queued_bytes ${queued}`);
+  if (written < count) assert.ok(m.get('pauses_total{what="replies"}') > 0);
   raw.socket.resume();
   for (let i = 0; i < count; i++) {
     const f = await raw.frame(30000);

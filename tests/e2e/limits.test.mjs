@@ -1,7 +1,7 @@
 /* When something runs out: descriptors, memory. Those who are served stay served. */
 import {
   assert, serve, connect, upgraded, upgradeHead, bearer, fresh, test, done, metrics, request, requestHead, Raw, until, frame, OP, skip, VARIANT,
-  closeFrame, publish, token, within, patience, Client, WebSocket, API_KEY, spread, scaled, certificate, temporary,
+  closeFrame, publish, token, within, patience, Client, WebSocket, API_KEY, spread, scaled, certificate, temporary, refused,
 } from './lib.mjs';
 import net from 'node:net';
 import path from 'node:path';
@@ -380,6 +380,156 @@ test('raw.message_rate_limit: as many as the limit at once, the next one closes 
   client.send(Array.from({ length: 20 }, (_, i) => JSON.stringify(i ? { id: i + 1, presence: { channel: 'c' } } : { id: 1, connect: { token: token() } })).join('\n'));
   for (let lines = 0; lines < 20;) lines += (await client.next()).split('\n').length;
   await fresh(server);
+});
+
+/* ---- each limit at its cap and one over ---- */
+
+/* at: what the cap lets through; over: one more. The counter and the log tell the two apart. */
+const isClosed = async (client, code) => assert.equal((await client.over()).code, code);
+const statusOf = async (server, status, ...knocked) => assert.equal((await knock(server, '127.0.0.1', ...knocked))[0], status);
+const half = (server) => dial(server, '127.0.0.1', { scheme: 'wss' }).then((raw) => raw.written(Buffer.from('16030102000100', 'hex')).then(() => raw));
+const handshake = (method, params) => JSON.stringify({ id: 1, [method]: params });
+const lines = (n, command) => [handshake('connect', { token: token() }), ...Array.from({ length: n }, (_, i) => JSON.stringify({ id: i + 2, ...command }))].join('\n');
+/* codes of the errors among n replies to one message. */
+async function errors(server, n, command) {
+  const client = await connect(server, '/connection/websocket', { token: null });
+  client.send(lines(n, command));
+  const got = [];
+  while (got.length < n + 1) got.push(...(await client.next()).split('\n').map((l) => JSON.parse(l)).filter((l) => l.id));
+  return got.filter((r) => r.error).map((r) => r.error.code);
+}
+const presence = { presence: { channel: 'c' } };
+const publication = { publish: { channel: 'c', data: 1 } };
+const only = (n, code) => Array.from({ length: n }, () => code);
+/* above: of 30 at once five are executed, and the rest of them is not, unless a fifth of a second has gone by for one. */
+async function above(server, command, otherwise) {
+  const codes = await errors(server, 30, command);
+  assert.deepEqual(codes.slice(0, 5), only(5, otherwise));
+  assert.ok(codes.includes(111) && codes.every((c) => [111, otherwise].includes(c)), codes.join(' '));
+}
+const caps = [
+  {
+    option: 'client.connection_limit', args: ['--client.connection_limit', '2'], counter: 'refused_total{reason="connection_limit"}',
+    at: async (s) => { await statusOf(s, 101); await statusOf(s, 101); }, over: (s) => statusOf(s, 503),
+  },
+  {
+    option: 'client.user_connection_limit', args: ['--client.user_connection_limit', '2'], counter: 'refused_total{reason="user_connection_limit"}',
+    at: async (s) => { await statusOf(s, 101); await statusOf(s, 101); }, over: async (s) => assert.equal((await refused(s, '/echo')).status, 429),
+  },
+  {
+    option: 'client.connection_rate_limit', args: ['--client.connection_rate_limit', '1', '--workers', '1'], counter: 'refused_total{reason="connection_rate"}',
+    at: (s) => statusOf(s, 101), many: true,
+    over: (s) => until(async () => {
+      const raw = await dial(s, '127.0.0.1');
+      raw.write(Array.from({ length: 20 }, () => upgradeHead('/echo')).join('')); /* 401 each, as long as the rate lasts */
+      for (let i = 0; i < 20; i++) if ((await raw.response()).status === 429) return true;
+      return false;
+    }, '429'),
+  },
+  {
+    option: 'channel.limit', args: ['--channel.limit', '2'], counter: 'refused_total{reason="channels"}',
+    at: async (s) => { for (const name of ['a', 'b', 'a']) await statusOf(s, 101, { target: `/raw/${name}` }); }, over: (s) => statusOf(s, 503, { target: '/raw/c' }),
+  },
+  {
+    option: 'client.channel_limit', args: ['--client.channel_limit', '1', '--channel.without_namespace.allow_subscribe_for_client', 'true'],
+    counter: 'refused_total{reason="client_channels"}',
+    at: async (s) => assert.deepEqual(await errors(s, 1, { subscribe: { channel: 'c' } }), []),
+    over: async (s) => {
+      const client = await connect(s, '/connection/websocket', { token: null });
+      client.send([handshake('connect', { token: token() }), ...['c', 'd'].map((channel, i) => JSON.stringify({ id: 2 + i, subscribe: { channel } }))].join('\n'));
+      let text = '';
+      while (!text.includes('"id":3')) text += await client.next();
+      assert.match(text, /"id":3,"error":\{"code":106/);
+    },
+  },
+  {
+    option: 'websocket.message_size_limit', args: ['--max-message', '1000'], counter: 'messages_too_large_total',
+    at: async (s) => (await connect(s)).echo('m'.repeat(1000)),
+    over: async (s) => {
+      const client = await connect(s);
+      client.send('m'.repeat(1001));
+      await isClosed(client, 1009);
+    },
+  },
+  {
+    option: 'websocket.control_frames_per_second', args: ['--websocket.control_frames_per_second', '5'], counter: 'control_floods_total',
+    at: async (s) => {
+      const raw = await upgraded(s);
+      raw.write(Buffer.concat(only(5, frame(OP.PING, 'p'))));
+      for (let i = 0; i < 5; i++) assert.equal((await raw.frame()).opcode, OP.PONG);
+    },
+    over: async (s) => {
+      const raw = await upgraded(s);
+      raw.write(Buffer.concat(only(6, frame(OP.PING, 'p'))));
+      for (let i = 0; i < 6; i++) assert.equal((await raw.frame()).opcode, OP.PONG);
+    },
+  },
+  {
+    option: 'client.command_rate_limit', args: ['--client.command_rate_limit', '5'], counter: 'rate_limited_total{what="command"}',
+    at: async (s) => assert.deepEqual(await errors(s, 5, presence), only(5, 108)), many: true, over: (s) => above(s, presence, 108),
+  },
+  {
+    option: 'client.publication_rate_limit or client.command_rate_limit', args: ['--client.publication_rate_limit', '5'], counter: 'rate_limited_total{what="publication"}',
+    at: async (s) => assert.deepEqual(await errors(s, 5, publication), only(5, 103)), many: true, over: (s) => above(s, publication, 103),
+  },
+  {
+    option: 'http_server.tls.max_handshakes', tls: true, args: ['--http_server.tls.max_handshakes', '2', '--http_server.handshake_timeout', '120s'],
+    counter: 'refused_total{reason="tls_handshakes"}',
+    at: async (s) => {
+      await half(s);
+      await half(s);
+      await until(async () => (await metrics(s)).get('tls_handshakes_in_flight') === 2, 'two in flight');
+    },
+    over: async (s) => assert.equal((await (await half(s)).over()).length, 0),
+  },
+  {
+    option: 'client.unauthenticated_max_size', args: ['--client.unauthenticated_max_size', '64KiB', '--http_server.handshake_timeout', '120s'],
+    counter: 'refused_total{reason="unauthenticated_bytes"}', many: true,
+    at: async (s) => (await Raw.connect(s)).written(upgradeHead('/echo', { 'X-Padding': 'x'.repeat(6000) }).slice(0, -4)),
+    over: async (s) => {
+      const heads = await Promise.all(Array.from({ length: 12 }, () => Raw.connect(s)));
+      for (const raw of heads) raw.write(upgradeHead('/echo', { 'X-Padding': 'x'.repeat(6000) }).slice(0, -4));
+      await Promise.any(heads.map(async (raw) => assert.equal((await raw.response()).status, 503)));
+    },
+  },
+];
+
+test('each limit at its cap and one over: refused or closed, counted, told to the log', async () => {
+  const { cert, key } = await certificate();
+  for (const { option, args, counter, at, over, many, tls: secure } of caps) {
+    const listen = ['--listen', 'ws://127.0.0.1:0', ...(secure ? ['--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key] : [])];
+    const server = await serve(['--echo', ...listen, ...args]);
+    const counted = async () => (await metrics(server)).get(counter);
+    await at(server);
+    assert.equal(await counted(), 0, option);
+    assert.ok(!server.log.includes('msg="limit met"'), option);
+    await over(server);
+    const n = await counted();
+    assert.ok(many ? n > 0 : n === 1, `${option}: ${counter} is ${n}`);
+    await server.logged(new RegExp(`level=warn msg="limit met" (worker=\\d+ )?limit="?${option}"? peer=127\\.0\\.0\\.1:\\d+$`, 'm'));
+  }
+}, { seconds: 120 });
+
+test('heads and bodies at their caps and one over', async () => {
+  const server = await serve(['--http_api.max_body_size', '1KiB']);
+  const asked = async (bytes) => {
+    const raw = await Raw.connect(server);
+    raw.write(bytes);
+    return (await raw.response()).status;
+  };
+  const head = (len) => {
+    const empty = requestHead('GET', '/healthz', { Host: 'a', 'X-Padding': '' });
+    return requestHead('GET', '/healthz', { Host: 'a', 'X-Padding': 'x'.repeat(len - empty.length) });
+  };
+  const headers = (n) => requestHead('GET', '/healthz', { Host: 'a', ...Object.fromEntries(Array.from({ length: n - 1 }, (_, i) => [`X-${i}`, 'y'])) });
+  const body = (len) => {
+    const empty = '{"channel":"x","data":""}';
+    return requestHead('POST', '/api/publish', { Host: 'a', 'X-API-Key': API_KEY, 'Content-Length': len }) + empty.replace('""', `"${'y'.repeat(len - empty.length)}"`);
+  };
+  for (const bytes of [head(8192), headers(64), body(1024)]) assert.equal(await asked(bytes), 200);
+  assert.deepEqual([await asked(head(8193)), await asked(headers(65)), await asked(body(1025))], [431, 431, 413]);
+  assert.equal((await metrics(server)).get('refused_total{reason="bad_request"}'), 3);
+  assert.ok(!server.log.includes('msg="limit met"')); /* a sender's matter */
 });
 
 /* ---- the k-th allocation fails ---- */

@@ -1021,6 +1021,7 @@ test('a message of long commands leaves others their turns', async () => {
   c.send(...Array.from({ length: count }, (_, i) => ({ presence_stats: { channel: 'pres:a' }, id: i + 1000 })));
   await other.ok('unsubscribe', { channel: 'x' });
   assert.ok(c.lines.length < count, 'all of it came first');
+  assert.ok((await metrics(server)).get('pauses_total{what="share"}') > 0);
   for (let i = 0; i < count; i++) assert.equal((await c.take()).id, i + 1000);
 }, { seconds: 90 });
 
