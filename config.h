@@ -95,6 +95,8 @@ struct config_namespaces {
 };
 
 /* How the API says that a call failed: in the body of a 200, or by the status as well. */
+enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
+
 enum config_api_errors { CONFIG_API_ERRORS_REPLY, CONFIG_API_ERRORS_TRANSPORT };
 
 /* A size that is to be found from what the machine has ("auto"). */
@@ -193,6 +195,7 @@ struct config {
     bool metrics_public; /* also on the listeners of clients */
     bool health;         /* /healthz, /readyz */
     enum log_level log_level;
+    enum config_log_format log_format;
     int64_t emf_ms; /* between two lines for CloudWatch on standard output, 0 = none */
     char *trace;    /* where spans are sent: trace_target_parse; "" = nowhere */
     double trace_sample;

@@ -1,7 +1,9 @@
-/* log.c - logfmt lines, built in a buffer on the stack and written by one write(2).
+/* log.c - logfmt or JSON lines, built in a buffer on the stack and written by one write(2).
  *
  * The line is built by pieces (a byte, an escape, a character), each wholly or not at all, and room
- * for what ends a cut line is kept back, so that even a truncated line is well-formed logfmt. */
+ * for what ends a cut line is kept back, so that even a truncated line is well-formed. A quoted
+ * value of logfmt is written as a string of JSON is, so the two differ in little else than what
+ * stands between values. */
 #include "log.h"
 
 #include <errno.h>
@@ -14,7 +16,7 @@
 _Atomic int log_level_now = LOG_INFO;
 
 static _Atomic int log_fd = STDERR_FILENO;
-static _Atomic bool log_color;
+static _Atomic bool log_color, log_json;
 static _Thread_local int log_worker = -1;
 
 static const char *const level_names[] = {
@@ -33,13 +35,17 @@ static const char *const level_colors[] = {
 
 /* ---- a line under construction ---- */
 
-static const char cut_end[] = "\" truncated=true\n"; /* of a value that was cut within its quotes */
-#define TEXT_MAX (LOG_LINE_MAX - (sizeof cut_end - 1))
+/* What ends a line whose last value was cut within its quotes; else without the first byte. */
+static const char cut_end[] = "\" truncated=true\n";
+static const char cut_end_json[] = "\",\"truncated\":true}\n";
+#define TEXT_MAX (LOG_LINE_MAX - (sizeof cut_end_json - 1))
+_Static_assert(sizeof cut_end <= sizeof cut_end_json, "room is kept for the longer one");
 
 struct line {
     char *p;
     size_t len;
     bool full; /* something did not fit: nothing more is put */
+    bool json;
 };
 
 static void put(struct line *l, const char *bytes, size_t len)
@@ -147,7 +153,7 @@ static void put_value(struct line *l, const char *text, size_t len)
     }
     if (len == SIZE_MAX) len = strlen(text);
     size_t start = l->len;
-    if (is_plain(text, len)) {
+    if (!l->json && is_plain(text, len)) {
         put(l, text, len);
         if (!l->full) return;
         l->full = false; /* a long word: cut it as the quoted text it then is */
@@ -164,9 +170,12 @@ static void put_errno(struct line *l, int err)
 
 static void put_name(struct line *l, const char *name)
 {
-    if (l->len > 0) put(l, " ", 1);
+    if (l->json)
+        puts_line(l, l->len > 0 ? ",\"" : "{\"");
+    else if (l->len > 0)
+        put(l, " ", 1);
     puts_line(l, name);
-    put(l, "=", 1);
+    puts_line(l, l->json ? "\":" : "=");
 }
 
 static void put_field(struct line *l, const struct log_field *f)
@@ -192,13 +201,14 @@ static void put_time(struct line *l, int64_t ts_ms)
     text[n++] = (char)('0' + ms / 10 % 10);
     text[n++] = (char)('0' + ms % 10);
     text[n++] = 'Z';
-    put(l, text, n);
+    put_value(l, text, n);
 }
 
 static void put_level(struct line *l, enum log_level level, bool color)
 {
+    color = color && !l->json;
     if (color) puts_line(l, level_colors[level]);
-    puts_line(l, level_names[level]);
+    put_value(l, level_names[level], SIZE_MAX);
     if (color) puts_line(l, "\033[0m");
 }
 
@@ -233,9 +243,19 @@ static bool ends_in_quotes(const struct line *l)
     return inside;
 }
 
+/* put_end writes what ends the line into the room that was kept, and returns its length. */
+static size_t put_end(char *out, const struct line *l)
+{
+    const char *end = l->json ? "}\n" : "\n";
+    if (l->full) end = (l->json ? cut_end_json : cut_end) + (ends_in_quotes(l) ? 0 : 1);
+    size_t len = strlen(end);
+    memcpy(out, end, len);
+    return len;
+}
+
 size_t log_format(char out[static LOG_LINE_MAX], const struct log_line *line)
 {
-    struct line l = {.p = out};
+    struct line l = {.p = out, .json = line->json};
     put_name(&l, "ts");
     put_time(&l, line->ts_ms);
     put_name(&l, "level");
@@ -248,14 +268,7 @@ size_t log_format(char out[static LOG_LINE_MAX], const struct log_line *line)
     if (line->worker >= 0) put_fields(&l, worker);
     if (!l.full) put_fields(&l, line->fields);
 
-    if (!l.full) {
-        out[l.len++] = '\n';
-        return l.len;
-    }
-    const char *end = ends_in_quotes(&l) ? cut_end : cut_end + 1;
-    size_t len = strlen(end);
-    memcpy(out + l.len, end, len);
-    return l.len + len;
+    return l.len + put_end(out + l.len, &l);
 }
 
 /* ---- where it goes ---- */
@@ -292,6 +305,7 @@ int log_open(const struct log_options *o)
     }
     if (switch_to(fd) == -1) return -1;
     atomic_store(&log_color, fd == STDERR_FILENO && wants_color(fd));
+    atomic_store(&log_json, o->json);
     atomic_store(&log_level_now, (int)o->level);
     return 0;
 }
@@ -336,6 +350,7 @@ void log_write(enum log_level level, const char *msg, const struct log_field *fi
         .suppressed = suppressed,
         .worker = log_worker,
         .color = atomic_load_explicit(&log_color, memory_order_relaxed),
+        .json = atomic_load_explicit(&log_json, memory_order_relaxed),
     };
     char text[LOG_LINE_MAX];
     size_t len = log_format(text, &line);

@@ -1,6 +1,7 @@
-/* log.h - one logfmt line an event, to standard error or a file.
+/* log.h - one line an event, logfmt or a JSON object (RFC 8259), to standard error or a file.
  *
  *     ts=2026-11-24T07:15:00.123Z level=info msg="conn closed" worker=1 conn=42 code=1001
+ *     {"ts":"2026-11-24T07:15:00.123Z","level":"info","msg":"conn closed","worker":1,"conn":42}
  *
  * A value can not break its line or forge a field: what is not a plain word is quoted, control
  * characters and broken UTF-8 are escaped. A line has LOG_LINE_MAX bytes at most and is written by
@@ -20,7 +21,7 @@
 
 #define LOG_LINE_MAX                                                                               \
     1024 /* bytes of a line with its newline; longer ones end in truncated=true                    \
-          */
+            ("truncated":true) */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
@@ -75,6 +76,7 @@ struct log_field { /* made by the LOG_... macros below; borrows name and string 
 struct log_options {
     enum log_level level;
     const char *file; /* NULL or "": standard error. Created 0640, appended to. Borrowed */
+    bool json;        /* JSON lines instead of logfmt */
 };
 
 /* log_open begins logging with o. Before it is called lines go to standard error at level info.
@@ -138,8 +140,8 @@ struct log_line {  /* what log_format needs beside the fields */
     const char *msg;
     const struct log_field *fields; /* up to LOG_END */
     uint32_t suppressed;
-    int worker; /* -1 = not said */
-    bool color;
+    int worker;       /* -1 = not said */
+    bool color, json; /* JSON has no color */
 };
 /* log_format writes the line with its newline, without a NUL, and returns its length. Pure. */
 size_t log_format(char out[static LOG_LINE_MAX], const struct log_line *line);

@@ -280,7 +280,9 @@ static int serve(struct serve *s)
     char err[256];
     if (*c->user && privileges_find(&s->user, c->user, err, sizeof err) == -1)
         return serve_say("--user", err);
-    if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
+    if (log_open(&(struct log_options){.level = c->log_level,
+                                       .file = c->log_file,
+                                       .json = c->log_format == CONFIG_LOG_JSON}) == -1)
         return serve_say(c->log_file, strerror(errno));
     if (c->dev && (status = prepare_dev(s)) != -1) return status;
     s->signal_fd = serve_open_signals();

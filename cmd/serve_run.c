@@ -44,7 +44,9 @@ static int64_t open_conns(const struct serve *s)
 /* reopen_log: the file may have been renamed by a rotation. */
 static void reopen_log(const struct config *c)
 {
-    if (log_open(&(struct log_options){.level = c->log_level, .file = c->log_file}) == -1)
+    if (log_open(&(struct log_options){.level = c->log_level,
+                                       .file = c->log_file,
+                                       .json = c->log_format == CONFIG_LOG_JSON}) == -1)
         log_event(LOG_ERROR, "SIGHUP: the log file can not be opened, the old one goes on",
                   LOG_STR("file", c->log_file), LOG_ERRNO(errno));
     else

@@ -34,6 +34,11 @@ static const char *const namespace_slow_policies[] = {
 static const char *const log_levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL,
 };
+static const char *const log_formats[] = {
+    [CONFIG_LOG_TEXT] = "text",
+    [CONFIG_LOG_JSON] = "json",
+    NULL,
+};
 static const char *const error_modes[] = {
     [CONFIG_API_ERRORS_REPLY] = "",
     [CONFIG_API_ERRORS_TRANSPORT] = "transport",
@@ -513,6 +518,11 @@ const struct option option_table[] = {
     /* ---- logs, metrics, process ---- */
     {"log.level", "log-level", NULL, GROUP_OBSERVE, OPTION_CHOICE, FIELD(log_level),
      .initial = "info", .choices = log_levels, .help = "What is logged: this and all before it."},
+    {"log.format", "log-format", NULL, GROUP_OBSERVE, OPTION_CHOICE, FIELD(log_format),
+     .initial = "text", .choices = log_formats,
+     .help =
+         "text: logfmt, ts=... level=... msg=... and so on; json: an object a line with the same "
+         "names."},
     {"node.name", NULL, "NAME", GROUP_OBSERVE, OPTION_STRING, FIELD(node_name),
      .help = "What this server is called in the API's info. Empty: the host's name."},
     {"log.file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(log_file),

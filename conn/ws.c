@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "log.h"
+
 /* ---- sending ---- */
 
 struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, const void *payload,
@@ -50,6 +52,8 @@ static void queue_close(struct conn *c, unsigned code, const char *reason)
 {
     uint8_t payload[WS_CONTROL_MAX];
     size_t len = code == WS_CLOSE_NO_STATUS ? 0 : ws_close_write(payload, code, reason);
+    log_event(LOG_DEBUG, "close sent", LOG_U64("conn", c->id), LOG_U64("code", code),
+              LOG_STR("reason", reason));
     conn_send(c, WS_CLOSE, payload, len);
 }
 
