@@ -119,6 +119,7 @@ struct job { /* one request under way */
     const struct http_request *r; /* NULL: the answer comes in a later turn */
     const struct api_method *method;
     bool transport; /* errors by the status as well */
+    int64_t start_us;
     struct mem_pool *pool;
     jsmntok_t *tokens;
     size_t tokens_size;
@@ -173,6 +174,8 @@ static void finish(struct job *j, unsigned code)
 {
     struct conn *c = j->conn;
     if (!code && j->call.o.full) code = 100;
+    metric_api(&j->call.w->metrics, api_method_index(j->method),
+               (uint64_t)(clock_us() - j->start_us), code != 0);
     if (code == API_BAD_REQUEST) {
         metric_add(&j->call.w->metrics, METRIC_REFUSED_BAD_REQUEST, 1);
         if (c) answer(j, &bad_request);
@@ -268,6 +271,7 @@ static struct job *new_job(struct conn *c, const struct http_request *r, size_t 
                       .conn = c,
                       .r = r,
                       .transport = transport_errors(r),
+                      .start_us = clock_us(),
                       .pool = pool,
                       .tokens = tokens,
                       .tokens_size = count * sizeof *tokens};

@@ -56,6 +56,9 @@ int64_t api_head_as(struct conn *c, const struct http_request *r, struct http_st
 void api_request_as(struct conn *c, const struct http_request *r, struct http_str method,
                     const struct api_caller *who, const char *body, size_t len);
 
+/* api_method_name: the i-th method, NULL behind the last. Any thread. */
+const char *api_method_name(unsigned i);
+
 /* api_is_post answers 405 to any other request. */
 bool api_is_post(struct conn *c, const struct http_request *r);
 

@@ -75,6 +75,7 @@ void client_error(struct session *s, uint32_t id, uint32_t code)
 {
     bool temporary;
     const char *message = ops_error_text(code, &temporary);
+    metric_reply_error(&s->w->metrics, s->method, code);
     struct json_out o = client_line(s, 128);
     reply_json_error(&o, id, code, message, temporary);
     client_line_end(s, &o);
@@ -195,6 +196,7 @@ static void closed(struct conn *c)
     if (c->sub_index != USER_NONE) users_leave(c);
     user_limit_leave(c);
     client_end_all(c);
+    metric_client_left(&c->worker->metrics, k->name);
     c->channel = NULL;
     free_client(c->worker, k);
 }
@@ -466,6 +468,7 @@ static void one_line(struct session *s, const char *line, size_t len)
         client_close(s, 3501);
         return;
     }
+    s->method = m.method;
     if (s->k->phase == CLIENT_CONNECTED) {
         if (!is_within_rate(s, &m)) return;
         execute(s, &m);

@@ -102,6 +102,7 @@ struct client {
     uint8_t phase;                /* enum client_phase */
     bool ws_pings;                /* ?cf_ws_frame_ping_pong=true */
     bool bad_token;               /* the token of the upgrade does not verify */
+    uint8_t name;                 /* metric_client_name, once it is connected; else 0 */
     uint8_t id[16];
     struct frame *info;        /* conn_info, or NULL; counted */
     struct frame *token;       /* of the upgrade, until connect; or NULL */
@@ -116,6 +117,7 @@ struct session { /* one message under way: its replies are gathered into as few 
     struct conn *c;
     struct client *k;
     struct worker *w;
+    enum command_method method; /* of the command that is executed */
     char *out;
     size_t cap, len;
     char *scratch; /* for decoded strings */

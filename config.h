@@ -193,7 +193,8 @@ struct config {
     /* observation */
     bool metrics;        /* /metrics at all */
     bool metrics_public; /* also on the listeners of clients */
-    bool health;         /* /healthz, /readyz */
+    bool centrifugo_names;
+    bool health; /* /healthz, /readyz */
     enum log_level log_level;
     enum config_log_format log_format;
     int64_t emf_ms; /* between two lines for CloudWatch on standard output, 0 = none */

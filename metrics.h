@@ -1,4 +1,5 @@
-/* metrics.h - a worker's counters and histograms, and their sum as Prometheus text (format 0.0.4).
+/* metrics.h - a worker's counters and histograms, and their sum as text for Prometheus (format
+ * 0.0.4 or OpenMetrics 1.0.0).
  *
  * One worker writes its own struct metrics, anyone reads: every cell is relaxed, a reader may be a
  * turn behind. No lock, no atomic read-modify-write on the message path. */
@@ -9,6 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "command.h"
 
 /* name, Prometheus name behind roost_, type, labels, help */
 #define METRICS_TABLE(X)                                                                           \
@@ -72,6 +75,11 @@
     X(REBALANCE_LEFT, "rebalance_left", GAUGE, "", "Connections that a rebalance is yet to close") \
     X(SUPERSEDED, "superseded_total", COUNTER, "",                                                 \
       "Connections closed because their user has a newer one")                                     \
+    X(RECOVERED, "recoveries_total", COUNTER, "result=\"recovered\"",                              \
+      "Subscriptions that asked for what they had missed: got it, had missed nothing, or it was "  \
+      "not there any more")                                                                        \
+    X(RECOVERED_NOTHING, "recoveries_total", COUNTER, "result=\"nothing_missed\"", "")             \
+    X(UNRECOVERED, "recoveries_total", COUNTER, "result=\"failed\"", "")                           \
     X(REPLY_TOO_LARGE, "replies_too_large_total", COUNTER, "",                                     \
       "Recoveries, histories and presences not given to a client for their size")                  \
     X(TOO_LARGE, "messages_too_large_total", COUNTER, "",                                          \
@@ -121,6 +129,16 @@ enum histogram {
     HISTOGRAM_COUNT
 };
 
+/* Counters with labels of several values, of which those are shown that have been counted. What has
+ * no place of its own is "other". */
+enum {
+    METRIC_CLOSE_CODES = 49,  /* 1000, 3000 and 3500, 16 each; other */
+    METRIC_ERROR_CODES = 17,  /* from 100 on; other */
+    METRIC_CLIENT_NAMES = 10, /* of SDKs; other */
+    METRIC_API_METHODS = 24,
+    METRIC_COMMANDS = COMMAND_SUB_REFRESH + 1,
+};
+
 struct metrics {
     _Atomic uint64_t
         value[METRIC_COUNT]; /* gauges may wrap below zero in one worker; the sum is right */
@@ -128,13 +146,24 @@ struct metrics {
         _Atomic uint64_t bucket[METRIC_BUCKETS + 1];
         _Atomic uint64_t sum_us;
     } histogram[HISTOGRAM_COUNT];
+    _Atomic uint64_t closes[METRIC_CLOSE_CODES];
+    _Atomic uint64_t reply_errors[METRIC_COMMANDS][METRIC_ERROR_CODES];
+    _Atomic uint64_t clients[METRIC_CLIENT_NAMES], clients_accepted[METRIC_CLIENT_NAMES];
+    struct {
+        _Atomic uint64_t calls, errors, us;
+    } api[METRIC_API_METHODS];
 };
+
+static inline void metric_cell_add(_Atomic uint64_t *cell, uint64_t n)
+{
+    uint64_t v = atomic_load_explicit(cell, memory_order_relaxed);
+    atomic_store_explicit(cell, v + n, memory_order_relaxed);
+}
 
 /* metric_add adds to a cell of the calling worker's own metrics. */
 static inline void metric_add(struct metrics *m, enum metric id, uint64_t n)
 {
-    uint64_t v = atomic_load_explicit(&m->value[id], memory_order_relaxed);
-    atomic_store_explicit(&m->value[id], v + n, memory_order_relaxed);
+    metric_cell_add(&m->value[id], n);
 }
 
 static inline void metric_sub(struct metrics *m, enum metric id, uint64_t n)
@@ -149,12 +178,29 @@ static inline uint64_t metric_get(const struct metrics *m, enum metric id)
 
 void metric_observe(struct metrics *m, enum histogram id, uint64_t us);
 
+/* metric_close counts a Close that we began; metric_reply_error an error to a client's command. */
+void metric_close(struct metrics *m, unsigned code);
+void metric_reply_error(struct metrics *m, enum command_method method, uint32_t code);
+
+/* metric_client_name gives the number of what an SDK calls itself in connect, never 0.
+ * metric_client_came and metric_client_left take it; left takes 0 too, and does nothing then. */
+uint8_t metric_client_name(struct text name);
+void metric_client_came(struct metrics *m, uint8_t name);
+void metric_client_left(struct metrics *m, uint8_t name);
+
+/* metric_api counts a call of the API's method number `method`, which took us microseconds. */
+void metric_api(struct metrics *m, unsigned method, uint64_t us, bool failed);
+
 /* ---- as text ---- */
 
 struct metrics_text { /* appended to until it is full; then it is not to be used */
     char *p;
     size_t cap, len;
     bool full;
+    bool openmetrics;                     /* names as OpenMetrics wants them */
+    const struct metrics *const *workers; /* of metrics_render alone, as all below */
+    size_t count;
+    uint64_t opened, closed; /* WebSocket connections, looked at once */
 };
 /* name is without roost_; samples of a family come right behind metrics_add_family. */
 __attribute__((format(printf, 2, 3))) void metrics_add(struct metrics_text *t, const char *format,
@@ -163,18 +209,28 @@ void metrics_add_family(struct metrics_text *t, const char *name, const char *ty
                         const char *help);
 void metrics_add_gauge(struct metrics_text *t, const char *name, const char *help, uint64_t value);
 
+/* metrics_add_end comes behind all families. */
+void metrics_add_end(struct metrics_text *t);
+
 /* metrics_render writes the sum of count workers' metrics as text, at most cap bytes, and returns
- * its length or -1 when it does not fit. Any thread. METRICS_TEXT_MAX is enough for 64 workers. */
-#define METRICS_TEXT_MAX (96u * 1024) /* those of kernel.h included */
-struct metrics_process {              /* what belongs to no worker */
+ * its length or -1 when it does not fit; metrics_add_end is still due. Any thread. METRICS_TEXT_MAX
+ * is enough for 64 workers. */
+#define METRICS_TEXT_MAX (160u * 1024) /* those of kernel.h included */
+struct metrics_process {               /* what belongs to no worker */
     const char *version;
     bool draining;
-    uint64_t channels, history_bytes, memory_used_bytes, memory_mapped_bytes;
+    uint64_t channels, used_channels, history_bytes, memory_used_bytes, memory_mapped_bytes;
+    uint64_t resident_bytes, cpu_us;
     uint64_t queue_budget_bytes; /* 0 = no limit */
     uint64_t spans_sent, spans_dropped, spans_failed;
     int64_t start_time_s;
+    const char *(*api_method)(unsigned i); /* its name; NULL: there are no more */
+};
+struct metrics_form {
+    bool openmetrics; /* OpenMetrics 1.0.0 instead of Prometheus' text 0.0.4 */
+    bool centrifugo;  /* and what of it Centrifugo counts too by its names (metrics_centrifugo.c) */
 };
 int64_t metrics_render(char *out, size_t cap, const struct metrics *const *workers, size_t count,
-                       const struct metrics_process *process);
+                       const struct metrics_process *process, const struct metrics_form *form);
 
 #endif

@@ -1,9 +1,13 @@
 #include "route.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "api.h"
 #include "client.h"
@@ -240,7 +244,8 @@ static void readyz(struct conn *c, const struct http_request *r)
 }
 
 /* render writes all of it, at most METRICS_TEXT_MAX bytes; -1 if that is too little. */
-static int64_t render(const struct server *s, const struct metrics_process *p, char *out)
+static int64_t render(const struct server *s, const struct metrics_process *p,
+                      const struct metrics_form *form, char *out)
 {
     const struct metrics *all[WORKERS_MAX];
     const struct kernel_sockets *sockets[WORKERS_MAX];
@@ -250,28 +255,53 @@ static int64_t render(const struct server *s, const struct metrics_process *p, c
         sockets[i] = &s->workers[i]->sockets;
         open += metric_get(all[i], METRIC_SOCKETS);
     }
-    const int64_t len = metrics_render(out, METRICS_TEXT_MAX, all, s->worker_count, p);
+    const int64_t len = metrics_render(out, METRICS_TEXT_MAX, all, s->worker_count, p, form);
     if (len < 0) return -1;
-    struct metrics_text t = {.p = out, .cap = METRICS_TEXT_MAX, .len = (size_t)len};
+    struct metrics_text t = {
+        .p = out, .cap = METRICS_TEXT_MAX, .len = (size_t)len, .openmetrics = form->openmetrics};
     kernel_render(&t, &(struct kernel_view){.workers = sockets,
                                             .worker_count = s->worker_count,
                                             .listeners = s->listener_urls,
                                             .listener_count = s->listener_count,
                                             .descriptors_open = open,
                                             .descriptors_max = s->conns_max});
+    metrics_add_end(&t);
     return t.full ? -1 : (int64_t)t.len;
 }
 
-static void metrics(struct conn *c, const struct http_request *r)
+/* resident_bytes reads the process' memory (proc(5)); 0 where there is no /proc. */
+static uint64_t resident_bytes(void)
 {
-    const struct server *s = c->worker->server;
+    char text[128];
+    unsigned long long pages = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd == -1) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return sscanf(text, "%*u %llu", &pages) == 1 ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static void ask_system(struct metrics_process *p)
+{
+    struct rusage usage;
+    p->resident_bytes = resident_bytes();
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        p->cpu_us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+                    (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+}
+
+static struct metrics_process process_of(const struct server *s)
+{
     struct metrics_process p = {.version = ROOST_VERSION,
                                 .channels = pubsub_channel_count(),
+                                .used_channels = pubsub_used_count(),
                                 .history_bytes = pubsub_history_bytes(),
                                 .draining =
                                     atomic_load_explicit(&s->draining, memory_order_relaxed),
                                 .start_time_s = s->started_s,
-                                .queue_budget_bytes = (uint64_t)s->app->conn.queues_max_bytes};
+                                .queue_budget_bytes = (uint64_t)s->app->conn.queues_max_bytes,
+                                .api_method = api_method_name};
     struct trace_totals spans;
     trace_export_totals(&spans);
     p.spans_sent = spans.sent;
@@ -282,15 +312,72 @@ static void metrics(struct conn *c, const struct http_request *r)
         p.memory_used_bytes += m.used_bytes;
         p.memory_mapped_bytes += m.mapped_bytes;
     }
+    ask_system(&p);
+    return p;
+}
+
+/* quality is an element of Accept's weight in thousandths (RFC 9110 section 12.4.2). */
+static int quality(struct http_str element)
+{
+    const char *at = memmem(element.p, element.len, ";q=", 3);
+    if (!at) at = memmem(element.p, element.len, "; q=", 4);
+    if (!at) return 1000;
+    at += at[1] == ' ' ? 4 : 3;
+    int q = 0, scale = 1000;
+    for (const char *end = element.p + element.len; at < end; at++) {
+        if (*at == '.') continue;
+        if (*at < '0' || *at > '9') break;
+        q += (*at - '0') * scale;
+        scale /= 10;
+    }
+    return q;
+}
+
+static bool is_media_type(struct http_str element, const char *type)
+{
+    const size_t len = strlen(type);
+    if (element.len < len || strncasecmp(element.p, type, len) != 0) return false;
+    return element.len == len || strchr("; \t", element.p[len]);
+}
+
+/* wants_openmetrics: Accept names it, and nothing else that is served with more weight. */
+static bool wants_openmetrics(const struct http_request *r)
+{
+    const struct http_str *line;
+    struct http_str element;
+    int openmetrics = 0, text = 0;
+    for (size_t n = 0; (line = http_header(r, "Accept", n)); n++) {
+        struct http_str rest = *line;
+        while (http_list_next(&rest, &element)) {
+            const int q = quality(element);
+            if (is_media_type(element, "application/openmetrics-text"))
+                openmetrics = q > openmetrics ? q : openmetrics;
+            else if (is_media_type(element, "text/plain"))
+                text = q > text ? q : text;
+        }
+    }
+    return openmetrics > 0 && openmetrics >= text;
+}
+
+static void metrics(struct conn *c, const struct http_request *r)
+{
+    const struct server *s = c->worker->server;
+    const struct metrics_process p = process_of(s);
+    const struct metrics_form form = {.openmetrics = wants_openmetrics(r),
+                                      .centrifugo = options.centrifugo_names};
     char *text = mem_alloc(c->worker->pool, METRICS_TEXT_MAX);
-    int64_t len = text ? render(s, &p, text) : -1;
+    int64_t len = text ? render(s, &p, &form, text) : -1;
     if (len < 0) {
         conn_http_error(c, r, 503, "out of memory");
     } else {
-        struct http_reply reply = {.status = 200,
-                                   .content_type = "text/plain; version=0.0.4; charset=utf-8",
-                                   .body = text,
-                                   .len = (size_t)len};
+        struct http_reply reply = {
+            .status = 200,
+            .content_type = form.openmetrics
+                                ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                                : "text/plain; version=0.0.4; charset=utf-8",
+            .headers = "Vary: Accept\r\n",
+            .body = text,
+            .len = (size_t)len};
         conn_http_reply(c, r, &reply);
     }
     mem_free(c->worker->pool, text, METRICS_TEXT_MAX);

@@ -11,6 +11,7 @@ struct route_options {
     size_t origin_count;
     const char *client_path; /* of the Centrifuge protocol; NULL = not served */
     bool echo, metrics, metrics_public, health, api;
+    bool centrifugo_names; /* in the metrics, beside our own */
     bool has_admin; /* there is an admin listener: the API, metrics and the console are served there
                        alone */
     int64_t connection_limit; /* WebSocket connections of the process; 0 = what descriptors allow */

@@ -493,28 +493,41 @@ bool api_permits(enum api_scope scope, const struct api_method *m)
     return (scope & m->scope) == m->scope;
 }
 
+static const struct api_method methods[] = {
+    {"publish", publish, API_PUBLISH, true},
+    {"broadcast", broadcast, API_PUBLISH, true},
+    {"subscribe", api_subscribe, API_MANAGE, true},
+    {"unsubscribe", api_unsubscribe, API_MANAGE, true},
+    {"disconnect", api_disconnect, API_MANAGE, true},
+    {"refresh", api_refresh, API_MANAGE, true},
+    {"rebalance", api_rebalance, API_MANAGE, true},
+    {"presence", presence, API_READ, false},
+    {"presence_stats", presence_stats, API_READ, false},
+    {"history", history, API_READ, false},
+    {"history_remove", history_remove, API_MANAGE, true},
+    {"channels", channels, API_READ, false},
+    {"connections", api_connections, API_READ, false},
+    {"info", api_info, API_READ, false},
+    {"rpc", rpc, API_MANAGE, false},
+    {"batch", api_batch, 0, false}, /* its commands are looked at one by one */
+};
+#define METHODS (sizeof methods / sizeof *methods)
+_Static_assert(METHODS <= METRIC_API_METHODS, "each has its counters");
+
 const struct api_method *api_method_find(const char *name, size_t len)
 {
-    static const struct api_method methods[] = {
-        {"publish", publish, API_PUBLISH, true},
-        {"broadcast", broadcast, API_PUBLISH, true},
-        {"subscribe", api_subscribe, API_MANAGE, true},
-        {"unsubscribe", api_unsubscribe, API_MANAGE, true},
-        {"disconnect", api_disconnect, API_MANAGE, true},
-        {"refresh", api_refresh, API_MANAGE, true},
-        {"rebalance", api_rebalance, API_MANAGE, true},
-        {"presence", presence, API_READ, false},
-        {"presence_stats", presence_stats, API_READ, false},
-        {"history", history, API_READ, false},
-        {"history_remove", history_remove, API_MANAGE, true},
-        {"channels", channels, API_READ, false},
-        {"connections", api_connections, API_READ, false},
-        {"info", api_info, API_READ, false},
-        {"rpc", rpc, API_MANAGE, false},
-        {"batch", api_batch, 0, false}, /* its commands are looked at one by one */
-    };
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+    for (size_t i = 0; i < METHODS; i++)
         if (strlen(methods[i].name) == len && memcmp(methods[i].name, name, len) == 0)
             return &methods[i];
     return NULL;
+}
+
+unsigned api_method_index(const struct api_method *m)
+{
+    return (unsigned)(m - methods);
+}
+
+const char *api_method_name(unsigned i)
+{
+    return i < METHODS ? methods[i].name : NULL;
 }

@@ -48,6 +48,7 @@ struct api_method {
  * call m? */
 const struct api_method *api_method_find(const char *name, size_t len);
 bool api_permits(enum api_scope scope, const struct api_method *m);
+unsigned api_method_index(const struct api_method *m); /* for metric_api */
 
 /* api_run_method runs m; one that publishes is a Message to who traces. */
 unsigned api_run_method(struct api_call *call, const struct api_method *m);

@@ -258,6 +258,8 @@ void client_connect(struct session *s, const struct command *m)
     s->k->phase = CLIENT_CONNECTED;
     reply_connect(s, m, &who);
     if (c->state != CONN_OPEN || s->k->phase != CLIENT_CONNECTED) return;
+    s->k->name = metric_client_name(m->name);
+    metric_client_came(&s->w->metrics, s->k->name);
     heartbeat_start(c, left_ms);
     if (client_options.single_connection && c->user->len && !client_close_others(c))
         client_close(s, 3004);

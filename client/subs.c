@@ -288,6 +288,12 @@ static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_rec
     }
     client_table_add(k, sub);
     bound_recovery(w, q, r);
+    if (r->wanted)
+        metric_add(&w->metrics,
+                   !r->recovered ? METRIC_UNRECOVERED
+                   : r->count    ? METRIC_RECOVERED
+                                 : METRIC_RECOVERED_NOTHING,
+                   1);
     if (q->reject_unrecovered && r->wanted && !r->recovered) {
         sub->flags &= ~(uint32_t)SUBSCRIPTION_ANNOUNCED; /* no leave without a join */
         end(sub);

@@ -218,6 +218,7 @@ static int wire_formats(struct serve *s)
                               .echo = c->echo,
                               .metrics = c->metrics,
                               .metrics_public = c->metrics_public,
+                              .centrifugo_names = c->centrifugo_names,
                               .health = c->health,
                               .api = !c->api_disabled,
                               .has_admin = c->admin_listen.count > 0,

@@ -533,6 +533,10 @@ const struct option option_table[] = {
              "with --dev."},
     {"prometheus.public", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics_public),
      .initial = "false", .help = "Serve /metrics on every listener."},
+    {"prometheus.centrifugo_names", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(centrifugo_names),
+     .initial = "false",
+     .help = "In /metrics, what Centrifugo counts too by its names as well, for its Grafana "
+             "dashboard."},
     {"trace", "trace", "URL", GROUP_OBSERVE, OPTION_STRING, FIELD(trace),
      .help = "Where traces are sent: otlp+http://HOST:4318 (OpenTelemetry, JSON) or "
              "elastic+http://HOST:8200 (Elastic APM), or with +https. Empty: nowhere."},

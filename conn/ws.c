@@ -52,9 +52,17 @@ static void queue_close(struct conn *c, unsigned code, const char *reason)
 {
     uint8_t payload[WS_CONTROL_MAX];
     size_t len = code == WS_CLOSE_NO_STATUS ? 0 : ws_close_write(payload, code, reason);
+    conn_send(c, WS_CLOSE, payload, len);
+}
+
+/* begin_close sends the Close that is ours, not the echo of the peer's. */
+static void begin_close(struct conn *c, unsigned code, const char *reason)
+{
+    c->close_code = (uint16_t)code;
+    metric_close(&c->worker->metrics, code);
     log_event(LOG_DEBUG, "close sent", LOG_U64("conn", c->id), LOG_U64("code", code),
               LOG_STR("reason", reason));
-    conn_send(c, WS_CLOSE, payload, len);
+    queue_close(c, code, reason);
 }
 
 void conn_close(struct conn *c, unsigned code, const char *reason)
@@ -63,8 +71,7 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
         if (c->state != CONN_CLOSING) conn_finish(c, code);
         return;
     }
-    c->close_code = (uint16_t)code;
-    queue_close(c, code, reason);
+    begin_close(c, code, reason);
     if (c->state != CONN_OPEN) return; /* memory was out: dropped */
     conn_left_open(c, code);
     conn_set_state(c, CONN_CLOSING);
@@ -75,10 +82,7 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
 /* end_at_once: say why, and look at nothing that comes after. */
 static void end_at_once(struct conn *c, unsigned code, const char *reason)
 {
-    if (c->state == CONN_OPEN) {
-        c->close_code = (uint16_t)code;
-        queue_close(c, code, reason);
-    }
+    if (c->state == CONN_OPEN) begin_close(c, code, reason);
     conn_finish(c, code);
 }
 

@@ -13,28 +13,6 @@ test('/healthz and /readyz', async () => {
   }
 });
 
-test('/metrics is the Prometheus text format, each family declared once, before its samples', async () => {
-  const server = await serve(['--workers', '2']);
-  const answer = await request(server, { target: '/metrics' });
-  assert.match(answer.headers['content-type'], /^text\/plain; version=0\.0\.4/);
-  const declared = new Set();
-  let family = '';
-  for (const line of answer.body.trimEnd().split('\n')) {
-    const type = line.match(/^# TYPE (roost_[a-z0-9_]+) (counter|gauge|histogram)$/);
-    if (type) {
-      [, family] = type;
-      assert.ok(!declared.has(family), `${family} twice`);
-      if (type[2] === 'counter') assert.match(family, /_total$/);
-      declared.add(family);
-      continue;
-    }
-    if (/^# HELP roost_[a-z0-9_]+ \S/.test(line)) continue;
-    const sample = line.match(/^(roost_[a-z0-9_]+)(\{[a-z]+="[^"]*"\})? (\d+(\.\d+)?(e[+-]\d+)?)$/);
-    assert.ok(sample, line);
-    assert.equal(sample[1].replace(/_(bucket|sum|count)$/, (s) => (family.endsWith(s) ? s : '')), family, line);
-  }
-});
-
 test('the figures are exact', async () => {
   const server = await serve(['--echo', '--workers', '2']);
   const before = await metrics(server);
