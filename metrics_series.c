@@ -33,9 +33,9 @@ void metric_reply_error(struct metrics *m, enum command_method method, uint32_t 
 uint8_t metric_client_name(struct text name)
 {
     if (!name.len) return METRIC_CLIENT_NAMES - 2;
-    for (uint8_t i = 1; i < METRIC_CLIENT_NAMES - 2; i++)
+    for (unsigned i = 1; i < METRIC_CLIENT_NAMES - 2; i++)
         if (strlen(client_names[i]) == name.len && memcmp(client_names[i], name.p, name.len) == 0)
-            return i;
+            return (uint8_t)i;
     return METRIC_CLIENT_NAMES - 1;
 }
 
