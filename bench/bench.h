@@ -6,6 +6,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,6 +53,7 @@ struct bench_options {
     const char *token, *cacert;
     const char *channel; /* its name */
     unsigned connections, window, ramp;
+    unsigned established; /* storm: connections that are there before */
     size_t size;
     double seconds, warm_s;
     double leave_s; /* idle: after all have left, when memory is looked at again; < 0 = not */
@@ -119,6 +121,9 @@ struct bench_mode {
     const struct bench_dialect *dialect; /* unless another one is asked for */
     void (*message)(struct bench_conn *c, uint64_t seq, int64_t sent_ns); /* whole and undamaged */
     void (*run)(struct bench *b);                                         /* all of it */
+    /* NULL, or: c could not be opened; true if it will be tried again */
+    bool (*refused)(struct bench_conn *c);
+    void (*opened)(struct bench_conn *c); /* NULL, or: c is open */
 };
 
 struct bench_dialect {
@@ -137,6 +142,20 @@ struct bench_dialect {
     void (*piece)(struct bench_conn *c, const struct ws_event *ev); /* of a data message */
     /* send queues the next message (seq, b->now_ns). False when the connection is gone. */
     bool (*send)(struct bench_conn *c, uint64_t seq);
+};
+
+struct storm { /* shared by two processes: first what the established write, then what the storm
+                  does */
+    pid_t parent;
+    int64_t go_ns; /* written before go */
+    _Atomic bool go, stop;
+    _Atomic int64_t done_ns; /* 0: not all are served; what is below is written before */
+    struct histogram before, during, after; /* ns, by when a message was sent */
+    uint64_t refused;                       /* attempts */
+    uint64_t closed;                        /* that were served */
+    unsigned open;
+    struct histogram served; /* ns from go until a client was open */
+    char failure[256];
 };
 
 struct bench {
@@ -166,10 +185,11 @@ struct bench {
     char failure[256];                       /* why there is no result */
     /* marks of a measurement under way */
     int64_t began_ns, began_server_ns, began_client_ns;
-    void *state; /* the mode's */
+    struct storm *storm; /* of that mode */
+    void *state;         /* the mode's */
 };
 
-extern const struct bench_mode bench_idle, bench_connect, bench_echo, bench_fanout;
+extern const struct bench_mode bench_idle, bench_connect, bench_echo, bench_fanout, bench_storm;
 extern const struct bench_dialect dialect_raw, dialect_echo, dialect_centrifuge;
 
 /* bench_stop becomes true at SIGINT and SIGTERM. */
@@ -202,6 +222,8 @@ void load_run(struct bench *b, double seconds, void (*each)(struct bench *b));
 /* load_measure does that for warm_s and then for `seconds`, and takes CPU time and clock at both
  * ends of the latter. */
 void load_measure(struct bench *b, void (*each)(struct bench *b));
+void load_mark_begin(struct bench *b); /* the two ends alone, for what is measured otherwise */
+void load_mark_end(struct bench *b);
 
 /* What dialects tell: c is open; it has got a message, whole and undamaged, of so many bytes. */
 void load_opened(struct bench_conn *c);

@@ -18,7 +18,7 @@
 #define SPARE_DESCRIPTORS 32
 
 static const struct bench_mode *const modes[] = {&bench_idle, &bench_connect, &bench_echo,
-                                                 &bench_fanout};
+                                                 &bench_fanout, &bench_storm};
 #define MODES (sizeof modes / sizeof modes[0])
 static const struct bench_dialect *const dialects[] = {&dialect_raw, &dialect_echo,
                                                        &dialect_centrifuge};
@@ -40,7 +40,7 @@ int64_t bench_clock_ns(void)
 static void usage(FILE *to)
 {
     fputs(
-        "usage: roost bench idle|connect|echo|fanout [URL] [options]\n"
+        "usage: roost bench idle|connect|echo|fanout|storm [URL] [options]\n"
         "Puts load on a server, verifies every message, and reports work per second of CPU time "
         "of\n"
         "the server. Without URL it starts a server of its own.\n"
@@ -48,6 +48,8 @@ static void usage(FILE *to)
         "  idle     connections that do nothing: memory and CPU time of each (15,000)\n"
         "  connect  opening handshakes with a token of their own each\n"
         "  echo     messages to the server and back (64 connections of 64 bytes)\n"
+        "  storm    15,000 clients come at once, and again when they are refused, while others "
+        "echo\n"
         "  fanout   one publisher, all others listen (1,000 connections, 128 bytes)\n"
         "\n"
         "  --dialect D        raw: the path names the channel; echo: everything comes back;\n"
@@ -57,7 +59,8 @@ static void usage(FILE *to)
         "  --connections N    how many\n"
         "  --size BYTES       of a message, 16 (centrifuge: 34) to 16 MiB\n"
         "  --window W         messages under way: on each connection (echo), in all (fanout) [1]\n"
-        "  --seconds S        how long is measured [5]\n"
+        "  --established N    storm: connections that were there before [200]\n"
+        "  --seconds S        how long is measured; storm: before it and after it [5]\n"
         "  --warm-up S        before that [1]\n"
         "  --count N          stop after N messages, if that is sooner\n"
         "  --ramp N           handshakes under way at once [64]\n"
@@ -92,6 +95,7 @@ enum {
     OPT_CONNECTIONS = 1000,
     OPT_SIZE,
     OPT_WINDOW,
+    OPT_ESTABLISHED,
     OPT_SECONDS,
     OPT_WARM_UP,
     OPT_COUNT,
@@ -118,6 +122,7 @@ enum {
 static const struct option long_options[] = {
     {"connections", required_argument, NULL, OPT_CONNECTIONS},
     {"size", required_argument, NULL, OPT_SIZE},
+    {"established", required_argument, NULL, OPT_ESTABLISHED},
     {"window", required_argument, NULL, OPT_WINDOW},
     {"seconds", required_argument, NULL, OPT_SECONDS},
     {"warm-up", required_argument, NULL, OPT_WARM_UP},
@@ -178,6 +183,7 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
     } limits[] = {
         {OPT_CONNECTIONS, "connections", 1, 1000000},
         {OPT_SIZE, "size", BENCH_HEAD, BENCH_SIZE_MAX},
+        {OPT_ESTABLISHED, "established", 1, 10000},
         {OPT_WINDOW, "window", 1, 1024},
         {OPT_COUNT, "count", 1, UINT64_MAX},
         {OPT_RAMP, "ramp", 1, 10000},
@@ -193,6 +199,8 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
         o->connections = (unsigned)n;
     else if (value == OPT_SIZE)
         o->size = (size_t)n;
+    else if (value == OPT_ESTABLISHED)
+        o->established = (unsigned)n;
     else if (value == OPT_WINDOW)
         o->window = (unsigned)n;
     else if (value == OPT_COUNT)
@@ -234,6 +242,7 @@ static bool take_option(struct bench *b, int value, const char *arg)
     switch (value) {
     case OPT_CONNECTIONS:
     case OPT_SIZE:
+    case OPT_ESTABLISHED:
     case OPT_WINDOW:
     case OPT_COUNT:
     case OPT_RAMP:
@@ -266,7 +275,7 @@ static const struct bench_mode *find_mode(const char *name)
 {
     for (size_t i = 0; i < MODES; i++)
         if (strcmp(modes[i]->name, name) == 0) return modes[i];
-    fprintf(stderr, "roost bench: there is no mode %s: idle, connect, echo, fanout\n", name);
+    fprintf(stderr, "roost bench: there is no mode %s: idle, connect, echo, fanout, storm\n", name);
     return NULL;
 }
 
@@ -307,8 +316,8 @@ static int parse(struct bench *b, int argc, char **argv)
 {
     int value;
     optind = 0;
-    b->o =
-        (struct bench_options){.window = 1, .ramp = 64, .seconds = 5, .warm_s = 1, .leave_s = -1};
+    b->o = (struct bench_options){
+        .window = 1, .ramp = 64, .established = 200, .seconds = 5, .warm_s = 1, .leave_s = -1};
     b->o.target.workers = 1;
     b->o.target.arguments = server_arguments;
     while ((value = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
@@ -319,7 +328,8 @@ static int parse(struct bench *b, int argc, char **argv)
         if (!take_option(b, value, optarg)) return 2;
     }
     if (argc - optind < 1 || argc - optind > 2) {
-        fprintf(stderr, "usage: roost bench idle|connect|echo|fanout [URL] [options]; --help\n");
+        fprintf(stderr,
+                "usage: roost bench idle|connect|echo|fanout|storm [URL] [options]; --help\n");
         return 2;
     }
     b->mode = find_mode(argv[optind]);
@@ -400,6 +410,12 @@ static uint8_t *make_message(size_t size)
     return m;
 }
 
+/* most_connections: of one process. */
+static unsigned most_connections(const struct bench_options *o)
+{
+    return o->connections > o->established ? o->connections : o->established;
+}
+
 static int prepare(struct bench *b)
 {
     char err[400];
@@ -419,7 +435,7 @@ static int prepare(struct bench *b)
         b->o.channel = own_channel;
     }
     b->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    b->conns = calloc(b->o.connections, sizeof *b->conns);
+    b->conns = calloc(most_connections(&b->o), sizeof *b->conns);
     b->message = make_message(b->o.size);
     b->loop = dial_loop_new();
     if (b->epoll_fd == -1 || !b->conns || !b->message || !b->loop)
@@ -458,7 +474,8 @@ int cmd_bench(int argc, char **argv)
     sigaction(SIGTERM, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
     status = 1;
-    if (raise_descriptors(b.o.connections) == 0 && find_server(&b) == 0 && prepare(&b) == 0) {
+    if (raise_descriptors(most_connections(&b.o)) == 0 && find_server(&b) == 0 &&
+        prepare(&b) == 0) {
         b.mode->run(&b);
         b.counts.unanswered = load_unanswered(&b);
         report_progress_end(&b);

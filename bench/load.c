@@ -140,6 +140,10 @@ static void ended(struct bench_conn *c)
         b->counts.closed += !c->leaving;
     } else {
         b->opening--;
+        if (b->mode->refused && b->mode->refused(c)) {
+            let_go(c);
+            return;
+        }
         b->counts.refused++;
     }
     if (!*b->failure && !c->leaving)
@@ -156,6 +160,7 @@ void load_opened(struct bench_conn *c)
     b->open++;
     b->counts.opened++;
     b->counts.resumed += dial_tls_resumed(c->dial);
+    if (b->mode->opened) b->mode->opened(c);
 }
 
 static void step(struct bench_conn *c, uint32_t events)
@@ -256,16 +261,17 @@ void load_run(struct bench *b, double seconds, void (*each)(struct bench *b))
     }
 }
 
-void load_measure(struct bench *b, void (*each)(struct bench *b))
+void load_mark_begin(struct bench *b)
 {
-    b->phase = BENCH_WARMING;
-    load_run(b, b->o.warm_s, each);
     b->counts.messages = b->counts.bytes = 0;
     b->began_server_ns = target_cpu_ns(&b->target);
     b->began_client_ns = own_cpu_ns();
     b->began_ns = bench_clock_ns();
     b->phase = BENCH_MEASURING;
-    load_run(b, b->o.seconds, each);
+}
+
+void load_mark_end(struct bench *b)
+{
     b->phase = BENCH_DRAINING;
     b->measured_s = (double)(bench_clock_ns() - b->began_ns) / 1e9;
     b->client_cpu_s = (double)(own_cpu_ns() - b->began_client_ns) / 1e9;
@@ -273,4 +279,13 @@ void load_measure(struct bench *b, void (*each)(struct bench *b))
     b->server_cpu_s = server_ns < 0 || b->began_server_ns < 0
                           ? -1
                           : (double)(server_ns - b->began_server_ns) / 1e9;
+}
+
+void load_measure(struct bench *b, void (*each)(struct bench *b))
+{
+    b->phase = BENCH_WARMING;
+    load_run(b, b->o.warm_s, each);
+    load_mark_begin(b);
+    load_run(b, b->o.seconds, each);
+    load_mark_end(b);
 }

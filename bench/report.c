@@ -97,6 +97,33 @@ static void print_latency(const struct bench *b)
     putchar('\n');
 }
 
+static void print_span(const char *name, const struct histogram *h)
+{
+    printf("  %-28s", name);
+    for (size_t i = 0; i < QUANTILES; i++)
+        printf(" %s %.3f", quantile_names[i], (double)histogram_quantile(h, quantiles[i]) / 1e6);
+    putchar('\n');
+}
+
+static double storm_s(const struct storm *s)
+{
+    return s->done_ns ? (double)(s->done_ns - s->go_ns) / 1e9 : -1;
+}
+
+static void print_storm(const struct bench *b)
+{
+    const struct storm *s = b->storm;
+    if (!s) return;
+    row("served of the storm", s->open, "");
+    row("refused, and tried again", (double)s->refused, "");
+    printf("  %-28s %14.3f  s\n", "until all were served", storm_s(s));
+    print_span("a client was served, ms", &s->served);
+    printf("  %u established clients:\n", b->o.established);
+    print_span("latency before, ms", &s->before);
+    print_span("latency during, ms", &s->during);
+    print_span("latency after, ms", &s->after);
+}
+
 static void print_memory(const struct bench *b)
 {
     char name[64];
@@ -152,6 +179,7 @@ static void print_table(const struct bench *b)
                (unsigned long long)b->counts.resumed, (unsigned long long)b->counts.opened);
     print_cpu(b);
     print_latency(b);
+    print_storm(b);
     print_memory(b);
     print_faults(b);
 }
@@ -177,6 +205,29 @@ static void text(const char *name, const char *value)
     struct json_out o = {.p = escaped, .cap = sizeof escaped};
     json_put_string(&o, value, strlen(value));
     printf(",\"%s\":%.*s", name, (int)o.len, escaped);
+}
+
+static void span(const char *name, const struct histogram *h)
+{
+    printf(",\"%s\":{\"count\":%llu", name, (unsigned long long)h->total);
+    for (size_t i = 0; i < QUANTILES; i++)
+        printf(",\"%s\":%.4f", quantile_names[i],
+               (double)histogram_quantile(h, quantiles[i]) / 1e6);
+    printf("}");
+}
+
+static void storm(const struct bench *b)
+{
+    const struct storm *s = b->storm;
+    printf(",\"storm\":{\"established\":%u", b->o.established);
+    count("served", s->open);
+    count("refused", s->refused);
+    number("seconds", storm_s(s), 3);
+    span("served_ms", &s->served);
+    span("before_ms", &s->before);
+    span("during_ms", &s->during);
+    span("after_ms", &s->after);
+    printf("}");
 }
 
 static void print_json(const struct bench *b)
@@ -211,6 +262,7 @@ static void print_json(const struct bench *b)
         printf("%s\"%s\":%.4f", i ? "," : "", quantile_names[i],
                (double)histogram_quantile(&b->latency, quantiles[i]) / 1e6);
     printf("}");
+    if (b->storm) storm(b);
     count("lost", b->faults.lost);
     count("doubled", b->faults.doubled);
     count("reordered", b->faults.reordered);

@@ -31,6 +31,19 @@ for (const args of [['echo', '--connections', '8'], ['echo', '--connections', '4
   });
 }
 
+for (const [name, more, refused] of [['all at once', [], 0],
+  ['those who are refused come back until all are served', ['--server-arg', '--client.connection_rate_limit', '--server-arg', '100'], 1]]) {
+  test(`storm: ${name}`, async () => {
+    const r = await bench(['storm', '--connections', '150', '--established', '10', ...more]);
+    assert.equal(r.ok, true);
+    const { storm } = r;
+    assert.deepEqual([storm.served, storm.served_ms.count, storm.established, r.opened], [150, 150, 10, 10]);
+    assert.ok(refused ? storm.refused >= 1 : storm.refused === 0, `${storm.refused} refused`);
+    for (const span of [storm.before_ms, storm.after_ms]) assert.ok(span.count > 0 && span.max >= span.p50, JSON.stringify(storm));
+    assert.equal(r.lost + r.doubled + r.reordered + r.damaged + r.refused + r.closed, 0);
+  }, { seconds: 90 });
+}
+
 test('a server that somebody else started: --server-pid, --token', async () => {
   const server = await serve(['--echo', '--log-level', 'info']);
   const t = token();
