@@ -335,13 +335,13 @@ each('42 43 expires and ttl', async (shape) => {
   const hello = async (claims) => (await server.connected({ params: { token: sign({ sub: '42', ...claims }) } })).hello;
   const one = await hello({ exp: nowSeconds() + 3600 });
   assert.equal(one.expires, true);
-  assert.ok(one.ttl >= 3598 && one.ttl <= 3600, `${one.ttl}`);
+  assert.ok(one.ttl >= 3590 && one.ttl <= 3601, /* the server's second may end a little later than ours */ `${one.ttl}`);
   for (const claims of [{ exp: nowSeconds() + 3600, expire_at: 0 }, {}]) {
     const never = await hello(claims);
     assert.ok(!('expires' in never) && !('ttl' in never));
   }
   const later = await hello({ exp: nowSeconds() + 10, expire_at: nowSeconds() + 100 });
-  assert.ok(later.ttl >= 98 && later.ttl <= 100, `${later.ttl}`);
+  assert.ok(later.ttl >= 90 && later.ttl <= 101, `${later.ttl}`);
   const c = await server.open();
   await c.fails(110, 'connect', { token: sign({ sub: '42', expire_at: nowSeconds() - 1 }) });
 });
@@ -352,7 +352,7 @@ each('45-48 refresh', async (shape) => {
   const c = await soon();
   const longer = await c.ok('refresh', { token: sign({ sub: '42', exp: nowSeconds() + 3600 }) });
   assert.equal(longer.expires, true);
-  assert.ok(longer.ttl >= 3598 && longer.ttl <= 3600);
+  assert.ok(longer.ttl >= 3590 && longer.ttl <= 3601);
   assert.deepEqual(await c.ok('refresh', { token: sign({ sub: '42' }) }), {});
   const bad = [[3005, { token: sign({ sub: '42', exp: nowSeconds() - 5 }) }], [3500, { token: sign({ sub: '43', exp: nowSeconds() + 60 }) }], [3500, { token: 'x' }], [3501, {}],
     [3005, { token: sign({ sub: '42', expire_at: nowSeconds() - 5 }) }]];
@@ -674,7 +674,7 @@ each('60-64 private and user-limited channels', async (shape) => {
   await c.fails(103, 'subscribe', { channel: '$x', token: sign({ sub: '42' }) });
   const r = await c.ok('subscribe', { channel: '$x', token: t({ exp: nowSeconds() + 60, info: { seat: 7 }, client: c.id }) });
   assert.equal(r.expires, true);
-  assert.ok(r.ttl >= 58 && r.ttl <= 60);
+  assert.ok(r.ttl >= 50 && r.ttl <= 61);
   await c.ok('publish', { channel: '$x', data: 1 });
   assert.deepEqual((await c.push('pub', '$x')).info, { user: '42', client: c.id, chan_info: { seat: 7 } });
   for (const claims of [{ channel: '$y' }, { sub: '43' }, { client: 'somebody' }]) {
@@ -703,7 +703,7 @@ test('60b a subscription token ends: sub_refresh, 2501, and how an expired token
   const t = (exp, more) => sign({ sub: '42', channel: '$x', exp: nowSeconds() + exp, ...more });
   await c.ok('subscribe', { channel: '$x', token: t(2) });
   const r = await c.ok('sub_refresh', { channel: '$x', token: t(3) });
-  assert.deepEqual([r.expires, r.ttl >= 2 && r.ttl <= 3], [true, true]);
+  assert.deepEqual([r.expires, r.ttl >= 1 && r.ttl <= 4], [true, true]);
   await c.fails(107, 'sub_refresh', { channel: '$x' });
   await c.fails(103, 'sub_refresh', { channel: '$y', token: t(3) });
   assert.equal((await c.push('unsubscribe', '$x', 8000)).code, 2501);
