@@ -14,21 +14,32 @@
 #include <unistd.h>
 
 #include "guard.h"
+#include "json.h"
 #include "log.h"
 
 #define TS_MS 1795504500123 /* 2026-11-24T07:15:00.123Z */
 #define HEAD "ts=2026-11-24T07:15:00.123Z level=info "
+#define JSON_HEAD "{\"ts\":\"2026-11-24T07:15:00.123Z\",\"level\":\"info\""
 
-static const char *format(const char *msg, const struct log_field *fields, int worker)
+static const char *format_as(bool json, const char *msg, const struct log_field *fields, int worker)
 {
     static char out[LOG_LINE_MAX + 1];
-    struct log_line line = {
-        .ts_ms = TS_MS, .level = LOG_INFO, .msg = msg, .fields = fields, .worker = worker};
+    struct log_line line = {.ts_ms = TS_MS,
+                            .level = LOG_INFO,
+                            .msg = msg,
+                            .fields = fields,
+                            .worker = worker,
+                            .json = json};
     size_t len = log_format(out, &line);
     assert_in_range(len, 1, LOG_LINE_MAX);
     assert_int_equal(out[len - 1], '\n');
     out[len] = '\0';
     return out;
+}
+
+static const char *format(const char *msg, const struct log_field *fields, int worker)
+{
+    return format_as(false, msg, fields, worker);
 }
 
 static void a_line(void **state)
@@ -44,6 +55,12 @@ static void a_line(void **state)
                              "error=\"No such file or directory\"\n");
     const struct log_field none[] = {LOG_END};
     assert_string_equal(format("start", none, -1), HEAD "msg=start\n");
+    assert_string_equal(format_as(true, "conn closed", fields, 3),
+                        JSON_HEAD ",\"msg\":\"conn closed\",\"worker\":3,"
+                                  "\"conn\":18446744073709551615,\"left\":-9223372036854775808,"
+                                  "\"peer\":\"10.0.0.1:5\",\"none\":\"\","
+                                  "\"error\":\"No such file or directory\"}\n");
+    assert_string_equal(format_as(true, "start", none, -1), JSON_HEAD ",\"msg\":\"start\"}\n");
 }
 
 /* A value can not forge a field, break its line, or reach the terminal. */
@@ -82,6 +99,10 @@ static void values(void **state)
         const struct log_field fields[] = {LOG_STRN("v", value, len), LOG_END};
         snprintf(expected, sizeof expected, "%smsg=m v=%s\n", HEAD, rows[i].shown);
         assert_string_equal(format("m", fields, -1), expected);
+        const char *mark = rows[i].shown[0] == '"' ? "" : "\""; /* JSON has quotes everywhere */
+        snprintf(expected, sizeof expected, "%s,\"msg\":\"m\",\"v\":%s%s%s}\n", JSON_HEAD, mark,
+                 rows[i].shown, mark);
+        assert_string_equal(format_as(true, "m", fields, -1), expected);
         guard_free(value, len);
     }
 }
@@ -107,6 +128,15 @@ static bool logfmt_ok(const char *p)
     }
 }
 
+/* json_ok: one object, whole, and a newline; no byte in it that breaks a line. */
+static bool json_ok(const char *line)
+{
+    size_t len = strlen(line), at;
+    const char *why;
+    if (line[0] != '{' || strcspn(line, "\r\n") != len - 1) return false;
+    return json_check(line, len - 1, 0, &why, &at);
+}
+
 /* Values of every length, in every style, with a field behind: cut lines are well-formed and say
  * so. */
 static void truncation(void **state)
@@ -124,6 +154,14 @@ static void truncation(void **state)
             assert_true(logfmt_ok(line));
             bool whole = strstr(line, " n=1234567890123456789\n") != NULL;
             bool cut = strstr(line, " truncated=true\n") != NULL;
+            assert_true(whole != cut);
+            if (len > 1000) assert_true(cut);
+            if (len + step < 100) assert_true(whole);
+
+            line = format_as(true, "m", fields, 1);
+            assert_true(json_ok(line));
+            whole = strstr(line, ",\"n\":1234567890123456789}\n") != NULL;
+            cut = strstr(line, ",\"truncated\":true}\n") != NULL;
             assert_true(whole != cut);
             if (len > 1000) assert_true(cut);
             if (len + step < 100) assert_true(whole);

@@ -358,6 +358,19 @@ test('client.byte_rate_limit: an SDK client is closed with 3013', async () => {
   assert.equal((await metrics(server)).get(RATE_BYTES), 1);
 });
 
+test('client.byte_rate_limit: what the server leaves unread for a second may have been sent over that second', async () => {
+  const server = await serve(['--client.byte_rate_limit', '2000', '--max-message', '2000', '--websocket.control_frames_per_second', '5']);
+  const witness = await connect(server, '/raw/a');
+  const raw = await upgraded(server, '/raw/a?sub=0');
+  raw.write(Buffer.concat(Array.from({ length: 6 }, () => frame(OP.PING, 'p'))));
+  for (let i = 0; i < 6; i++) assert.equal((await raw.frame()).opcode, OP.PONG);
+  assert.equal((await metrics(server)).get('control_floods_total'), 1); /* not read for a second */
+  const two = ['1'.repeat(1890), '2'.repeat(1890)]; /* a bucket has 2014 bytes */
+  raw.write(Buffer.concat(two.map((text) => frame(OP.TEXT, text))));
+  for (const text of two) assert.equal(await witness.next(), text);
+  assert.equal((await metrics(server)).get(RATE_BYTES), 0);
+});
+
 test('raw.message_rate_limit: as many as the limit at once, the next one closes with 1008; others are not touched', async () => {
   const server = await serve(['--raw.message_rate_limit', '5']);
   const witness = await connect(server, '/raw/a');

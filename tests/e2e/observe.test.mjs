@@ -1,7 +1,7 @@
 /* What an operator sees: metrics that are exact, health, logs with one line a connection. */
 import {
   assert, serve, connect, upgraded, fresh, test, done, metrics, request, requestHead, Raw, until, command, ROOST, token, frame, OP,
-  refused, publish, launch, within, patience, path, fs, temporary, SECRET,
+  refused, publish, launch, within, patience, path, fs, temporary, SECRET, API_KEY,
 } from './lib.mjs';
 
 test('/healthz and /readyz', async () => {
@@ -10,28 +10,6 @@ test('/healthz and /readyz', async () => {
     const answer = await request(server, { target });
     assert.equal(answer.status, 200, target);
     assert.match(answer.headers['content-type'], /^text\/plain/);
-  }
-});
-
-test('/metrics is the Prometheus text format, each family declared once, before its samples', async () => {
-  const server = await serve(['--workers', '2']);
-  const answer = await request(server, { target: '/metrics' });
-  assert.match(answer.headers['content-type'], /^text\/plain; version=0\.0\.4/);
-  const declared = new Set();
-  let family = '';
-  for (const line of answer.body.trimEnd().split('\n')) {
-    const type = line.match(/^# TYPE (roost_[a-z0-9_]+) (counter|gauge|histogram)$/);
-    if (type) {
-      [, family] = type;
-      assert.ok(!declared.has(family), `${family} twice`);
-      if (type[2] === 'counter') assert.match(family, /_total$/);
-      declared.add(family);
-      continue;
-    }
-    if (/^# HELP roost_[a-z0-9_]+ \S/.test(line)) continue;
-    const sample = line.match(/^(roost_[a-z0-9_]+)(\{[a-z]+="[^"]*"\})? (\d+(\.\d+)?(e[+-]\d+)?)$/);
-    assert.ok(sample, line);
-    assert.equal(sample[1].replace(/_(bucket|sum|count)$/, (s) => (family.endsWith(s) ? s : '')), family, line);
   }
 });
 
@@ -141,6 +119,48 @@ test('payloads, tokens and keys are in no log', async () => {
   await server.logged(/code=1000/);
   assert.ok(!server.log.includes(word));
   assert.ok(!server.log.includes('wrong-key-in-a-query'));
+});
+
+/* object is a line of the log; of two members of one name JSON.parse would show the last alone. */
+function object(line) {
+  const names = [...line.matchAll(/[{,]"([a-z_]+)":/g)].map((m) => m[1]);
+  const o = JSON.parse(line);
+  assert.equal(new Set(names).size, Object.keys(o).length, line);
+  return o;
+}
+
+test('--log-format json: each line of a session is an object, whatever peers send', async () => {
+  const server = launch(['serve', '--echo', '--workers', '2', '--listen', 'ws://127.0.0.1:0', '--log-level', 'debug', '--log-format', 'json'],
+    { env: { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ROOST_HTTP_API_KEY: API_KEY } });
+  await server.logged(/"msg":"ready"/);
+  server.urls = [server.log.match(/"msg":"listening","url":"([^"]+)"/)[1]];
+  const user = 'a "b"\\ \u202e\u2028 level=error {"msg":"x"}';
+  const c = await connect(server, '/raw/chat', { token: token({ sub: user }) });
+  await c.echo('hello');
+  await c.end();
+  const cut = await upgraded(server);
+  cut.reset();
+  await publish(server, 'chat', 1);
+  await refused(server, '/echo', { token: null });
+  await server.logged(/"code":1006/);
+  const kicked = await connect(server, '/raw/chat', { token: token({ sub: 'bob' }) });
+  const reason = 'a reason with "quotes" and \n';
+  await request(server, { method: 'POST', target: '/api/disconnect', headers: { 'X-API-Key': API_KEY },
+    body: JSON.stringify({ user: 'bob', disconnect: { code: 4001, reason } }) });
+  assert.equal((await kicked.closed).code, 4001);
+  await server.logged(/"msg":"conn closed".*"code":4001/);
+  await server.stop();
+  const seen = server.log.trimEnd().split('\n').map(object);
+  for (const o of seen) {
+    assert.equal(new Date(o.ts).toISOString(), o.ts);
+    assert.ok(['error', 'warn', 'info', 'debug'].includes(o.level) && o.msg.length > 0, JSON.stringify(o));
+  }
+  const ended = seen.find((o) => o.msg === 'conn closed' && o.user === user);
+  assert.ok(ended, server.log);
+  for (const name of ['worker', 'conn', 'code', 'in', 'out', 'bytes_in', 'bytes_out', 'ms']) assert.equal(typeof ended[name], 'number', name);
+  assert.deepEqual([ended.in, ended.out, ended.code, ended.proto], [1, 1, 1000, 'raw']);
+  const said = seen.find((o) => o.msg === 'close sent' && o.code === 4001);
+  assert.equal(said.reason, reason);
 });
 
 test('metrics are for loopback and admin listeners; not for a public one unless asked', async () => {

@@ -1,0 +1,112 @@
+/* Monitoring: the text of /metrics in its formats, dashboards and alerts that ask for what is there, gauges that are exact
+ * whatever connections come to, probes in the binary. */
+import {
+  assert, serve, connect, upgraded, test, done, metrics, request, Raw, until, command, skip, ROOST, token, refused, publish, scaled, path, fs, temporary,
+  API_KEY, sanitizerEnv, requestHead, certificate,
+} from './lib.mjs';
+import { fileURLToPath } from 'node:url';
+import { Speaker, settings } from './centrifuge.mjs';
+import { exposition, find, grew } from './exposition.mjs';
+
+const ROOT = path.join(path.dirname(fileURLToPath(import.meta.url)), '../..');
+const CENTRIFUGO = ['--prometheus.centrifugo_names', 'true'];
+const OPENMETRICS = 'application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.2,*/*;q=0.1';
+
+async function scrape(server, accept = 'text/plain') {
+  const answer = await request(server, { target: '/metrics', headers: accept ? { Accept: accept } : {} });
+  assert.equal(answer.status, 200);
+  const openmetrics = answer.headers['content-type'] === 'application/openmetrics-text; version=1.0.0; charset=utf-8';
+  if (!openmetrics) assert.equal(answer.headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');
+  return Object.assign(exposition(answer.body, { openmetrics }), { openmetrics });
+}
+
+async function post(server, method, body) {
+  const answer = await request(server, { method: 'POST', target: `/api/${method}`, headers: { 'X-API-Key': API_KEY }, body: JSON.stringify(body) });
+  assert.equal(answer.status, 200);
+  return JSON.parse(answer.body);
+}
+
+/* traffic does once each thing that has a figure; answers the clients that stay. */
+async function traffic(server) {
+  const raw = await connect(server, '/raw/chat');
+  await raw.echo('hello');
+  await refused(server, '/echo', { token: null });
+  const js = await Speaker.connected(server, { params: { token: token({ sub: 'js', roost: undefined }), name: 'js' } });
+  const odd = await Speaker.connected(server, { params: { token: token({ sub: 'odd', roost: undefined }), name: 'a "name"' } });
+  const { epoch } = await js.ok('subscribe', { channel: 'hist:1' });
+  await js.ok('publish', { channel: 'hist:1', data: 1 });
+  await js.ok('publish', { channel: 'hist:1', data: 2 });
+  const again = (offset, e) => odd.ok('subscribe', { channel: 'hist:1', recover: true, offset, epoch: e })
+    .then(() => odd.ok('unsubscribe', { channel: 'hist:1' }));
+  await again(1, epoch);
+  await again(2, epoch);
+  await again(1, 'zzzz');
+  await odd.fails(102, 'subscribe', { channel: 'unknown:x' });
+  const gone = await Speaker.connected(server, { user: 'gone' });
+  await post(server, 'disconnect', { user: 'gone', disconnect: { code: 4321, reason: 'bye' } });
+  await until(() => gone.socket.readyState === 3, 'the disconnected is gone');
+  await publish(server, 'chat', 1);
+  assert.ok((await post(server, 'publish', { channel: 'unknown:x', data: 1 })).error);
+  return { raw, js, odd };
+}
+
+test('/metrics is valid in both formats, with Centrifugo\'s names and without, and what counts never shrinks', async () => {
+  for (const names of [[], CENTRIFUGO]) {
+    const server = await serve([...settings(), '--workers', '2', ...names]);
+    const empty = [await scrape(server), await scrape(server, OPENMETRICS)];
+    await traffic(server);
+    const full = [await scrape(server), await scrape(server, OPENMETRICS)];
+    full.forEach((now, i) => {
+      assert.equal(now.openmetrics, i === 1);
+      grew(empty[i], now);
+      assert.equal([...now.families.keys()].some((n) => n.startsWith('centrifugo_')), names.length > 0);
+    });
+    assert.deepEqual([...full[1].values.keys()], [...full[0].values.keys()]); /* the same samples in both */
+  }
+});
+
+test('OpenMetrics is for who asks for it before text', async () => {
+  const server = await serve();
+  for (const [accept, openmetrics] of [[null, false], ['*/*', false], ['text/plain', false], ['application/openmetrics-text', true], [OPENMETRICS, true],
+    ['application/openmetrics-text; version=1.0.0,application/openmetrics-text; version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1', true],
+    ['application/openmetrics-text;q=0', false], ['application/openmetrics-text;q=0.1, text/plain', false], ['application/openmetrics-textual', false], [',;q=,', false],
+    ['Application/OpenMetrics-Text; q=1.0', true]]) {
+    assert.equal((await scrape(server, accept)).openmetrics, openmetrics, accept);
+  }
+});
+
+test('prometheus.centrifugo_names: Centrifugo\'s names say what ours say', async () => {
+  const server = await serve([...settings(), '--workers', '2', ...CENTRIFUGO]);
+  const { raw, js, odd } = await traffic(server);
+  const m = await scrape(server);
+  const c = (name, labels) => find(m, `centrifugo_${name}`, labels);
+  assert.equal(c('node_num_clients'), 3);
+  assert.equal(c('node_num_subscriptions'), 2);
+  assert.equal(c('node_num_channels'), 2);
+  assert.equal(c('node_num_nodes'), 1);
+  assert.equal(c('node_messages_sent_count', { type: 'publication' }), find(m, 'roost_publications_total'));
+  assert.equal(c('client_connections_inflight', { transport: 'websocket', client_name: 'js' }), 1);
+  assert.equal(c('client_connections_inflight', { transport: 'websocket', client_name: 'other' }), 1);
+  assert.equal(c('client_connections_accepted', { client_name: 'none' }), 1);
+  assert.equal(c('client_connections_inflight', { client_name: 'none' }), 0);
+  assert.equal(c('client_recover', { recovered: 'yes', has_recovered_publications: 'yes' }), 1);
+  assert.equal(c('client_recover', { recovered: 'yes', has_recovered_publications: 'no' }), 1);
+  assert.equal(c('client_recover', { recovered: 'no' }), 1);
+  assert.equal(c('client_num_server_disconnects', { code: 'other' }), 1);
+  assert.equal(c('transport_outgoing_close_count', { transport: 'websocket', code: 'other' }), 1);
+  assert.equal(c('client_num_reply_errors', { method: 'subscribe', code: '102' }), 1);
+  assert.equal(c('api_command_duration_seconds_count', { protocol: 'http', method: 'publish' }), 2);
+  assert.ok(c('api_command_duration_seconds_sum', { protocol: 'http', method: 'publish' }) > 0);
+  assert.equal(find(m, 'roost_api_errors_total', { method: 'publish' }), 1);
+  assert.equal(c('transport_messages_sent', { transport: 'websocket' }), find(m, 'roost_messages_sent_total'));
+  assert.equal(c('node_broadcast_duration_seconds_count', { type: 'publication' }), find(m, 'roost_fanout_seconds_count'));
+  assert.equal(find(m, 'roost_clients', { name: 'js' }), 1);
+  for (const speaker of [js, odd]) speaker.socket.terminate();
+  await raw.end();
+  await until(async () => {
+    const now = await scrape(server);
+    return find(now, 'centrifugo_node_num_clients') + find(now, 'roost_clients', { name: 'js' }) + find(now, 'roost_clients', { name: 'other' }) === 0;
+  }, 'all are gone');
+});
+
+await done();
