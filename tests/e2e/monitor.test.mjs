@@ -2,7 +2,7 @@
  * whatever connections come to, probes in the binary. */
 import {
   assert, serve, connect, upgraded, test, done, metrics, request, Raw, until, command, skip, ROOST, token, refused, publish, scaled, path, fs, temporary,
-  API_KEY, sanitizerEnv, requestHead, certificate,
+  API_KEY, sanitizerEnv,
 } from './lib.mjs';
 import { fileURLToPath } from 'node:url';
 import { Speaker, settings } from './centrifuge.mjs';
@@ -108,5 +108,109 @@ test('prometheus.centrifugo_names: Centrifugo\'s names say what ours say', async
     return find(now, 'centrifugo_node_num_clients') + find(now, 'roost_clients', { name: 'js' }) + find(now, 'roost_clients', { name: 'other' }) === 0;
   }, 'all are gone');
 });
+
+/* asked: the metrics that an expression names. */
+const asked = (expr) => [...expr.matchAll(/\broost_[a-z0-9_]+/g)].map((m) => m[0]);
+
+/* rules reads contrib/alerts.yml, whose YAML is a line a value: words, or strings as JSON has them. */
+function rules(text) {
+  const all = [];
+  let rule;
+  for (const line of text.trimEnd().split('\n')) {
+    if (/^(#.*|groups:| {2}- name: roost| {4}rules:| {8}(labels|annotations):)$/.test(line)) continue;
+    const pair = line.match(/^ {6}(- | {2}| {4})([a-z]+): (".*"|[A-Za-z0-9]+)$/);
+    assert.ok(pair, `not understood: ${line}`);
+    if (pair[1] === '- ') all.push((rule = {}));
+    assert.ok(!(pair[2] in rule), line);
+    rule[pair[2]] = pair[3].startsWith('"') ? JSON.parse(pair[3]) : pair[3];
+  }
+  return all;
+}
+
+test('contrib/grafana-roost.json and contrib/alerts.yml ask for metrics that are there', async () => {
+  const server = await serve([...settings(), '--workers', '2']);
+  await traffic(server);
+  const m = await scrape(server);
+  const there = new Set([...m.families.values()].flatMap((f) => f.samples.map((s) => s.name)));
+  const board = JSON.parse(fs.readFileSync(path.join(ROOT, 'contrib/grafana-roost.json'), 'utf8'));
+  assert.ok(board.uid && board.title && board.schemaVersion >= 36);
+  assert.deepEqual(board.templating.list.map((v) => [v.name, v.type]), [['datasource', 'datasource'], ['job', 'query'], ['instance', 'query']]);
+  assert.equal(new Set(board.panels.map((p) => p.id)).size, board.panels.length);
+  const charts = board.panels.filter((p) => p.type !== 'row');
+  assert.ok(charts.length > 20);
+  for (const p of charts) {
+    assert.ok(p.targets.length && p.gridPos.x + p.gridPos.w <= 24 && p.datasource.uid === '${datasource}', p.title);
+    for (const t of p.targets) {
+      assert.ok(asked(t.expr).length && t.expr.includes('instance=~"$instance"'), t.expr);
+      for (const name of asked(t.expr)) assert.ok(there.has(name), `${p.title}: ${name}`);
+    }
+  }
+  for (const v of board.templating.list.slice(1)) for (const name of asked(v.definition)) assert.ok(there.has(name), name);
+  const alerts = rules(fs.readFileSync(path.join(ROOT, 'contrib/alerts.yml'), 'utf8'));
+  assert.ok(alerts.length > 10);
+  assert.equal(new Set(alerts.map((a) => a.alert)).size, alerts.length);
+  for (const a of alerts) {
+    for (const field of ['alert', 'expr', 'for', 'severity', 'summary', 'meaning', 'action']) assert.ok(a[field], `${a.alert}: ${field}`);
+    for (const name of asked(a.expr)) assert.ok(there.has(name), `${a.alert}: ${name}`);
+  }
+});
+
+test('contrib/alerts.yml is valid to promtool', async () => {
+  const found = await command('sh', ['-c', 'command -v promtool'], { code: null });
+  if (found.code !== 0) skip('promtool is not here (package prometheus)');
+  await command('promtool', ['check', 'rules', path.join(ROOT, 'contrib/alerts.yml')]);
+});
+
+/* crowd does what clients do at their worst, so often; `width` at a time. */
+async function crowd(times, width, one) {
+  let left = times;
+  const lane = async () => {
+    while (left-- > 0) await one(left);
+  };
+  await Promise.all(Array.from({ length: width }, lane));
+}
+
+test('gauges are exact under churn: 50,000 connections of all kinds and ends, opened is closed and open in every scrape', async () => {
+  const server = await serve([...settings(), '--workers', '2', '--log-level', 'info', '--http_server.handshake_timeout', '2s']);
+  const before = await metrics(server);
+  const key = token({ sub: 'churn' });
+  let over = false;
+  let scrapes = 0;
+  const watch = (async () => {
+    for (; !over; scrapes++) {
+      const m = await metrics(server);
+      assert.equal(m.get('connections_open') + m.get('connections_closed_total'), m.get('connections_upgraded_total'));
+    }
+  })();
+  watch.catch(() => {});
+  const bench = (count, ...args) => command(ROOST, ['bench', 'connect', server.url(), '--token', key, '--count', String(scaled(count)), '--seconds', '120', '--quiet', '--json', ...args],
+    { env: { PATH: process.env.PATH, HOME: '/nonexistent', ...sanitizerEnv }, code: null, seconds: 150 });
+  const partial = 'GET /raw/churn HTTP/1.1\r\nHost: x\r\nUpgr';
+  const byHand = crowd(scaled(5000), 20, async (i) => {
+    if (i % 5 === 0) {
+      await refused(server, '/raw/churn', { token: null });
+      return;
+    }
+    const raw = i % 5 < 3 ? await Raw.connect(server) : await upgraded(server, '/raw/churn', { Authorization: `Bearer ${key}` });
+    if (i % 5 < 3) await raw.written(partial);
+    if (i % 2) raw.socket.resetAndDestroy();
+    else raw.socket.destroy();
+  });
+  const results = await Promise.all([bench(20000), bench(10000, '--close'), bench(15000, '--dialect', 'centrifuge'), byHand]);
+  over = true;
+  await watch;
+  for (const r of results.slice(0, 3)) assert.ok(JSON.parse(r.out).messages > 0, r.err);
+  const end = await until(async () => {
+    const m = await metrics(server);
+    return m.get('connections_open') === 0 && m.get('subscriptions') === 0 && m.get('channels') === 0 && m.get('sockets_open') === 1 && m;
+  }, 'nobody is left', 30000);
+  const grown = (name) => end.get(name) - before.get(name);
+  assert.equal(grown('connections_upgraded_total'), grown('connections_closed_total'));
+  assert.ok(grown('connections_accepted_total') >= scaled(50000) * 0.9, `${grown('connections_accepted_total')} accepted`);
+  assert.equal(end.get('queued_bytes'), 0);
+  assert.equal(end.get('tls_handshakes_in_flight'), 0);
+  for (const [name, value] of end) if (name.startsWith('clients{') || name.startsWith('worker_connections')) assert.equal(value, 0, name);
+  console.log(`      ${grown('connections_accepted_total')} accepted, ${grown('connections_upgraded_total')} upgraded, ${scrapes} scrapes`);
+}, { seconds: 240 });
 
 await done();
