@@ -4,10 +4,8 @@
  * The ```sh blocks of them run in order in one folder, with other ports. Each has a row below, so a new block
  * needs one. A block with a server, `roost sub` or chat.js stays running; its word is waited for, and later more of it. ```js blocks that begin with
  * a file name, and ```json ones, become files. */
-import { assert, boundGroup, fs, path, ROOST, test, done, atEnd, temporary, within, patience, until, sanitizerEnv, command } from './lib.mjs';
+import { assert, boundGroup, fs, path, ROOST, test, done, atEnd, temporary, within, patience, until, sanitizerEnv, command, freePort } from './lib.mjs';
 import { spawnSync } from 'node:child_process';
-import crypto from 'node:crypto';
-import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -66,19 +64,6 @@ const EXPECTED = {
     { block: 'http.server', stays: true, says: /Serving HTTP/, needs: 'python3' },
   ],
 };
-
-/* freePort: below those that the kernel gives to whoever asks for any, and that somebody may get before our server does. */
-async function freePort() {
-  for (;;) {
-    const probe = net.createServer();
-    const bound = new Promise((resolve) => probe.on('error', () => resolve(false)).on('listening', () => resolve(true)));
-    const port = 10000 + crypto.randomInt(20000);
-    probe.listen(port, '127.0.0.1');
-    if (!(await bound)) continue;
-    await new Promise((resolve) => probe.close(resolve));
-    return port;
-  }
-}
 
 class Folder {
   static async make() {

@@ -308,6 +308,19 @@ export async function serve(args = [], options = {}) {
   }
 }
 
+/* freePort is below those that the kernel gives to whoever asks for any, and that somebody may get before our server does. */
+export async function freePort() {
+  for (;;) {
+    const probe = net.createServer();
+    const bound = new Promise((resolve) => probe.on('error', () => resolve(false)).on('listening', () => resolve(true)));
+    const port = 10000 + crypto.randomInt(20000);
+    probe.listen(port, '127.0.0.1');
+    if (!(await bound)) continue;
+    await new Promise((resolve) => probe.close(resolve));
+    return port;
+  }
+}
+
 /* certificate makes a self-signed pair with openssl: {cert, key} file names. */
 export async function certificate(kind = 'ec') {
   const dir = temporary();
