@@ -11,64 +11,20 @@
 #include "api/methods.h"
 #include "log.h"
 
-static struct api_options options;
-
-/* Keys change when the configuration is read again, while calls come in: copied under a lock, which
- * is held for a few comparisons. */
-static struct keys {
-    pthread_mutex_t lock;
-    struct kept_key {
-        char name[API_KEY_NAME];
-        uint8_t *bytes;
-        size_t len;
-        enum api_scope scope;
-    } items[API_KEYS_MAX];
-    size_t count;
-} keys = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-void api_init(const struct api_options *o)
+static const struct api_options *options(void)
 {
-    options = *o;
-    api_info_init(o->node_name);
+    return settings_of(SETTINGS_API);
+}
+
+void api_init(const struct api_options *o, const char *node_name)
+{
+    static struct api_options first;
+    first = *o;
+    settings_first.of[SETTINGS_API] = &first;
+    api_info_init(node_name);
 }
 
 /* ---- keys ---- */
-
-static void forget(struct kept_key *items, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        mbedtls_platform_zeroize(items[i].bytes, items[i].len);
-        free(items[i].bytes);
-    }
-}
-
-int api_set_keys(const struct api_key *from, size_t count)
-{
-    struct kept_key fresh[API_KEYS_MAX] = {0}, old[API_KEYS_MAX];
-    for (size_t i = 0; i < count; i++) {
-        fresh[i] = (struct kept_key){
-            .bytes = malloc(from[i].len), .len = from[i].len, .scope = from[i].scope};
-        if (!fresh[i].bytes) {
-            forget(fresh, i);
-            return -1;
-        }
-        memcpy(fresh[i].bytes, from[i].bytes, from[i].len);
-        snprintf(fresh[i].name, sizeof fresh[i].name, "%s", from[i].name);
-    }
-    pthread_mutex_lock(&keys.lock);
-    const size_t old_count = keys.count;
-    memcpy(old, keys.items, old_count * sizeof *old);
-    memcpy(keys.items, fresh, count * sizeof *fresh);
-    keys.count = count;
-    pthread_mutex_unlock(&keys.lock);
-    forget(old, old_count);
-    return 0;
-}
-
-void api_close(void)
-{
-    (void)api_set_keys(NULL, 0);
-}
 
 /* given_key finds the caller's key: X-API-Key, else Authorization: apikey K, else ?api_key=K. */
 static bool given_key(const struct http_request *r, struct http_str *key)
@@ -92,22 +48,20 @@ static bool given_key(const struct http_request *r, struct http_str *key)
 static enum api_scope find_key(struct http_str key, char name[static API_KEY_NAME])
 {
     enum api_scope scope = 0;
-    pthread_mutex_lock(&keys.lock);
-    for (size_t i = 0; i < keys.count; i++) {
-        const struct kept_key *k = &keys.items[i];
+    for (size_t i = 0; i < options()->key_count; i++) {
+        const struct api_key *k = &options()->keys[i];
         if (k->len != key.len || mbedtls_ct_memcmp(key.p, k->bytes, k->len) != 0) continue;
         scope = k->scope;
-        memcpy(name, k->name, sizeof k->name);
+        snprintf(name, API_KEY_NAME, "%s", k->name);
     }
-    pthread_mutex_unlock(&keys.lock);
     return scope;
 }
 
 static struct api_caller caller_by_key(const struct http_request *r)
 {
     struct http_str key;
-    struct api_caller who = {.scope = options.insecure ? API_ALL : 0};
-    if (!options.insecure && given_key(r, &key)) who.scope = find_key(key, who.name);
+    struct api_caller who = {.scope = options()->insecure ? API_ALL : 0};
+    if (!options()->insecure && given_key(r, &key)) who.scope = find_key(key, who.name);
     return who;
 }
 
@@ -142,7 +96,7 @@ static void answer_json(const struct job *j, int status, const char *json, size_
 static bool transport_errors(const struct http_request *r)
 {
     const struct http_str *mode = http_header(r, "X-Centrifugo-Error-Mode", 0);
-    return mode ? http_str_is(*mode, "transport") : options.transport_errors;
+    return mode ? http_str_is(*mode, "transport") : options()->transport_errors;
 }
 
 static int status_of(unsigned code)
@@ -248,7 +202,7 @@ int64_t api_head_as(struct conn *c, const struct http_request *r, struct http_st
         conn_http_reply(c, r, &bad_request);
         return 0;
     }
-    return options.max_body_bytes;
+    return options()->max_body_bytes;
 }
 
 static struct job *new_job(struct conn *c, const struct http_request *r, size_t len)
@@ -266,7 +220,7 @@ static struct job *new_job(struct conn *c, const struct http_request *r, size_t 
     *j = (struct job){.call = {.w = c->worker,
                                .tokens = tokens,
                                .token_count = count,
-                               .channel_max_length = options.channel_max_length,
+                               .channel_max_length = options()->channel_max_length,
                                .finished = finished},
                       .conn = c,
                       .r = r,
@@ -282,7 +236,7 @@ static struct job *new_job(struct conn *c, const struct http_request *r, size_t 
 /* is_told: does the log tell of calls of m? */
 static bool is_told(const struct api_method *m)
 {
-    return m->changes && (m->scope != API_PUBLISH || options.audit_publications);
+    return m->changes && (m->scope != API_PUBLISH || options()->audit_publications);
 }
 
 static unsigned run(struct job *j, const char *body, size_t len)

@@ -13,6 +13,7 @@ enum api_scope {                       /* what a key is for; one bit a kind of m
 };
 
 #define API_KEY_NAME 64
+#define API_KEYS_MAX 16
 struct api_key {
     const char *name; /* for the log; cut to API_KEY_NAME - 1 bytes */
     const uint8_t *bytes;
@@ -20,24 +21,20 @@ struct api_key {
     enum api_scope scope;
 };
 
-struct api_options {
+struct api_options { /* a part of the settings (settings.h) */
+    /* the keys that are accepted; without any every call is refused unless insecure */
+    const struct api_key *keys;
+    size_t key_count;
     bool insecure;           /* no key is asked for */
     bool transport_errors;   /* errors by the status as well, unless a request says otherwise */
     bool audit_publications; /* publish and broadcast are told to the log as well */
     int64_t max_body_bytes;
     size_t channel_max_length;
-    const char *node_name; /* NULL: made from the host's name */
 };
 
-/* api_init: before workers start. api_close forgets the keys; no worker runs. */
-void api_init(const struct api_options *o);
-void api_close(void);
-
-/* api_set_keys copies the keys that are accepted from now on, at most API_KEYS_MAX; without any
- * every call is refused unless insecure. 0, or -1 when memory is out: then the old ones stay. Any
- * thread. */
-#define API_KEYS_MAX 16
-int api_set_keys(const struct api_key *keys, size_t count);
+/* api_init: o is of the first settings; node_name is copied, NULL: the host's name. Before workers
+ * start. */
+void api_init(const struct api_options *o, const char *node_name);
 
 /* api_head answers a request head for /api/..., or returns how much body is accepted; api_request
  * handles the whole request. The caller is whose key it shows. */

@@ -10,11 +10,11 @@
 #define FIRST_OUT 4096
 #define TURN_US 5000 /* a turn that has lasted so long gives a client no second long command */
 
-struct client_options client_options;
-
 void client_init(const struct client_options *o)
 {
-    client_options = *o;
+    static struct client_options first;
+    first = *o;
+    settings_first.of[SETTINGS_CLIENT] = &first;
     client_table_init();
 }
 
@@ -132,25 +132,23 @@ static bool query_is(const struct http_request *r, const char *name, const char 
 
 static bool has_limits(void)
 {
-    return client_options.limits.commands || client_options.limits.publications;
-}
-
-static size_t client_size(void)
-{
-    return sizeof(struct client) + (has_limits() ? sizeof(struct client_rate) : 0);
+    return client_options()->limits.commands || client_options()->limits.publications;
 }
 
 static void free_client(struct worker *w, struct client *k)
 {
-    frame_unref(k->token, 1);
+    if (k->phase == CLIENT_CONNECTED)
+        mem_free(w->pool, k->rate, sizeof *k->rate);
+    else
+        frame_unref(k->token, 1);
     frame_unref(k->info, 1);
     client_table_close(w, k);
-    mem_free(w->pool, k, client_size());
+    mem_free(w->pool, k, sizeof *k);
 }
 
 static struct client *new_client(struct worker *w, const struct auth *a)
 {
-    struct client *k = mem_zalloc(w->pool, client_size());
+    struct client *k = mem_zalloc(w->pool, sizeof *k);
     if (!k) return NULL;
     ops_uuid_make(k->id);
     /* nothing is kept for who has shown no good token: claims are those of a verified one */
@@ -182,7 +180,7 @@ void client_open(struct conn *c, const struct http_request *r, const struct auth
                  : offers(r, "centrifuge-json") ? "centrifuge-json"
                                                 : NULL);
     if (c->state == CONN_OPEN) {
-        conn_arm(c, CONN_DEADLINE_HEARTBEAT, client_options.stale_ms);
+        conn_arm(c, CONN_DEADLINE_HEARTBEAT, client_options()->stale_ms);
         return;
     }
     free_client(c->worker, k);
@@ -230,7 +228,7 @@ static const struct channel_options *named(struct session *s, const struct comma
     const struct channel_options *o = namespace_of(m->channel.p, m->channel.len);
     if (!o)
         client_error(s, m->id, 102);
-    else if (m->channel.len > client_options.channel_max_length ||
+    else if (m->channel.len > client_options()->channel_max_length ||
              !namespace_name_ok(o, m->channel.p, m->channel.len))
         client_error(s, m->id, 107);
     else
@@ -291,7 +289,7 @@ struct presence_reply {
 
 static bool is_too_large(const struct presence_reply *p)
 {
-    return p->o.len > p->s->len + client_options.reply_max;
+    return p->o.len > p->s->len + client_options()->reply_max;
 }
 
 static void write_presence(const struct subscription *sub, void *arg)
@@ -381,7 +379,7 @@ static void history(struct session *s, const struct command *m)
     const struct channel_options *o = named(s, m);
     if (!o || history_refused(s, m, o)) return;
     struct channel *ch = pubsub_channel(s->w, m->channel.p, m->channel.len);
-    uint32_t max = client_options.history_max;
+    uint32_t max = client_options()->history_max;
     size_t room_size = max * sizeof(struct publication *);
     struct pubsub_history h = {.has_since = m->has_since,
                                .reverse = m->reverse,
@@ -397,7 +395,7 @@ static void history(struct session *s, const struct command *m)
     pubsub_history(s->w, ch, &h);
     if (m->has_since && ops_other_epoch(m->position.epoch, &h.top))
         client_error(s, m->id, 112);
-    else if (ops_publications_size(h.found, h.count) > client_options.reply_max)
+    else if (ops_publications_size(h.found, h.count) > client_options()->reply_max)
         too_large(s, m);
     else
         write_history(s, m, &h);
@@ -426,6 +424,15 @@ static void execute(struct session *s, const struct command *m)
     }
 }
 
+/* take_rate: without memory for its buckets a client is above its rate. */
+static enum client_rate_verdict take_rate(struct session *s, bool publication)
+{
+    struct client *k = s->k;
+    if (!k->rate) k->rate = mem_zalloc(s->w->pool, sizeof *k->rate);
+    if (!k->rate) return CLIENT_RATE_ABOVE;
+    return client_rate_take(k->rate, &client_options()->limits, s->w->now_ms, publication);
+}
+
 /* is_within_rate: may m be executed? If not, it has been answered. An unsubscribe never gets an
  * error, since an SDK would connect anew (protocol.md 2.3), and send has no answer. */
 static bool is_within_rate(struct session *s, const struct command *m)
@@ -434,7 +441,7 @@ static bool is_within_rate(struct session *s, const struct command *m)
     const char *option = publication ? "client.publication_rate_limit or client.command_rate_limit"
                                      : "client.command_rate_limit";
     if (!has_limits() || m->method == COMMAND_PONG) return true;
-    switch (client_rate_take(s->k->rate, &client_options.limits, s->w->now_ms, publication)) {
+    switch (take_rate(s, publication)) {
     case CLIENT_RATE_WITHIN: return true;
     case CLIENT_RATE_ABOVE:
         conn_limit_met(s->c, publication ? METRIC_RATE_PUBLICATIONS : METRIC_RATE_COMMANDS, option);
@@ -485,7 +492,7 @@ static void one_line(struct session *s, const char *line, size_t len)
 static bool must_stop(struct session *s)
 {
     struct conn *c = s->c;
-    if ((int64_t)(outq_cost(c->out) + s->len) > conn_options(c)->queue_max_bytes / 2) {
+    if ((int64_t)(outq_cost(c->out) + s->len) > conn_options()->queue_max_bytes / 2) {
         client_flush(s);
         if (c->state == CONN_OPEN) conn_pause_if_full(c);
     }

@@ -23,7 +23,7 @@ struct client_limits {               /* of what a client sends a second; client/
 
 #define CLIENT_REPLY_MAX (32u << 20) /* half of what memory gives in one piece (mem.h) */
 
-struct client_options {
+struct client_options { /* a part of the settings (settings.h) */
     const struct jwt_rules *connect_rules, *subscribe_rules;
     bool anonymous, insecure, no_anonymous_tokens;
     bool include_time;
@@ -39,7 +39,8 @@ struct client_options {
     const char *version;
 };
 
-void client_init(const struct client_options *o); /* keeps o's pointers; before workers start */
+/* client_init: of the first settings; keeps o's pointers; before workers start. */
+void client_init(const struct client_options *o);
 
 /* client_open upgrades a handshake whose origin is allowed. a: what its Authorization header says;
  * a token there counts in connect as if it were in the command, unless that has one. */
@@ -104,10 +105,12 @@ struct client {
     bool bad_token;               /* the token of the upgrade does not verify */
     uint8_t name;                 /* metric_client_name, once it is connected; else 0 */
     uint8_t id[16];
-    struct frame *info;        /* conn_info, or NULL; counted */
-    struct frame *token;       /* of the upgrade, until connect; or NULL */
-    uint64_t order;            /* of connects, where a user may have one connection */
-    struct client_rate rate[]; /* one, if there are limits */
+    struct frame *info; /* conn_info, or NULL; counted */
+    union {
+        struct frame *token;      /* of the upgrade, until connect; or NULL */
+        struct client_rate *rate; /* once connected: made by the first command under a limit */
+    };
+    uint64_t order; /* of connects, where a user may have one connection */
 };
 
 _Static_assert(sizeof(struct client) <= 64, "paid by every client");
@@ -236,6 +239,9 @@ uint32_t client_next_expiry(const struct conn *c);
 bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bool for_subscriber,
                       bool for_anonymous);
 
-extern struct client_options client_options;
+static inline const struct client_options *client_options(void)
+{
+    return settings_of(SETTINGS_CLIENT);
+}
 
 #endif

@@ -1,8 +1,8 @@
 /* config.h - what an operator can set: one table drives the configuration file, the environment,
  * the flags, --help, `roost check` and docs/options.md.
  *
- * Order: defaults < file (--config FILE, JSON) < environment (ROOST_...) < flags. Main thread; once
- * loaded, a struct config does not change and any thread may read it until config_free.
+ * Order: defaults < file (--config FILE, JSON) < environment (ROOST_...) < flags. Main thread; what
+ * it points to does not change and any thread may read it until config_free.
  * Durations are milliseconds (*_ms), sizes are bytes (*_bytes). */
 #ifndef CONFIG_H
 #define CONFIG_H
@@ -273,6 +273,14 @@ void config_strings_swap(struct config_strings *a, struct config_strings *b);
 /* config_namespace_rules fills *out with the table for namespace_init: the options of channels that
  * are in effect. c must be loaded without an error; all that *out points to belongs to c. */
 void config_namespace_rules(const struct config *c, struct namespace_rules *out);
+
+/* config_changed writes the keys of the options that are different in another configuration, parted
+ * by spaces, as many as fit into cap (> 16) bytes, and returns how many there are. restart: of
+ * those that only a restart changes; else of the others. Values are not shown. config_swap_fixed
+ * swaps the values of those that only a restart changes. */
+size_t config_changed(const struct config *from, const struct config *to, bool restart, char *out,
+                      size_t cap);
+void config_swap_fixed(struct config *a, struct config *b);
 
 /* config_parse_url reads a listener's URL. Returns NULL, or a static text that says what is wrong.
  */

@@ -78,7 +78,7 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     int64_t more = (int64_t)cap - in->cap;
     if (in->unverified &&
         atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) + more >
-            conn_options(c)->unauthenticated_max_bytes) {
+            conn_options()->unauthenticated_max_bytes) {
         conn_limit_met(c, METRIC_REFUSED_UNAUTHENTICATED, "client.unauthenticated_max_size");
         return false;
     }
@@ -126,7 +126,7 @@ void conn_set_peer(struct conn *c, const struct in6_addr *ip, uint16_t port)
 /* note_proxies: what the socket's peer may say of others. */
 static void note_proxies(struct conn *c, const struct in6_addr *ip)
 {
-    const struct conn_options *o = conn_options(c);
+    const struct conn_options *o = conn_options();
     if (cidr_contains(&o->trusted_proxies, ip)) c->flags |= CONN_FORWARDED;
 }
 
@@ -148,7 +148,7 @@ const char *conn_peer_text(const struct conn *c, char out[static CONN_PEER_TEXT]
 static void accepted(struct worker *w, const struct listener *l, int fd,
                      const struct peer_address *from)
 {
-    const size_t size = conn_size(&w->server->app->conn);
+    const size_t size = conn_size(conn_options());
     struct conn *c = mem_zalloc(w->pool, size);
     if (!c) {
         metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
@@ -165,7 +165,7 @@ static void accepted(struct worker *w, const struct listener *l, int fd,
     if (l->tls) c->sub_index = (uint32_t)(l - w->listeners); /* until the handshake begins */
     conn_set_peer(c, &from->ip, from->port);
     note_proxies(c, &from->ip);
-    if (cidr_contains(&conn_options(c)->proxy_from, &from->ip)) c->flags |= CONN_PROXIED;
+    if (cidr_contains(&conn_options()->proxy_from, &from->ip)) c->flags |= CONN_PROXIED;
     if (reactor_add(&w->reactor, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, c, REACTOR_CONN) ==
         -1) {
         metric_add(&w->metrics, METRIC_REFUSED_DESCRIPTORS, 1);
@@ -179,7 +179,7 @@ static void accepted(struct worker *w, const struct listener *l, int fd,
     c->slot = w->conns.count;
     conn_vector_push(&w->conns, c);
     metric_add(&w->metrics, METRIC_SOCKETS, 1);
-    conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
+    conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options()->handshake_timeout_ms);
     if (!conn_address_enter(c)) conn_address_refuse(c);
 }
 
@@ -224,7 +224,7 @@ void conn_finish(struct conn *c, unsigned code)
     }
     conn_left_open(c, code);
     conn_set_state(c, CONN_LINGER);
-    conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+    conn_arm(c, CONN_DEADLINE_CLOSE, conn_options()->close_timeout_ms);
     conn_read_again(c); /* for the peer's FIN */
     conn_mark_dirty(c);
 }
@@ -245,7 +245,7 @@ static void release(struct conn *c)
     w->conns.items[c->slot] = last;
     last->slot = c->slot;
     metric_sub(&w->metrics, METRIC_SOCKETS, 1);
-    mem_free(w->pool, c, conn_size(&w->server->app->conn));
+    mem_free(w->pool, c, conn_size(conn_options()));
 }
 
 static void end_of_turn(struct worker *w)
@@ -302,7 +302,7 @@ static void timer_fired(struct wheel_timer *t, void *worker)
         break;
     case CONN_DEADLINE_REQUEST:
         if (c->flags & CONN_AWAITED) { /* it waits for us */
-            conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
+            conn_arm(c, CONN_DEADLINE_REQUEST, conn_options()->http_idle_timeout_ms);
             break;
         }
         metric_add(&w->metrics, METRIC_TIMED_OUT_IDLE, 1);
@@ -376,7 +376,7 @@ static void unqueued(struct conn *c, size_t n)
  * possible. */
 static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
 {
-    int64_t room = conn_options(c)->queue_max_bytes - len - OUT_ENTRY_COST;
+    int64_t room = conn_options()->queue_max_bytes - len - OUT_ENTRY_COST;
     uint32_t before = c->out->bytes, dropped = 0;
     switch (policy) {
     case SLOW_CLOSE: dropped = outq_clear(c->out); break;
@@ -393,7 +393,7 @@ static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
 static bool has_room(const struct conn *c, uint32_t len)
 {
     int64_t with_it = (int64_t)outq_cost(c->out) + len + OUT_ENTRY_COST;
-    return outq_bytes(c->out) == 0 || with_it <= conn_options(c)->queue_max_bytes;
+    return outq_bytes(c->out) == 0 || with_it <= conn_options()->queue_max_bytes;
 }
 
 /* not_delivered: e found no room, and none could be made. */
@@ -430,7 +430,7 @@ void conn_pause(struct conn *c)
 
 void conn_pause_if_full(struct conn *c)
 {
-    bool full = (int64_t)outq_cost(c->out) > conn_options(c)->queue_max_bytes / 2;
+    bool full = (int64_t)outq_cost(c->out) > conn_options()->queue_max_bytes / 2;
     if (!full || c->flags & CONN_PAUSED || (c->state != CONN_HTTP && c->state != CONN_OPEN)) return;
     c->flags |= CONN_PAUSED;
     metric_add(&c->worker->metrics, METRIC_PAUSED_REPLIES, 1);
@@ -675,11 +675,11 @@ static bool begin_tls(struct conn *c, const uint8_t *bytes, size_t len)
     }
     int64_t before = atomic_fetch_add_explicit(&w->server->tls_in_flight, 1, memory_order_relaxed);
     metric_add(&w->metrics, METRIC_TLS_IN_FLIGHT, 1);
-    if (before < conn_options(c)->tls_max_handshakes)
+    if (before < conn_options()->tls_max_handshakes)
         c->tls = tls_accept(w->listeners[c->sub_index].tls);
     if (!c->tls) {
         handshake_over(c);
-        if (before < conn_options(c)->tls_max_handshakes)
+        if (before < conn_options()->tls_max_handshakes)
             metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
         else
             conn_limit_met(c, METRIC_REFUSED_TLS_LIMIT, "http_server.tls.max_handshakes");
@@ -780,7 +780,7 @@ static uint8_t *receive_buffer(struct conn *c)
 static bool must_wait(const struct conn *c)
 {
     if (c->state == CONN_TLS_HANDSHAKE)
-        return c->worker->handshakes >= conn_options(c)->handshakes_per_turn;
+        return c->worker->handshakes >= conn_options()->handshakes_per_turn;
     return c->flags & CONN_MAY_PUBLISH && c->worker->congested;
 }
 
@@ -833,7 +833,7 @@ static void read_some(struct conn *c)
 {
     if (c->flags & CONN_PROXIED && !take_proxy_header(c)) return;
     uint8_t *buf = receive_buffer(c);
-    for (int64_t i = 0; i < conn_options(c)->reads_per_turn; i++) {
+    for (int64_t i = 0; i < conn_options()->reads_per_turn; i++) {
         if (!conn_may_read(c)) return;
         if (must_wait(c)) {
             c->flags |= CONN_WAITED;

@@ -69,6 +69,9 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_TURNED_AWAY = 1 << 27,     /* in worker.turned_away */
                  CONN_WAITED = 1 << 28, /* what there is to read may have come while we did not */
 };
+/* The rest of flags: the number of its ping interval; heartbeat.h. */
+#define CONN_PERIOD_SHIFT 29
+#define CONN_PERIOD_MAX 7u
 
 enum conn_deadline {                          /* what the connection's one timer is armed for */
                      CONN_DEADLINE_HANDSHAKE, /* TLS and request head, in all */
@@ -147,7 +150,7 @@ enum slow_policy {
                      and recovers */
 };
 
-struct conn_options {
+struct conn_options {            /* a part of the settings (settings.h) */
     int64_t reads_per_turn;      /* recv calls for one connection */
     int64_t handshakes_per_turn; /* TLS handshake steps for one worker */
     int64_t handshake_timeout_ms, http_idle_timeout_ms, close_timeout_ms;
@@ -180,7 +183,6 @@ struct conn_handler { /* what the layer above does with an open connection's mes
 };
 
 struct app { /* the layers above; filled by cmd_serve */
-    struct conn_options conn;
     /* A request head is complete. Either answer it (conn_http_reply, conn_upgrade) and return 0, or
      * return how many bytes of body are accepted at most (> 0): then request follows with the whole
      * body. */
@@ -193,9 +195,9 @@ struct app { /* the layers above; filled by cmd_serve */
 
 extern const struct worker_ops conn_worker_ops;
 
-static inline const struct conn_options *conn_options(const struct conn *c)
+static inline const struct conn_options *conn_options(void)
 {
-    return &c->worker->server->app->conn;
+    return settings_of(SETTINGS_CONN);
 }
 
 /* conn_may_read: other connections are neither read nor are the bytes looked at that have been read
@@ -280,6 +282,7 @@ uint32_t conn_rebalance(struct worker *w, unsigned percent, uint32_t rate, uint6
  * nothing is counted and no lock taken. Main thread, before workers start;
  * conn_address_limit_close: no thread runs any more, but the workers' memory is there. */
 void conn_address_limit_open(int64_t limit);
+void conn_address_limit_set(int64_t limit); /* from now on; any thread */
 void conn_address_limit_close(void);
 
 /* conn_address_enter counts c as one of its client's address, unless it is counted or this is not a

@@ -22,7 +22,10 @@
 #define WRONG_MAX 10                                   /* wrong passwords at once ... */
 #define WRONG_EACH_MS 6000                             /* ... and one more each; of the process */
 
-static struct console_options options;
+static const struct console_options *options(void)
+{
+    return settings_of(SETTINGS_CONSOLE);
+}
 
 static struct secrets { /* one lock of the process: people sign in, messages never come here */
     pthread_mutex_t lock;
@@ -34,7 +37,9 @@ static struct secrets { /* one lock of the process: people sign in, messages nev
 
 void console_init(const struct console_options *o)
 {
-    options = *o;
+    static struct console_options first;
+    first = *o;
+    settings_first.of[SETTINGS_CONSOLE] = &first;
     pthread_mutex_lock(&secrets.lock);
     secrets.has_password = false;
     secrets.credit_ms = (int64_t)WRONG_MAX * WRONG_EACH_MS;
@@ -153,7 +158,7 @@ static bool host_is_loopback(struct http_str host)
 /* access_now: a password may come later, with SIGHUP. One that goes opens nothing. */
 static enum console_access access_now(void)
 {
-    if (options.access != CONSOLE_LOOPBACK) return options.access;
+    if (options()->access != CONSOLE_LOOPBACK) return options()->access;
     pthread_mutex_lock(&secrets.lock);
     const bool asks = secrets.has_password;
     pthread_mutex_unlock(&secrets.lock);
@@ -200,11 +205,11 @@ static void reply_token(struct conn *c, const struct http_request *r, const char
 static void settings(struct conn *c, const struct http_request *r)
 {
     char json[1024];
-    const char *path = c->flags & CONN_CLIENTS ? options.client_path : NULL;
+    const char *path = c->flags & CONN_CLIENTS ? options()->client_path : NULL;
     struct json_out o = {.p = json, .cap = sizeof json};
     json_puts(&o, "{\"version\":\"" ROOST_VERSION "\",\"sign_in\":");
     json_puts(&o, access_now() == CONSOLE_PASSWORD ? "true" : "false");
-    json_puts(&o, options.tokens ? ",\"tokens\":true" : ",\"tokens\":false");
+    json_puts(&o, options()->tokens ? ",\"tokens\":true" : ",\"tokens\":false");
     json_puts(&o, ",\"websocket\":");
     if (path)
         json_put_string(&o, path, strlen(path));
@@ -269,8 +274,8 @@ static void make_token(struct conn *c, const struct http_request *r, const char 
     char token[CLAIMS_MAX * 2 - 64];
     struct jwt_claims claims;
     const char *why = "the claims are too long";
-    const int64_t n = jwt_make(token, sizeof token, &options.tokens->keys[0], body, len);
-    if (n > 0 && jwt_verify(options.tokens, token, (size_t)n, (int64_t)time(NULL), &claims,
+    const int64_t n = jwt_make(token, sizeof token, &options()->tokens->keys[0], body, len);
+    if (n > 0 && jwt_verify(options()->tokens, token, (size_t)n, (int64_t)time(NULL), &claims,
                             c->worker->tx, c->worker->tx_size, &why) != JWT_INVALID)
         reply_token(c, r, token);
     else
@@ -289,7 +294,7 @@ static const struct web_file *find_file(struct http_str path)
 
 static void page(struct conn *c, const struct http_request *r)
 {
-    if (options.access == CONSOLE_OFF) {
+    if (options()->access == CONSOLE_OFF) {
         conn_http_error(c, r, 404,
                         "the console is off: admin.enabled and admin.password_file switch it on");
         return;
@@ -329,7 +334,7 @@ static bool is_login(const struct http_request *r)
 
 static bool is_token(const struct http_request *r)
 {
-    return options.tokens && http_str_is(r->path, "/admin/token");
+    return options()->tokens && http_str_is(r->path, "/admin/token");
 }
 
 static const struct api_caller console_caller = {.scope = API_ALL, .name = "console"};
@@ -339,7 +344,7 @@ bool console_has(struct http_str path)
     static const char prefix[] = "/admin/";
     const size_t n = sizeof prefix - 1;
     return find_file(path) ||
-           (options.access != CONSOLE_OFF && path.len > n && memcmp(path.p, prefix, n) == 0);
+           (options()->access != CONSOLE_OFF && path.len > n && memcmp(path.p, prefix, n) == 0);
 }
 
 /* post_head is of what takes a body. */
@@ -377,6 +382,8 @@ void console_request(struct conn *c, const struct http_request *r, const char *b
         return;
     else if (method.p)
         api_request_as(c, r, method, &console_caller, body, len);
-    else
+    else if (is_token(r))
         make_token(c, r, body, len);
+    else /* what its head asked for has been switched off since */
+        conn_http_error(c, r, 404, "nothing is served at this path");
 }

@@ -23,13 +23,13 @@ enum console_access {
     CONSOLE_LOOPBACK, /* for everybody whose Host is of loopback, as long as there is no password */
 };
 
-struct console_options {
+struct console_options { /* a part of the settings (settings.h) */
     enum console_access access;
     const char *client_path;        /* of the Centrifuge protocol; NULL: not served */
     const struct jwt_rules *tokens; /* tokens are made with its first key; NULL: none are made */
 };
 
-/* console_init borrows what o points to; before workers start. console_close wipes secrets; no
+/* console_init: of the first settings; borrows what o points to; before workers start. console_close wipes secrets; no
  * worker runs. */
 void console_init(const struct console_options *o);
 void console_close(void);

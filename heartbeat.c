@@ -2,9 +2,10 @@
 
 #include <time.h>
 
-static struct { /* ticks */
-    uint32_t interval, pong, age, grace_ms;
-} options;
+static const struct heartbeat_settings *options(void)
+{
+    return settings_of(SETTINGS_HEARTBEAT);
+}
 
 /* Of conn.expires: its 32 bits reach 17 years from the start of the clock; those of a tick only 99
  * days from now. */
@@ -18,12 +19,44 @@ static uint32_t ticks(int64_t ms)
     return t > INT32_MAX / 2 ? INT32_MAX / 2 : (uint32_t)t;
 }
 
+static unsigned find_period(const struct heartbeat_settings *s, struct heartbeat_period p)
+{
+    unsigned i = 0;
+    while (i < s->count && (s->periods[i].interval != p.interval || s->periods[i].pong != p.pong))
+        i++;
+    return i;
+}
+
+bool heartbeat_set(struct heartbeat_settings *s, const struct heartbeat_settings *before,
+                   const struct heartbeat_options *o)
+{
+    const struct heartbeat_period p = {ticks(o->ping_interval_ms), ticks(o->pong_timeout_ms)};
+    *s = before ? *before : (struct heartbeat_settings){.count = 0};
+    s->age = ticks(o->max_age_ms);
+    s->grace_ms = (uint32_t)o->expired_close_delay_ms;
+    s->current = find_period(s, p);
+    if (s->current == HEARTBEAT_PERIODS) return false;
+    s->periods[s->current] = p;
+    if (s->current == s->count) s->count++;
+    return true;
+}
+
 void heartbeat_init(const struct heartbeat_options *o)
 {
-    options.interval = ticks(o->ping_interval_ms);
-    options.pong = ticks(o->pong_timeout_ms);
-    options.age = ticks(o->max_age_ms);
-    options.grace_ms = (uint32_t)o->expired_close_delay_ms;
+    static struct heartbeat_settings first;
+    (void)heartbeat_set(&first, NULL, o);
+    settings_first.of[SETTINGS_HEARTBEAT] = &first;
+}
+
+/* period_of gives a connection's interval, which it gets when it is first asked for. */
+static struct heartbeat_period period_of(struct conn *c)
+{
+    uint32_t number = c->flags >> CONN_PERIOD_SHIFT & CONN_PERIOD_MAX;
+    if (!number) {
+        number = options()->current + 1;
+        c->flags |= number << CONN_PERIOD_SHIFT;
+    }
+    return options()->periods[number - 1];
 }
 
 /* spread gives this connection's own number below n, always the same. */
@@ -37,7 +70,7 @@ static uint32_t spread(const struct conn *c, uint32_t n, uint64_t salt)
 
 static uint32_t age_limit(const struct conn *c) /* ticks after the opening */
 {
-    return options.age - spread(c, options.age / 5 + 1, 1);
+    return options()->age - spread(c, options()->age / 5 + 1, 1);
 }
 
 /* A series of pings or messages, its schedule computed from the connection alone. */
@@ -47,9 +80,9 @@ struct series {
     uint64_t salt;
 };
 
-static struct series pings(void)
+static struct series pings(struct conn *c)
 {
-    return (struct series){options.interval, CONN_PING_ODD, 2};
+    return (struct series){period_of(c).interval, CONN_PING_ODD, 2};
 }
 
 static struct series beats(const struct conn *c)
@@ -102,22 +135,22 @@ static void next_of(const struct conn *c, const struct series *s, uint32_t now, 
     if (s->interval) sooner(left, now, tick_of(c, s, number_by(c, s, now) + 1));
 }
 
-static void pong_deadline(const struct conn *c, uint32_t now, uint32_t *left)
+static void pong_deadline(struct conn *c, uint32_t now, uint32_t *left)
 {
-    const struct series s = pings();
+    const struct series s = pings(c);
     if (!s.interval || !(c->flags & CONN_PONG_DUE)) return;
     uint32_t number = number_by(c, &s, now);
-    if (number) sooner(left, now, tick_of(c, &s, number) + options.pong);
+    if (number) sooner(left, now, tick_of(c, &s, number) + period_of(c).pong);
 }
 
 static void arm(struct conn *c)
 {
-    const struct series ping = pings(), beat = beats(c);
+    const struct series ping = pings(c), beat = beats(c);
     uint32_t now = worker_tick(c->worker), left = INT32_MAX;
     pong_deadline(c, now, &left);
     next_of(c, &ping, now, &left);
     next_of(c, &beat, now, &left);
-    if (options.age) sooner(&left, now, c->opened + age_limit(c));
+    if (options()->age) sooner(&left, now, c->opened + age_limit(c));
     if (c->expires)
         sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
     uint32_t also = handler(c)->deadline ? handler(c)->deadline(c) : 0;
@@ -132,7 +165,7 @@ void heartbeat_start(struct conn *c, int64_t left_ms)
     c->expires = 0;
     if (left_ms >= 0) {
         int64_t end =
-            (c->worker->now_ms + left_ms + options.grace_ms) / EXPIRY_MS + 1; /* never early */
+            (c->worker->now_ms + left_ms + options()->grace_ms) / EXPIRY_MS + 1; /* never early */
         c->expires = end <= UINT32_MAX ? (uint32_t)end : 0;
     }
     arm(c);
@@ -152,7 +185,8 @@ void heartbeat_arm(struct conn *c)
 
 uint32_t heartbeat_ping_s(void)
 {
-    return (uint32_t)(((int64_t)options.interval * WORKER_TICK_MS + 999) / 1000);
+    const struct heartbeat_settings *s = options();
+    return (uint32_t)(((int64_t)s->periods[s->current].interval * WORKER_TICK_MS + 999) / 1000);
 }
 
 static bool is_busy(const struct conn *c, uint32_t now)
@@ -164,17 +198,17 @@ static bool is_busy(const struct conn *c, uint32_t now)
 static bool too_old(const struct conn *c, uint32_t now)
 {
     uint32_t life = now - c->opened;
-    if (!options.age || life < age_limit(c)) return false;
-    return life >= options.age || !is_busy(c, now);
+    if (!options()->age || life < age_limit(c)) return false;
+    return life >= options()->age || !is_busy(c, now);
 }
 
-static bool is_dead(const struct conn *c, uint32_t now, uint32_t number)
+static bool is_dead(struct conn *c, uint32_t now, uint32_t number)
 {
-    const struct series s = pings();
+    const struct series s = pings(c);
     if (!(c->flags & CONN_PONG_DUE) || !number) return false;
     if (c->flags & (CONN_PAUSED | CONN_THROTTLED))
         return false; /* its pong is not read: TCP_USER_TIMEOUT watches */
-    return (int32_t)(now - tick_of(c, &s, number) - options.pong) >= 0;
+    return (int32_t)(now - tick_of(c, &s, number) - period_of(c).pong) >= 0;
 }
 
 /* over closes the connection whose time has come. */
@@ -197,7 +231,7 @@ static bool over(struct conn *c, uint32_t now)
 /* ping closes a dead connection, and pings one that is due. */
 static void ping(struct conn *c, uint32_t now)
 {
-    const struct series s = pings();
+    const struct series s = pings(c);
     if (!s.interval) return;
     uint32_t number = number_by(c, &s, now);
     if (is_dead(c, now, number)) {

@@ -19,7 +19,24 @@ struct heartbeat_options {
     int64_t expired_close_delay_ms; /* grace after a token's end */
 };
 
-/* heartbeat_init keeps o for all workers. Main thread, before workers start. */
+/* A connection keeps the interval that it was opened with: SDKs were told it, and take a server
+ * whose pings come later for dead. So all that there were are kept here, in ticks, and a connection
+ * has the number of its own in three bits. */
+#define HEARTBEAT_PERIODS CONN_PERIOD_MAX
+struct heartbeat_settings { /* a part of the settings (settings.h) */
+    struct heartbeat_period {
+        uint32_t interval, pong;
+    } periods[HEARTBEAT_PERIODS];
+    unsigned count, current; /* current: of connections that are opened now */
+    uint32_t age, grace_ms;
+};
+
+/* heartbeat_set fills *s with o; before: those that it takes the place of, or NULL. false: there
+ * have been HEARTBEAT_PERIODS others. */
+bool heartbeat_set(struct heartbeat_settings *s, const struct heartbeat_settings *before,
+                   const struct heartbeat_options *o);
+
+/* heartbeat_init: o is of the first settings. Main thread, before workers start. */
 void heartbeat_init(const struct heartbeat_options *o);
 
 /* heartbeat_start arms the timer of a connection that has just been opened, or whose token is a new

@@ -296,6 +296,11 @@ static int switch_to(int fd)
     return result;
 }
 
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&log_level_now, (int)level, memory_order_relaxed);
+}
+
 int log_open(const struct log_options *o)
 {
     int fd = STDERR_FILENO;

@@ -84,7 +84,8 @@ struct log_options {
  * Main thread. May be called again at any time: the level changes, and the file is opened anew, so
  * that a rotated log goes on under its name; other threads may be logging meanwhile. */
 int log_open(const struct log_options *o);
-void log_close(void); /* no other thread may be logging */
+void log_set_level(enum log_level level); /* from now on. Any thread */
+void log_close(void);                     /* no other thread may be logging */
 
 /* log_thread names the calling thread: its lines say worker=N. -1: none (the start). */
 void log_thread(int worker);

@@ -134,6 +134,20 @@ static void add_spans(struct metrics_text *t, const struct metrics_process *p)
                 (unsigned long long)p->spans_failed);
 }
 
+static void add_reloads(struct metrics_text *t, const struct metrics_process *p)
+{
+    metrics_family(t, "roost_reload_total", "counter",
+                   "Times the configuration was read again (SIGHUP)");
+    metrics_add(t, "roost_reload_total{result=\"ok\"} %llu\n", (unsigned long long)p->reloads);
+    metrics_add(t, "roost_reload_total{result=\"failed\"} %llu\n",
+                (unsigned long long)p->reloads_failed);
+    metrics_add_gauge(t, "config_generation",
+                      "Number of the configuration in force, from 1 at the start", p->generation);
+    metrics_add_gauge(t, "reload_success_timestamp_seconds",
+                      "When the last reload went well, Unix time; 0: there was none",
+                      (uint64_t)p->reloaded_s);
+}
+
 static void add_process(struct metrics_text *t, const struct metrics_process *p)
 {
     metrics_family(t, "roost_build_info", "gauge", "Version of this binary");
@@ -157,6 +171,7 @@ static void add_process(struct metrics_text *t, const struct metrics_process *p)
     metrics_add(t, "roost_cpu_seconds_total %llu.%06llu\n", (unsigned long long)p->cpu_us / 1000000,
                 (unsigned long long)p->cpu_us % 1000000);
     add_spans(t, p);
+    add_reloads(t, p);
 }
 
 static void add_cells(struct metrics_text *t)

@@ -1,16 +1,21 @@
 /* namespace.c - a channel's name, taken apart (protocol.md section 6.1).
  *
  * A namespace is found by going through the table: a configuration has a handful of them, and a
- * channel keeps what it found for as long as it lives. */
+ * channel keeps what it found for as long as the table is used. */
 #include "namespace.h"
 
 #include <string.h>
 
-static const struct namespace_rules *rules;
+#include "settings.h"
+
+static const struct namespace_rules *rules(void)
+{
+    return settings_of(SETTINGS_NAMESPACES);
+}
 
 void namespace_init(const struct namespace_rules *r)
 {
-    rules = r;
+    settings_first.of[SETTINGS_NAMESPACES] = r;
 }
 
 /* ---- parts of a name ---- */
@@ -22,19 +27,19 @@ struct part {
 
 bool namespace_is_private(const char *name, size_t len)
 {
-    size_t n = strlen(rules->private_prefix);
-    return n > 0 && len >= n && memcmp(name, rules->private_prefix, n) == 0;
+    size_t n = strlen(rules()->private_prefix);
+    return n > 0 && len >= n && memcmp(name, rules()->private_prefix, n) == 0;
 }
 
 /* split gives the namespace, "" if there is none, and what is behind its boundary: all of the name
  * but the private prefix if there is none. */
 static void split(const char *name, size_t len, struct part *space, struct part *rest)
 {
-    size_t skip = namespace_is_private(name, len) ? strlen(rules->private_prefix) : 0;
-    size_t n = strlen(rules->namespace_boundary);
+    size_t skip = namespace_is_private(name, len) ? strlen(rules()->private_prefix) : 0;
+    size_t n = strlen(rules()->namespace_boundary);
     *space = (struct part){name + skip, 0};
     *rest = (struct part){name + skip, len - skip};
-    const char *at = n > 0 ? memmem(rest->p, rest->len, rules->namespace_boundary, n) : NULL;
+    const char *at = n > 0 ? memmem(rest->p, rest->len, rules()->namespace_boundary, n) : NULL;
     if (!at) return;
     space->len = (size_t)(at - space->p);
     rest->p = at + n;
@@ -45,12 +50,12 @@ const struct channel_options *namespace_of(const char *name, size_t len)
 {
     struct part space, rest;
     split(name, len, &space, &rest);
-    for (size_t i = 0; i < rules->count; i++) {
-        const struct namespace_item *n = &rules->items[i];
+    for (size_t i = 0; i < rules()->count; i++) {
+        const struct namespace_item *n = &rules()->items[i];
         if (strlen(n->name) == space.len && memcmp(n->name, space.p, space.len) == 0)
             return &n->options;
     }
-    return rules->any_namespace ? &rules->items[0].options : NULL;
+    return rules()->any_namespace ? &rules()->items[0].options : NULL;
 }
 
 /* ---- what a name may look like ---- */
@@ -81,17 +86,17 @@ bool namespace_name_ok(const struct channel_options *o, const char *name, size_t
 
 bool namespace_is_user_limited(const struct channel_options *o, const char *name, size_t len)
 {
-    size_t n = strlen(rules->user_boundary);
-    return o->user_limited_channels && n > 0 && memmem(name, len, rules->user_boundary, n);
+    size_t n = strlen(rules()->user_boundary);
+    return o->user_limited_channels && n > 0 && memmem(name, len, rules()->user_boundary, n);
 }
 
 /* What stands behind the last user boundary; p is NULL if there is none. */
 static struct part user_list(const char *name, size_t len)
 {
-    size_t n = strlen(rules->user_boundary);
+    size_t n = strlen(rules()->user_boundary);
     struct part list = {NULL, 0};
-    const char *end = name + len, *at = n > 0 ? memmem(name, len, rules->user_boundary, n) : NULL;
-    for (; at; at = memmem(list.p, list.len, rules->user_boundary, n)) {
+    const char *end = name + len, *at = n > 0 ? memmem(name, len, rules()->user_boundary, n) : NULL;
+    for (; at; at = memmem(list.p, list.len, rules()->user_boundary, n)) {
         list.p = at + n;
         list.len = (size_t)(end - list.p);
     }
@@ -101,9 +106,9 @@ static struct part user_list(const char *name, size_t len)
 /* next_user takes the first user off the list; after the last one the list's p is NULL. */
 static struct part next_user(struct part *list)
 {
-    size_t n = strlen(rules->user_separator);
+    size_t n = strlen(rules()->user_separator);
     struct part user = *list;
-    const char *at = n > 0 ? memmem(list->p, list->len, rules->user_separator, n) : NULL;
+    const char *at = n > 0 ? memmem(list->p, list->len, rules()->user_separator, n) : NULL;
     if (!at) {
         list->p = NULL;
         return user;
@@ -130,8 +135,8 @@ size_t namespace_personal(char *out, size_t cap, const char *space, const char *
 {
     const struct part parts[] = {
         {space, strlen(space)},
-        {rules->namespace_boundary, *space ? strlen(rules->namespace_boundary) : 0},
-        {rules->user_boundary, strlen(rules->user_boundary)},
+        {rules()->namespace_boundary, *space ? strlen(rules()->namespace_boundary) : 0},
+        {rules()->user_boundary, strlen(rules()->user_boundary)},
         {user, user_len}};
     size_t len = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {

@@ -1,7 +1,8 @@
 /* namespace.h - which options a channel has, and what its name means (protocol.md sections 6.1
  * and 6.2).
  *
- * A table made once from the configuration and not changed while workers run. Any thread. */
+ * A table made from the configuration, a part of the settings (settings.h): what is found in it is
+ * good until the end of the turn. Any thread. */
 #ifndef NAMESPACE_H
 #define NAMESPACE_H
 
@@ -52,7 +53,7 @@ struct namespace_rules {
     bool any_namespace; /* --dev: an unknown one has the options of items[0] */
 };
 
-/* namespace_init keeps r; before workers start. */
+/* namespace_init keeps r, of the first settings; before workers start. */
 void namespace_init(const struct namespace_rules *r);
 
 /* namespace_of finds the options of a channel by its name; NULL: unknown namespace (error 102). */

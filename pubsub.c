@@ -52,6 +52,8 @@ struct local {
     uint32_t pass;     /* how many pending publications the pass under way hands out; 0 = none is */
     bool busy;         /* a slice is running: do not free */
     bool orphan;       /* detached, but its reserved post is still in the mailbox */
+    uint8_t policy;    /* enum slow_policy of its subscriptions, */
+    uint64_t generation; /* by the settings of that number */
     struct pending *pending;
     uint32_t pending_count, pending_cap;
     struct run runs[RUNS];
@@ -115,6 +117,15 @@ static struct local *new_local(struct worker *w)
     return l;
 }
 
+/* look_up finds the policy that the worker's settings have for l's channel; the channel's options
+ * are under a lock. */
+static void look_up(struct local *l)
+{
+    const struct channel_options *o = namespace_of(l->channel->name, l->channel->len);
+    l->policy = (uint8_t)(o ? o->slow_policy : SLOW_CLOSE);
+    l->generation = settings_now->generation;
+}
+
 struct local *pubsub_attach(struct worker *w, const char *name, size_t len)
 {
     struct channel *ch = channel_lock(w, name, len, true);
@@ -122,6 +133,7 @@ struct local *pubsub_attach(struct worker *w, const char *name, size_t len)
     struct local *l = ch->local[w->index];
     if (!l && (l = new_local(w))) {
         l->channel = ch;
+        look_up(l);
         ch->local[w->index] = l;
         channel_hold(ch);
     }
@@ -450,8 +462,11 @@ static unsigned lacking(const struct channel *ch, const struct publication *p)
 static unsigned enter(struct worker *w, struct channel *ch, struct publication *p,
                       const struct pubsub_terms *t)
 {
-    if (p->kind != PUBLICATION_MESSAGE || !channel_has_history(ch->options) || t->skip_history)
+    if (p->kind != PUBLICATION_MESSAGE || t->skip_history) return 0;
+    if (!channel_has_history(channel_options(ch))) {
+        ch->stream.top += ch->stream.top > 0; /* it had one, and may have again */
         return 0;
+    }
     if (history_outdates(ch, t, w->now_ms)) return PUBSUB_OUTDATED;
     /* sent but not kept, a recovery would say that nothing was missed */
     if (!history_append(w, ch, p)) return PUBSUB_NO_MEMORY;
@@ -467,6 +482,7 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
 {
     static const struct pubsub_terms none;
     pthread_mutex_lock(&shard_of(ch)->lock);
+    const bool kept = channel_has_history(channel_options(ch));
     unsigned refused = lacking(ch, p);
     if (!refused) refused = enter(w, ch, p, t ? t : &none);
     if (refused) {
@@ -484,7 +500,7 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
         p->flight = trace_publish(w->trace, ch->name, ch->len, bytes_of(p), 1 + bus.worker_count);
     post(w, ch, p);
     channel_unlock(ch);
-    if (channel_has_history(ch->options)) history_make_room(w, ch);
+    if (kept) history_make_room(w, ch);
     return 0;
 }
 
@@ -528,7 +544,7 @@ static void miss(const struct subscriber *s)
 {
     struct subscription *sub = subscription_of(s);
     if (sub && sub->flags & SUBSCRIPTION_POSITIONED)
-        bus.options.missed(sub);
+        pubsub_options()->missed(sub);
     else
         conn_close(conn_of(s), 3008, "publications were lost: server too slow");
 }
@@ -632,11 +648,12 @@ static struct served served_by(const struct local *l, const struct subscriber *s
 {
     struct subscription *sub = subscription_of(s);
     if (!sub)
-        return (struct served){.conn = conn_of(s), .kind = RUN_RAW, .policy = bus.options.policy};
+        return (struct served){
+            .conn = conn_of(s), .kind = RUN_RAW, .policy = pubsub_options()->policy};
     return (struct served){.conn = sub->conn,
                            .subscription = sub,
                            .kind = sub->flags & SUBSCRIPTION_MEMBERSHIP ? RUN_JSON_ALL : RUN_JSON,
-                           .policy = (enum slow_policy)l->channel->options->slow_policy};
+                           .policy = (enum slow_policy)l->policy};
 }
 
 /* deliver returns false when the subscriber is out of it: closed, or unsubscribed because it missed
@@ -646,7 +663,7 @@ static bool deliver(struct local *l, const struct served *to, struct out_entry e
     l->delivered += e.messages;
     e.kind = OUT_MESSAGE;
     if (!conn_deliver(to->conn, e, to->policy)) {
-        bus.options.missed(to->subscription);
+        pubsub_options()->missed(to->subscription);
         return false;
     }
     return to->conn->state == CONN_OPEN;
@@ -670,9 +687,9 @@ static uint32_t hand_over_singly(struct local *l, const struct served *to, uint3
     return n;
 }
 
-static int64_t queue_max(const struct local *l)
+static int64_t queue_max(void)
 {
-    return l->worker->server->app->conn.queue_max_bytes;
+    return conn_options()->queue_max_bytes;
 }
 
 /* hand_over queues the pass's publications to one subscriber; returns how many steps of work that
@@ -710,7 +727,7 @@ static uint32_t hand_over(struct local *l, const struct subscriber *s, uint32_t 
  * pass. */
 static void begin_pass(struct local *l)
 {
-    uint64_t max = (uint64_t)queue_max(l) / 2 < RUN_MAX ? (uint64_t)queue_max(l) / 2 : RUN_MAX,
+    uint64_t max = (uint64_t)queue_max() / 2 < RUN_MAX ? (uint64_t)queue_max() / 2 : RUN_MAX,
              total = 0;
     for (l->pass = 0; l->pass < l->pending_count && l->pass < PASS_MAX; l->pass++) {
         uint64_t bytes = bytes_of(l->pending[l->pass].publication);
@@ -719,7 +736,7 @@ static void begin_pass(struct local *l)
     }
     l->cursor = 0;
     l->pass_bytes = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
-    l->much_left = (uint32_t)(queue_max(l) / 4);
+    l->much_left = (uint32_t)(queue_max() / 4);
     l->left_behind = false;
 }
 
@@ -728,8 +745,8 @@ static void begin_pass(struct local *l)
  * slow; what is published meanwhile waits with the rest. */
 static void hold_burst(struct local *l)
 {
-    if (!l->left_behind || l->pass_bytes < queue_max(l) / 8 || bus.options.policy != SLOW_CLOSE ||
-        l->channel->options->slow_policy != SLOW_CLOSE) {
+    if (!l->left_behind || l->pass_bytes < queue_max() / 8 ||
+        pubsub_options()->policy != SLOW_CLOSE || l->policy != SLOW_CLOSE) {
         l->hold_ms = 0;
         return;
     }
@@ -757,15 +774,16 @@ static void end_pass(struct local *l)
  */
 static void slice(struct local *l)
 {
+    if (l->generation != settings_now->generation) look_up(l);
     if (!l->pass) {
         if (l->worker->now_ms < l->hold_until_ms) return;
         begin_pass(l);
     }
     l->busy = true;
-    for (uint32_t steps = 0; steps < bus.options.slice && l->cursor < l->count;) {
+    for (uint32_t steps = 0; steps < pubsub_options()->slice && l->cursor < l->count;) {
         struct subscriber s =
             l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */
-        steps += hand_over(l, &s, bus.options.slice - steps);
+        steps += hand_over(l, &s, pubsub_options()->slice - steps);
     }
     l->busy = false;
     metric_add(&l->worker->metrics, METRIC_DELIVERIES, l->delivered);

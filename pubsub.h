@@ -23,7 +23,7 @@ struct subscription;
 
 #define PUBSUB_NAME_MAX 255 /* bytes of a channel's name */
 
-struct pubsub_options {
+struct pubsub_options {        /* a part of the settings (settings.h) */
     uint32_t slice;            /* subscribers of a channel served before others get a turn */
     int64_t channels_max;      /* in the process */
     int64_t history_max_bytes; /* of all histories: beyond it, publications of those used least
@@ -33,8 +33,8 @@ struct pubsub_options {
                                                recover: end it */
 };
 
-/* pubsub_open makes the table, pubsub_worker_open a worker's half; 0 or -1 with errno. The close
- * functions: no thread runs any more. Main thread. */
+/* pubsub_open makes the table, o being of the first settings; pubsub_worker_open a worker's half; 0
+ * or -1 with errno. The close functions: no thread runs any more. Main thread. */
 int pubsub_open(const struct pubsub_options *o, unsigned worker_count);
 void pubsub_close(void);
 int pubsub_worker_open(struct worker *w);

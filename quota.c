@@ -11,9 +11,15 @@ struct quota_account {
     uint32_t count; /* places taken; 0: this one is free */
 };
 
+void quota_set(struct quota *q, int64_t limit)
+{
+    atomic_store_explicit(&q->limit, limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX,
+                          memory_order_relaxed);
+}
+
 void quota_open(struct quota *q, int64_t limit, const struct hash_key *key)
 {
-    q->limit = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+    quota_set(q, limit);
     q->key = *key;
     for (unsigned i = 0; i < QUOTA_SHARDS; i++) {
         q->shards[i] = (struct quota_shard){.cap = 0};
@@ -112,7 +118,8 @@ bool quota_enter(struct quota *q, struct mem_pool *pool, const void *key, size_t
 {
     const uint64_t hash = hash_bytes(&q->key, key, len);
     struct quota_shard *s = lock_shard(q, hash);
-    const bool entered = enter(s, pool, hash, q->limit);
+    const bool entered =
+        enter(s, pool, hash, atomic_load_explicit(&q->limit, memory_order_relaxed));
     pthread_mutex_unlock(&s->lock);
     return entered;
 }

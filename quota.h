@@ -9,14 +9,15 @@
 #define QUOTA_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "hash.h"
 #include "mem.h"
 
 #define QUOTA_SHARDS 64
 
-struct quota { /* opened once; nothing of it is the caller's business */
-    uint32_t limit;
+struct quota {              /* opened once; nothing of it is the caller's business */
+    _Atomic uint32_t limit; /* relaxed */
     struct hash_key key;
     struct quota_shard {
         _Alignas(64) pthread_mutex_t lock;
@@ -30,11 +31,12 @@ struct quota { /* opened once; nothing of it is the caller's business */
  * then nothing is counted and no lock taken. key: random. Main thread, before workers start;
  * quota_close: no thread uses it any more, but the pools are there. */
 void quota_open(struct quota *q, int64_t limit, const struct hash_key *key);
+void quota_set(struct quota *q, int64_t limit); /* another limit, from now on; any thread */
 void quota_close(struct quota *q);
 
 static inline bool quota_is_on(const struct quota *q)
 {
-    return q->limit > 0;
+    return atomic_load_explicit(&q->limit, memory_order_relaxed) > 0;
 }
 
 /* quota_enter takes a place for the key of len bytes; false with errno: ENOSPC, it holds as many as

@@ -10,11 +10,16 @@
 #include "user_limit.h"
 #include "users.h"
 
-static size_t channel_max_length;
-
-void raw_init(size_t max)
+static const struct raw_options *options(void)
 {
-    channel_max_length = max;
+    return settings_of(SETTINGS_RAW);
+}
+
+void raw_init(const struct raw_options *o)
+{
+    static struct raw_options first;
+    first = *o;
+    settings_first.of[SETTINGS_RAW] = &first;
 }
 
 static int64_t left_ms(const struct auth *a)
@@ -124,7 +129,7 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
         refuse_channel(c, r, 400, "the channel's name is not UTF-8");
         return false;
     }
-    if ((size_t)len > channel_max_length || (size_t)len > sizeof wish->name) {
+    if ((size_t)len > options()->channel_max_length || (size_t)len > sizeof wish->name) {
         refuse_channel(c, r, 400, "the channel's name is too long");
         return false;
     }

@@ -10,7 +10,11 @@
 #include "auth.h"
 #include "conn.h"
 
-void raw_init(size_t channel_max_length); /* before workers start */
+struct raw_options { /* a part of the settings (settings.h) */
+    size_t channel_max_length;
+};
+
+void raw_init(const struct raw_options *o); /* of the first settings; before workers start */
 
 /* raw_open goes on with a handshake whose token is good: upgrades and subscribes, or refuses.
  * encoded: the path behind /raw/. */

@@ -22,11 +22,16 @@
 
 _Static_assert(JWT_SCRATCH <= 64u * 1024, "a worker's tx is the scratch of a verification");
 
-static struct route_options options;
+static const struct route_options *options(void)
+{
+    return settings_of(SETTINGS_ROUTE);
+}
 
 void route_init(const struct route_options *o)
 {
-    options = *o;
+    static struct route_options first;
+    first = *o;
+    settings_first.of[SETTINGS_ROUTE] = &first;
 }
 
 static bool starts_with(struct http_str s, const char *prefix)
@@ -93,7 +98,7 @@ static bool no_descriptors(const struct server *s)
 static bool is_full(const struct server *s)
 {
     int64_t open = atomic_load_explicit(&s->connections, memory_order_relaxed);
-    return options.connection_limit > 0 && open >= options.connection_limit;
+    return options()->connection_limit > 0 && open >= options()->connection_limit;
 }
 
 /* over_rate takes one handshake from this worker's share of the rate: a bucket that holds a
@@ -101,8 +106,8 @@ static bool is_full(const struct server *s)
  * gain then rate units: nothing is rounded away. */
 static bool over_rate(struct worker *w)
 {
-    if (options.rate_limit <= 0) return false;
-    int64_t rate = options.rate_limit < INT32_MAX ? options.rate_limit : INT32_MAX;
+    if (options()->rate_limit <= 0) return false;
+    int64_t rate = options()->rate_limit < INT32_MAX ? options()->rate_limit : INT32_MAX;
     int64_t one = 1000 * (int64_t)w->server->worker_count;
     int64_t full = rate * 1000 > one ? rate * 1000 : one;
     int64_t past_ms = w->now_ms - w->credit_at_ms;
@@ -153,7 +158,7 @@ static bool has_room(struct conn *c, const struct http_request *r)
 
 static bool origin_is_allowed(struct conn *c, const struct http_request *r)
 {
-    if (origin_allowed(options.origins, options.origin_count, r->origin)) return true;
+    if (origin_allowed(options()->origins, options()->origin_count, r->origin)) return true;
     log_limited(5, LOG_WARN,
                 "origin refused: allow it with --allowed-origin or client.allowed_origins",
                 LOG_STRN("origin", r->origin.p, r->origin.len));
@@ -165,7 +170,7 @@ static bool origin_is_allowed(struct conn *c, const struct http_request *r)
 static bool authenticate(struct conn *c, const struct http_request *r, struct auth *a)
 {
     struct worker *w = c->worker;
-    auth_check(&options.auth, r, (int64_t)time(NULL), w->tx, w->tx_size, a);
+    auth_check(&options()->auth, r, (int64_t)time(NULL), w->tx, w->tx_size, a);
     if (a->verdict == AUTH_OK) return true;
     raw_refuse(c, r, a);
     return false;
@@ -173,7 +178,7 @@ static bool authenticate(struct conn *c, const struct http_request *r, struct au
 
 static bool is_client_path(struct http_str path)
 {
-    return options.client_path && http_str_is(path, options.client_path);
+    return options()->client_path && http_str_is(path, options()->client_path);
 }
 
 /* A client of the Centrifuge protocol brings its token in its first command; one in the request's
@@ -183,7 +188,7 @@ static void open_client(struct conn *c, const struct http_request *r)
 {
     struct auth a = {.verdict = AUTH_MISSING};
     if (r->authorization.p)
-        auth_check(&options.auth, r, (int64_t)time(NULL), c->worker->tx, c->worker->tx_size, &a);
+        auth_check(&options()->auth, r, (int64_t)time(NULL), c->worker->tx, c->worker->tx_size, &a);
     client_open(c, r, &a);
 }
 
@@ -300,8 +305,12 @@ static struct metrics_process process_of(const struct server *s)
                                 .draining =
                                     atomic_load_explicit(&s->draining, memory_order_relaxed),
                                 .start_time_s = s->started_s,
-                                .queue_budget_bytes = (uint64_t)s->app->conn.queues_max_bytes,
+                                .queue_budget_bytes = (uint64_t)conn_options()->queues_max_bytes,
                                 .api_method = api_method_name};
+    p.generation = settings_now->generation;
+    p.reloads = atomic_load_explicit(&s->reloads, memory_order_relaxed);
+    p.reloads_failed = atomic_load_explicit(&s->reloads_failed, memory_order_relaxed);
+    p.reloaded_s = atomic_load_explicit(&s->reloaded_s, memory_order_relaxed);
     struct trace_totals spans;
     trace_export_totals(&spans);
     p.spans_sent = spans.sent;
@@ -364,7 +373,7 @@ static void metrics(struct conn *c, const struct http_request *r)
     const struct server *s = c->worker->server;
     const struct metrics_process p = process_of(s);
     const struct metrics_form form = {.openmetrics = wants_openmetrics(r),
-                                      .centrifugo = options.centrifugo_names};
+                                      .centrifugo = options()->centrifugo_names};
     char *text = mem_alloc(c->worker->pool, METRICS_TEXT_MAX);
     int64_t len = text ? render(s, &p, &form, text) : -1;
     if (len < 0) {
@@ -401,7 +410,7 @@ static bool last_address(struct http_str *list, struct in6_addr *ip, uint16_t *p
  * is not itself a trusted proxy's. What stands left of it anybody may have written. */
 static void believe_forwarded(struct conn *c, const struct http_request *r)
 {
-    const struct cidr_list *trusted = &c->worker->server->app->conn.trusted_proxies;
+    const struct cidr_list *trusted = &conn_options()->trusted_proxies;
     size_t lines = 0;
     while (http_header(r, "X-Forwarded-For", lines)) lines++;
     if (lines) c->flags &= ~(uint32_t)CONN_LOCAL; /* it came through a proxy, whoever it is */
@@ -421,17 +430,19 @@ static void believe_forwarded(struct conn *c, const struct http_request *r)
 
 static bool for_operators(const struct conn *c)
 {
-    return options.dev || c->flags & CONN_ADMIN || (c->flags & CONN_LOCAL && !options.has_admin);
+    return options()->dev || c->flags & CONN_ADMIN ||
+           (c->flags & CONN_LOCAL && !options()->has_admin);
 }
 
 static int64_t plain_http(struct conn *c, const struct http_request *r)
 {
-    if (options.health && (http_str_is(r->path, "/healthz") || http_str_is(r->path, "/health"))) {
+    if (options()->health &&
+        (http_str_is(r->path, "/healthz") || http_str_is(r->path, "/health"))) {
         if (is_read(c, r)) reply_text(c, r, 200, "ok\n");
-    } else if (options.health && http_str_is(r->path, "/readyz")) {
+    } else if (options()->health && http_str_is(r->path, "/readyz")) {
         if (is_read(c, r)) readyz(c, r);
-    } else if (options.metrics && http_str_is(r->path, "/metrics") &&
-               (options.metrics_public || for_operators(c))) {
+    } else if (options()->metrics && http_str_is(r->path, "/metrics") &&
+               (options()->metrics_public || for_operators(c))) {
         if (is_read(c, r)) metrics(c, r);
     } else if (for_operators(c) && http_str_is(r->path, "/debug/slow")) {
         debug_slow(c, r);
@@ -445,8 +456,8 @@ static int64_t plain_http(struct conn *c, const struct http_request *r)
 
 static bool is_api(const struct conn *c, struct http_str path)
 {
-    return options.api && starts_with(path, "/api/") &&
-           (c->flags & CONN_ADMIN || !options.has_admin);
+    return options()->api && starts_with(path, "/api/") &&
+           (c->flags & CONN_ADMIN || !options()->has_admin);
 }
 
 int64_t route_head(struct conn *c, const struct http_request *r)
@@ -454,7 +465,7 @@ int64_t route_head(struct conn *c, const struct http_request *r)
     bool clients = c->flags & CONN_CLIENTS;
     if (c->flags & CONN_FORWARDED) believe_forwarded(c, r);
     if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") ||
-                    (options.echo && http_str_is(r->path, "/echo")))) {
+                    (options()->echo && http_str_is(r->path, "/echo")))) {
         open_websocket(c, r);
         return 0;
     }

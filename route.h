@@ -5,7 +5,7 @@
 #include "auth.h"
 #include "conn.h"
 
-struct route_options {
+struct route_options { /* a part of the settings (settings.h) */
     struct auth_options auth;
     const char *const *origins; /* allowed; origin.h */
     size_t origin_count;
@@ -19,7 +19,8 @@ struct route_options {
     bool dev;                 /* every listener is for operators too */
 };
 
-void route_init(const struct route_options *o); /* keeps o's pointers; before workers start */
+/* route_init: of the first settings; keeps o's pointers; before workers start. */
+void route_init(const struct route_options *o);
 int64_t route_head(struct conn *c, const struct http_request *r);
 void route_request(struct conn *c, const struct http_request *r, const char *body, size_t len);
 

@@ -15,8 +15,9 @@ struct trace_flight {      /* a publication on its way */
 };
 
 struct trace {
-    uint64_t random;    /* state of a splitmix64: ids must differ, they are no secrets */
-    uint64_t threshold; /* what has a random number below it is sampled; UINT64_MAX: everything */
+    uint64_t random;            /* state of a splitmix64: ids must differ, they are no secrets */
+    _Atomic uint64_t threshold; /* what has a random number below it is sampled; UINT64_MAX:
+                                   everything; relaxed, main sets it */
     bool under_way;
     struct trace_span span; /* under way, if something is */
     uint32_t next_flight;
@@ -92,7 +93,7 @@ static struct trace *new_trace(double sample)
     if (!t) return NULL;
     memset(t, 0, sizeof *t);
     random_bytes(&t->random, sizeof t->random);
-    t->threshold = threshold_of(sample);
+    atomic_init(&t->threshold, threshold_of(sample));
     return t;
 }
 
@@ -114,6 +115,12 @@ void traces_delete(struct traces *all)
     if (!all) return;
     for (unsigned i = 0; i < all->workers; i++) free(all->of[i]);
     free(all);
+}
+
+void traces_set_sample(struct traces *all, double sample)
+{
+    for (unsigned i = 0; i < all->workers; i++)
+        atomic_store_explicit(&all->of[i]->threshold, threshold_of(sample), memory_order_relaxed);
 }
 
 struct trace *traces_worker(struct traces *all, unsigned worker)
@@ -196,7 +203,8 @@ static void put(struct trace *t, struct trace_span *s)
 
 static bool by_chance(struct trace *t)
 {
-    return t->threshold == UINT64_MAX || next_random(t) < t->threshold;
+    const uint64_t threshold = atomic_load_explicit(&t->threshold, memory_order_relaxed);
+    return threshold == UINT64_MAX || next_random(t) < threshold;
 }
 
 static void begin(struct trace *t, struct trace_span *s, enum trace_kind kind)

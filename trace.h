@@ -72,6 +72,8 @@ struct traces; /* of all workers */
 /* traces_new makes tracers that sample a part of what has no parent, 0 to 1. NULL with errno. */
 struct traces *traces_new(unsigned workers, double sample);
 void traces_delete(struct traces *all); /* nobody uses them any more; may be NULL */
+/* traces_set_sample: from now on. Any thread. */
+void traces_set_sample(struct traces *all, double sample);
 struct trace *traces_worker(struct traces *all, unsigned worker);
 
 /* traces_take moves up to max ended spans out of the rings and returns how many. */

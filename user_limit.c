@@ -15,6 +15,11 @@ void user_limit_open(int64_t limit)
     quota_open(&users, limit, &key);
 }
 
+void user_limit_set(int64_t limit)
+{
+    quota_set(&users, limit);
+}
+
 void user_limit_close(void)
 {
     quota_close(&users);

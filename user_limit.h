@@ -10,6 +10,8 @@
 /* user_limit_open: limit 0 = no cap. Main thread, before workers start; user_limit_close: no thread
  * runs any more, but the workers' memory is there. */
 void user_limit_open(int64_t limit);
+void user_limit_set(int64_t limit); /* from now on; any thread. Who came while there was none is not
+                                       counted */
 void user_limit_close(void);
 
 /* user_limit_enter counts c as one of c->user's connections; false with errno: ENOSPC, the user has

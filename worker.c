@@ -371,12 +371,31 @@ static int close_some(struct worker *w)
     return w->rebalance.left ? w->server->ops->rebalancing(w) : -1;
 }
 
+/* take_settings: the turn before is over, so nothing points into the set that it used. */
+static void take_settings(struct worker *w)
+{
+    const struct settings *s = atomic_load_explicit(&w->server->settings, memory_order_acquire);
+    if (!s) return;
+    settings_now = s;
+    if (atomic_load_explicit(&w->took, memory_order_relaxed) != s->generation)
+        atomic_store_explicit(&w->took, s->generation, memory_order_release);
+}
+
+bool worker_all_took(const struct server *s, uint64_t generation)
+{
+    for (unsigned i = 0; i < s->worker_count; i++)
+        if (atomic_load_explicit(&s->workers[i]->took, memory_order_acquire) != generation)
+            return false;
+    return true;
+}
+
 void worker_turn(struct worker *w, int timeout_ms)
 {
     wedge(w);
     const struct worker_ops *ops = w->server->ops;
     int n = reactor_wait(&w->reactor, sleep_ms(w, timeout_ms));
     read_clock(w);
+    take_settings(w);
     w->congested = any_mailbox_half_full(w->server);
     w->handshakes = 0;
     dispatch(w, n);

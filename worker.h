@@ -21,6 +21,7 @@
 #include "mem.h"
 #include "metrics.h"
 #include "reactor.h"
+#include "settings.h"
 #include "wheel.h"
 
 #define WORKERS_MAX 64 /* a channel's interested workers are bits of a uint64_t */
@@ -90,6 +91,9 @@ struct server { /* the process */
     struct worker_options options;
     const struct worker_ops *ops;
     const struct app *app; /* what the layers above do; conn.h */
+    /* what workers take at the beginning of a turn; NULL: settings_first stays. Main stores it with
+     * release, and frees the one before when worker_all_took says so */
+    const struct settings *_Atomic settings;
     struct worker *workers[WORKERS_MAX];
     unsigned worker_count;
     const char *listener_urls[LISTENERS_MAX]; /* of worker.listeners; borrowed */
@@ -105,6 +109,8 @@ struct server { /* the process */
     _Atomic bool crowded;                  /* and shedding did not help: newcomers are refused */
     _Atomic bool draining; /* readyz says 503, and answers end their connections; set by main */
     _Atomic bool closing;  /* newcomers are refused, and then closed who is there; set by main */
+    _Atomic uint64_t reloads, reloads_failed; /* written by main */
+    _Atomic int64_t reloaded_s;               /* wall clock of the last that went well; 0 = none */
     /* set by main before it stops workers: how many connections there are, and how many of them a
      * second are closed, in all */
     uint32_t drain_from, drain_rate;
@@ -186,7 +192,8 @@ struct worker {
     int spare_fd;          /* given up for a moment to accept and close when descriptors run out */
     struct reactor reactor;
     pthread_t thread;
-    _Atomic int stop; /* enum worker_stop; written by main */
+    _Atomic int stop;      /* enum worker_stop; written by main */
+    _Atomic uint64_t took; /* generation of its settings; release: it has let go of older ones */
     struct mailbox mailbox;
     struct mailbox errands; /* worker_errand.h */
 };
@@ -214,6 +221,10 @@ void worker_join(struct worker *w);
 /* worker_turn does one turn; for tests that drive a worker without a thread. timeout_ms bounds the
  * sleep. */
 void worker_turn(struct worker *w, int timeout_ms);
+
+/* worker_all_took: has every worker of s begun a turn with the settings of that generation? Then
+ * none holds a pointer into older ones. Main thread, while all of them run. */
+bool worker_all_took(const struct server *s, uint64_t generation);
 
 /* worker_wake_others wakes the workers noted in w->wake. */
 void worker_wake_others(struct worker *w);

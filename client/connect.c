@@ -73,7 +73,7 @@ static bool may_be_anonymous(struct session *s)
 {
     if (s->k->bad_token)
         client_close(s, 3500);
-    else if (client_options.anonymous || client_options.insecure)
+    else if (client_options()->anonymous || client_options()->insecure)
         return true;
     else
         client_close(s, 3501);
@@ -86,10 +86,10 @@ static bool identify(struct session *s, const struct command *m, struct credenti
     struct text token = token_of(s, m);
     *who = (struct credentials_of){0};
     if (!token.len) return may_be_anonymous(s);
-    if (!is_good(s, m, client_verify(s, client_options.connect_rules, token, &who->claims)))
+    if (!is_good(s, m, client_verify(s, client_options()->connect_rules, token, &who->claims)))
         return false;
     who->expires_s = client_expires_of(&who->claims);
-    if (!client_options.no_anonymous_tokens || who->claims.sub.len) return true;
+    if (!client_options()->no_anonymous_tokens || who->claims.sub.len) return true;
     client_close(s, 3507);
     return false;
 }
@@ -144,8 +144,8 @@ static uint32_t add_wished(struct connecting *n, struct server_subscription *b)
     if (b->claim || (ch.len && client_same(ch, n->personal))) return add(n, b);
     const struct channel_options *o = ch.len ? namespace_of(ch.p, ch.len) : NULL;
     if (!o) return 3501;
-    bool may = ch.len <= client_options.channel_max_length && namespace_name_ok(o, ch.p, ch.len) &&
-               client_may_subscribe(n->s->c, ch, o);
+    bool may = ch.len <= client_options()->channel_max_length &&
+               namespace_name_ok(o, ch.p, ch.len) && client_may_subscribe(n->s->c, ch, o);
     return may ? add(n, b) : 0;
 }
 
@@ -184,9 +184,9 @@ static uint32_t add_all(struct connecting *n)
 static uint32_t name_personal(struct connecting *n, char name[static PUBSUB_NAME_MAX])
 {
     const struct user *u = n->s->c->user;
-    if (!client_options.personal || !u->len) return 0;
+    if (!client_options()->personal || !u->len) return 0;
     size_t len =
-        namespace_personal(name, PUBSUB_NAME_MAX, client_options.personal, u->name, u->len);
+        namespace_personal(name, PUBSUB_NAME_MAX, client_options()->personal, u->name, u->len);
     n->personal = text_of(name, len);
     return len ? 0 : 107;
 }
@@ -194,7 +194,7 @@ static uint32_t name_personal(struct connecting *n, char name[static PUBSUB_NAME
 static void begin_reply(struct connecting *n, const struct credentials_of *who)
 {
     const struct client *k = n->s->k;
-    const char *version = client_options.version;
+    const char *version = client_options()->version;
     char id[OPS_UUID_TEXT];
     struct connect_result r = {.client = ops_uuid_text(k->id, id),
                                .version = text_of(version, strlen(version)),
@@ -202,7 +202,7 @@ static void begin_reply(struct connecting *n, const struct credentials_of *who)
                                .ttl_s = ops_left_s(who->expires_s),
                                .ping_s = k->ws_pings ? 0 : heartbeat_ping_s(),
                                .pong = !k->ws_pings && heartbeat_ping_s()};
-    if (client_options.include_time) {
+    if (client_options()->include_time) {
         struct timespec t;
         clock_gettime(CLOCK_REALTIME, &t);
         r.time_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
@@ -237,7 +237,7 @@ static uint32_t enter(struct session *s, const struct credentials_of *who)
     struct conn *c = s->c;
     c->user = users_intern(s->w, who->claims.sub.p, who->claims.sub.len);
     if (!c->user) return 100;
-    if (!client_options.single_connection && !user_limit_enter(c))
+    if (!client_options()->single_connection && !user_limit_enter(c))
         return errno == ENOSPC ? 3504 : 100;
     return users_join(c) == 0 && set_info(c, client_text(who->claims.info)) ? 0 : 100;
 }
@@ -261,7 +261,7 @@ void client_connect(struct session *s, const struct command *m)
     s->k->name = metric_client_name(m->name);
     metric_client_came(&s->w->metrics, s->k->name);
     heartbeat_start(c, left_ms);
-    if (client_options.single_connection && c->user->len && !client_close_others(c))
+    if (client_options()->single_connection && c->user->len && !client_close_others(c))
         client_close(s, 3004);
 }
 
@@ -287,7 +287,7 @@ void client_refresh(struct session *s, const struct command *m)
         return;
     }
     const struct user *u = s->c->user;
-    enum jwt_verdict v = client_verify(s, client_options.connect_rules, m->token, &claims);
+    enum jwt_verdict v = client_verify(s, client_options()->connect_rules, m->token, &claims);
     int64_t expires_s = client_expires_of(&claims),
             left_ms = expires_s ? heartbeat_left_ms(expires_s) : -1;
     if (v == JWT_OK && !client_same(client_text(claims.sub), text_of(u->name, u->len)))

@@ -25,7 +25,7 @@ void client_info_of(const struct conn *c, const struct subscription *sub, struct
 bool client_permitted(const struct conn *c, bool subscribed, bool for_client, bool for_subscriber,
                       bool for_anonymous)
 {
-    if (client_options.insecure) return true;
+    if (client_options()->insecure) return true;
     if (!c->user->len && !for_anonymous) return false;
     return for_client || (for_subscriber && subscribed);
 }
@@ -168,7 +168,7 @@ struct request { /* what is asked for, once it is allowed */
 static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
 {
     if (!expires_s) return 0;
-    int64_t ms = heartbeat_left_ms(expires_s) + client_options.expired_sub_delay_ms;
+    int64_t ms = heartbeat_left_ms(expires_s) + client_options()->expired_sub_delay_ms;
     if (ms > INT32_MAX) return 0; /* in weeks: whatever comes first */
     uint32_t t = worker_tick(w) + (uint32_t)(ms / WORKER_TICK_MS) + 1;
     return t ? t : 1;
@@ -200,7 +200,7 @@ static struct subscription *new_subscription(struct conn *c, const struct reques
 
 static size_t room_size(void)
 {
-    return client_options.recovery_max * sizeof(struct publication *);
+    return client_options()->recovery_max * sizeof(struct publication *);
 }
 
 /* prepare fills in what is asked of the channel's history; end_recovery lets go of what came of it.
@@ -211,7 +211,7 @@ static bool prepare(struct worker *w, struct pubsub_recovery *r, const struct re
                                   .cache = q->options->recovery_mode == RECOVERY_CACHE,
                                   .any_epoch = q->from.epoch.len == 0,
                                   .offset = q->from.offset,
-                                  .max = client_options.recovery_max,
+                                  .max = client_options()->recovery_max,
                                   .missed = mem_alloc(w->pool, room_size())};
     if (q->from.epoch.len == sizeof r->epoch) memcpy(r->epoch, q->from.epoch.p, sizeof r->epoch);
     return r->missed;
@@ -232,7 +232,7 @@ static size_t publications_size(const struct request *q, const struct pubsub_rec
  * were kept no longer. It could not get the message, and would come back with the same position. */
 static void bound_recovery(struct worker *w, const struct request *q, struct pubsub_recovery *r)
 {
-    if (!r->count || q->reply_len + publications_size(q, r) <= client_options.reply_max) return;
+    if (!r->count || q->reply_len + publications_size(q, r) <= client_options()->reply_max) return;
     metric_add(&w->metrics, METRIC_REPLY_TOO_LARGE, 1);
     forget_missed(r);
     r->recovered = false;
@@ -383,7 +383,7 @@ static bool is_for(const struct session *s, const struct jwt_claims *claims, str
 static bool allowed_by_token(struct session *s, const struct command *m, struct request *q,
                              struct jwt_claims *claims)
 {
-    switch (client_verify(s, client_options.subscribe_rules, m->token, claims)) {
+    switch (client_verify(s, client_options()->subscribe_rules, m->token, claims)) {
     case JWT_EXPIRED: client_error(s, m->id, 109); return false;
     case JWT_INVALID: client_error(s, m->id, 103); return false;
     case JWT_OK: break;
@@ -405,7 +405,7 @@ bool client_may_subscribe(const struct conn *c, struct text channel,
 {
     const struct user *u = c->user;
     if (namespace_is_private(channel.p, channel.len)) return false;
-    if (client_options.insecure) return true;
+    if (client_options()->insecure) return true;
     if (namespace_is_user_limited(o, channel.p, channel.len))
         return namespace_lists_user(channel.p, channel.len, u->name, u->len);
     return o->subscribe_for_client && (u->len || o->subscribe_for_anonymous);
@@ -424,7 +424,7 @@ static bool allowed(struct session *s, const struct command *m, struct request *
 /* has_all: c is subscribed to as many channels as it may. */
 static bool has_all(struct conn *c)
 {
-    if (client_of(c)->count < client_options.channel_limit) return false;
+    if (client_of(c)->count < client_options()->channel_limit) return false;
     conn_limit_met(c, METRIC_REFUSED_CLIENT_CHANNELS, "client.channel_limit");
     return true;
 }
@@ -433,7 +433,7 @@ static bool has_all(struct conn *c)
 static uint32_t wrong_at_once(const struct session *s, const struct command *m,
                               const struct channel_options **o)
 {
-    if (m->channel.len > client_options.channel_max_length) return 107;
+    if (m->channel.len > client_options()->channel_max_length) return 107;
     if (m->type >= 1) return 108;
     if (client_find(s->k, m->channel.p, m->channel.len)) return 105;
     if (has_all(s->c)) return 106;
@@ -515,7 +515,7 @@ void client_sub_refresh(struct session *s, const struct command *m)
         return;
     }
     struct jwt_claims claims;
-    enum jwt_verdict v = client_verify(s, client_options.subscribe_rules, m->token, &claims);
+    enum jwt_verdict v = client_verify(s, client_options()->subscribe_rules, m->token, &claims);
     if (v == JWT_INVALID || !is_for(s, &claims, m->channel)) {
         client_close(s, 3500);
         return;
@@ -548,7 +548,7 @@ uint32_t client_subscribe_by_server(struct session *s, struct json_out *o, bool 
         q.chan_info = client_text(b->claim->info);
         q.data = client_text(b->claim->data);
     }
-    if (!channel.len || channel.len > client_options.channel_max_length) return 107;
+    if (!channel.len || channel.len > client_options()->channel_max_length) return 107;
     if (has_all(s->c)) return 3505;
     if (!(q.options = namespace_of(channel.p, channel.len))) return 102;
     struct pubsub_recovery r;

@@ -50,7 +50,7 @@ static void help(bool all)
 static int load(struct serve *s, int argc, char **argv)
 {
     struct config_report report = {0};
-    enum config_outcome outcome = config_load(&s->config, argc, argv, environ, &report);
+    enum config_outcome outcome = config_load(&s->set->config, argc, argv, environ, &report);
     if (outcome == CONFIG_LOADED || outcome == CONFIG_WRONG) config_report_print(&report, stderr);
     config_report_free(&report);
     switch (outcome) {
@@ -86,13 +86,8 @@ static void dev_channels(struct config *c)
     }
 }
 
-/* prepare_dev fills in what --dev makes by itself. */
-static int prepare_dev(struct serve *s)
+void serve_fill_dev(const struct serve *s, struct config *c)
 {
-    struct config *c = &s->config;
-    char err[512];
-    if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1)
-        return serve_say("--dev", err);
     if (!c->token.secret.len)
         config_secret_set(&c->token.secret, s->dev.hmac_secret, strlen(s->dev.hmac_secret));
     if (!c->api_key.len) config_secret_set(&c->api_key, s->dev.api_key, strlen(s->dev.api_key));
@@ -105,6 +100,15 @@ static int prepare_dev(struct serve *s)
         add_url(&c->listen, "wss://127.0.0.1:8443");
         add_url(&c->listen, "ws://127.0.0.1:8080");
     }
+}
+
+/* prepare_dev makes what --dev makes by itself. */
+static int prepare_dev(struct serve *s)
+{
+    char err[512];
+    if (dev_state_open(&s->dev, (int64_t)time(NULL), err, sizeof err) == -1)
+        return serve_say("--dev", err);
+    serve_fill_dev(s, &s->set->config);
     return -1;
 }
 
@@ -126,7 +130,7 @@ static uint32_t descriptors_in_use(void)
  * that is taken or removed. Returns what is wrong, or NULL. */
 static const char *write_pid(struct serve *s)
 {
-    const char *path = s->config.pid_file;
+    const char *path = s->set->config.pid_file;
     if (!*path) return NULL;
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     if (fd == -1) return strerror(errno);
@@ -159,16 +163,16 @@ static void try_reload(const struct serve *s)
                       LOG_STR("problem", report.notes[i].text));
     config_report_free(&report);
     config_free(&fresh);
-    for (size_t i = 0; i < s->config.tls_cert_files.count; i++)
-        may_read(s->config.tls_cert_files.items[i]);
-    for (size_t i = 0; i < s->config.tls_key_files.count; i++)
-        may_read(s->config.tls_key_files.items[i]);
+    for (size_t i = 0; i < s->set->config.tls_cert_files.count; i++)
+        may_read(s->set->config.tls_cert_files.items[i]);
+    for (size_t i = 0; i < s->set->config.tls_key_files.count; i++)
+        may_read(s->set->config.tls_key_files.items[i]);
 }
 
 /* give_files: what the user must be able to write, open anew or be asked by. */
 static void give_files(const struct serve *s)
 {
-    const char *log = s->config.log_file;
+    const char *log = s->set->config.log_file;
     const int fd = *log ? open(log, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC) : -1;
     if (fd != -1 && privileges_own(&s->user, fd) == -1)
         log_event(LOG_WARN, "the log file stays root's: SIGHUP may not open it anew",
@@ -183,10 +187,10 @@ static void give_files(const struct serve *s)
 static int become(const struct serve *s)
 {
     char err[256];
-    if (!*s->config.user) return -1;
+    if (!*s->set->config.user) return -1;
     give_files(s);
     if (privileges_drop(&s->user, err, sizeof err) == -1) return serve_say("--user", err);
-    log_event(LOG_INFO, "root is given up", LOG_STR("user", s->config.user),
+    log_event(LOG_INFO, "root is given up", LOG_STR("user", s->set->config.user),
               LOG_U64("uid", s->user.uid), LOG_U64("gid", s->user.gid));
     try_reload(s);
     return -1;
@@ -226,11 +230,11 @@ static int run(struct serve *s)
               LOG_STR("tls", tls_library_version()), LOG_U64("workers", v->worker_count),
               LOG_U64("descriptors", v->conns_max));
     inject_fault();
-    if (s->config.dev)
+    if (s->set->config.dev)
         dev_banner(stdout, &s->dev, cmd_program, s->wss_url ? s->wss_url : s->ws_url,
                    s->ws_url ? s->ws_url : s->wss_url);
     fflush(stdout);
-    emf_begin(&s->emf, s->config.emf_ms, s->config.node_name, clock_us() / 1000);
+    emf_begin(&s->emf, s->set->config.emf_ms, s->set->config.node_name, clock_us() / 1000);
     notify("READY=1\nSTATUS=serving with %u workers", v->worker_count);
     serve_until_stop(s);
     serve_drain(s);
@@ -259,24 +263,22 @@ static void clean_up(struct serve *s)
     if (s->signal_fd != -1) close(s->signal_fd);
     if (v->done_fd != -1) close(v->done_fd);
     if (s->pid_fd != -1) {
-        unlink(s->config.pid_file);
+        unlink(s->set->config.pid_file);
         close(s->pid_fd);
     }
     notify_close();
-    free((void *)s->app.conn.proxy_from.items);
-    free((void *)s->app.conn.trusted_proxies.items);
-    api_close();
     console_close();
     idempotency_close();
     dev_state_wipe(&s->dev);
-    config_free(&s->config);
+    serve_set_free(s->old);
+    serve_set_free(s->set);
     log_close();
 }
 
 static int serve(struct serve *s)
 {
     int status = -1;
-    const struct config *c = &s->config;
+    const struct config *c = &s->set->config;
     char err[256];
     if (*c->user && privileges_find(&s->user, c->user, err, sizeof err) == -1)
         return serve_say("--user", err);
@@ -301,7 +303,10 @@ static int serve(struct serve *s)
 int cmd_serve(int argc, char **argv)
 {
     struct serve *s = calloc(1, sizeof *s);
-    if (!s) return serve_say("serve", strerror(errno));
+    if (!s || !(s->set = calloc(1, sizeof *s->set))) {
+        free(s);
+        return serve_say("serve", strerror(ENOMEM));
+    }
     s->signal_fd = s->pid_fd = s->server.done_fd = -1;
     s->argc = argc;
     s->argv = argv;

@@ -1,21 +1,50 @@
 /* cmd/serve.h - the server as `roost serve` holds it, between cmd/serve.c (configuration, start and
- * end), cmd/serve_wire.c (what each module is given of the configuration), cmd/serve_listen.c
- * (workers and listeners) and cmd/serve_run.c (signals, reload, watchdog, stop). Nobody else
- * includes it. Main thread. */
+ * end), cmd/serve_wire.c (the modules), cmd/serve_set.c (what each is given of a configuration),
+ * cmd/serve_listen.c (workers and listeners), cmd/serve_run.c (signals, watchdog, stop) and
+ * cmd/serve_reload.c. Nobody else includes it. Main thread. */
 #ifndef CMD_SERVE_H
 #define CMD_SERVE_H
 
+#include "api.h"
+#include "client.h"
 #include "config.h"
 #include "conn.h"
+#include "console.h"
 #include "dev.h"
 #include "emf.h"
+#include "heartbeat.h"
 #include "jwt.h"
 #include "namespace.h"
 #include "privileges.h"
+#include "pubsub.h"
+#include "raw.h"
+#include "route.h"
 #include "tls.h"
+#include "user_limit.h"
+
+/* A configuration and what the modules are given of it (settings.h). Once it is published workers
+ * read all of it but config, which is main's. */
+struct serve_set {
+    struct config config;
+    struct settings settings; /* its parts are the members below */
+    struct conn_options conn;
+    struct namespace_rules namespaces;
+    struct pubsub_options pubsub;
+    struct heartbeat_settings heartbeat;
+    struct raw_options raw;
+    struct jwt_rules connect_rules, subscribe_rules; /* client's */
+    struct client_options client;
+    struct api_key api_keys[API_KEYS_MAX]; /* api's */
+    struct api_options api;
+    struct route_options route;
+    struct console_options console;
+};
 
 struct serve { /* everything that lives as long as the server */
-    struct config config;
+    struct serve_set *set;
+    struct serve_set *old; /* the one before, until every worker has let go of it; or NULL */
+    bool reload_again;     /* SIGHUP came meanwhile */
+    char changed[512];     /* for the log: keys */
     struct dev_state dev;
     struct server server;
     struct app app;
@@ -23,8 +52,6 @@ struct serve { /* everything that lives as long as the server */
     struct tls_server *tls;
     uint64_t certificates; /* mark of their files when they were last looked at */
     int64_t look_at_ms;    /* when that is done again */
-    struct jwt_rules connect_rules, subscribe_rules;
-    struct namespace_rules namespaces;
     char urls[LISTENERS_MAX][CONFIG_URL_MAX];
     size_t url_count;
     const char *wss_url, *ws_url; /* of the dev banner */
@@ -51,8 +78,17 @@ int serve_wire(struct serve *s);
 int serve_make_workers(struct serve *s);
 int serve_listen(struct serve *s);
 
-/* serve_set_api_keys makes c's keys those that are accepted; 0, or -1 when memory is out. */
-int serve_set_api_keys(const struct config *c);
+/* serve_set_make fills set from its configuration, which is good; before is the set whose place it
+ * will take, or NULL. Returns NULL, or a text that says why it can not be. serve_set_free also
+ * frees one that is not made, and NULL. */
+const char *serve_set_make(struct serve_set *set, const struct serve_set *before);
+void serve_set_free(struct serve_set *set);
+
+/* serve_publish makes s->set the one that workers take at their next turn. */
+void serve_publish(struct serve *s);
+
+/* serve_fill_dev gives c what --dev makes by itself. */
+void serve_fill_dev(const struct serve *s, struct config *c);
 
 /* serve_files lists c's certificates; serve_files_mark is another number when one of the files is
  * another one, or has changed. */
@@ -61,6 +97,14 @@ uint64_t serve_files_mark(const struct config *c);
 
 /* serve_close_unix takes the files of Unix sockets away and refuses further connections. */
 void serve_close_unix(struct serve *s);
+
+/* serve_reload reads the configuration and the certificates again, all or nothing. serve_reloading
+ * goes on with that: workers may not have taken the new set yet; returns whether it has to be
+ * called again soon. serve_look_at_certificates reads them again if their files have changed, now
+ * and then. */
+void serve_reload(struct serve *s);
+bool serve_reloading(struct serve *s);
+void serve_look_at_certificates(struct serve *s);
 
 int serve_open_signals(void); /* a descriptor, or -1 with errno */
 

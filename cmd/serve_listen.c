@@ -21,16 +21,6 @@
 #define BACKLOG 65535
 #define CONNS_MAX (16u << 20) /* when the descriptor limit is "unlimited" */
 
-static enum slow_policy policy_of(enum config_slow_policy p)
-{
-    switch (p) {
-    case CONFIG_SLOW_CLOSE: return SLOW_CLOSE;
-    case CONFIG_SLOW_DROP_OLDEST: return SLOW_DROP_OLDEST;
-    case CONFIG_SLOW_KEEP_LATEST: return SLOW_KEEP_LATEST;
-    }
-    return SLOW_CLOSE;
-}
-
 static uint32_t raise_descriptor_limit(void)
 {
     struct rlimit r;
@@ -52,7 +42,7 @@ static int open_traces(const struct config *c, unsigned workers)
 
 int serve_make_workers(struct serve *s)
 {
-    const struct config *c = &s->config;
+    const struct config *c = &s->set->config;
     struct server *v = &s->server;
     unsigned want = c->workers ? (unsigned)c->workers : cpus_usable();
     if (want > WORKERS_MAX) want = WORKERS_MAX;
@@ -65,12 +55,7 @@ int serve_make_workers(struct serve *s)
     v->conns_max = raise_descriptor_limit();
     v->started_s = (int64_t)time(NULL);
     v->started_ms = clock_us() / 1000;
-    struct pubsub_options bus = {.slice = (uint32_t)c->worker_fanout_slice,
-                                 .channels_max = c->channel_limit,
-                                 .history_max_bytes = c->history_max_bytes,
-                                 .policy = policy_of(c->raw_slow_policy),
-                                 .missed = client_missed};
-    if (pubsub_open(&bus, want) == -1) return serve_say("channels", strerror(errno));
+    if (pubsub_open(&s->set->pubsub, want) == -1) return serve_say("channels", strerror(errno));
     int status = open_traces(c, want);
     if (status != -1) return status;
     for (unsigned i = 0; i < want; i++) {
@@ -123,8 +108,8 @@ void serve_close_unix(struct serve *s)
 static int listen_on(struct serve *s, struct config_url u, bool admin)
 {
     struct listen_options o = {.backlog = BACKLOG,
-                               .user_timeout_ms =
-                                   s->config.ping_interval_ms + s->config.pong_timeout_ms};
+                               .user_timeout_ms = s->set->config.ping_interval_ms +
+                                                  s->set->config.pong_timeout_ms};
     struct listener l = {.admin = admin,
                          .clients = !admin,
                          .local = u.loopback,
@@ -132,7 +117,7 @@ static int listen_on(struct serve *s, struct config_url u, bool admin)
     l.fd = listen_inherited(u.scheme == CONFIG_UNIX ? NULL : u.host, u.ipv6, u.port, u.path, &o);
     l.shared = l.kept = l.fd != -1;
     for (unsigned i = 0; i < s->server.worker_count; i++) {
-        o.first = i == 0 && !s->config.reuse_port;
+        o.first = i == 0 && !s->set->config.reuse_port;
         if (l.kept) {
             /* one for all, from a service manager */
         } else if (u.scheme != CONFIG_UNIX) {
@@ -190,7 +175,7 @@ uint64_t serve_files_mark(const struct config *c)
 
 int serve_listen(struct serve *s)
 {
-    const struct config *c = &s->config;
+    const struct config *c = &s->set->config;
     if (c->listen.count + c->admin_listen.count > LISTENERS_MAX)
         return serve_say("--listen", "too many listeners, 32 at most");
     if (wants_tls(&c->listen) || wants_tls(&c->admin_listen)) {

@@ -1,4 +1,4 @@
-/* While the server runs: signals, reload, the watchdog, figures; and its polite end. */
+/* While the server runs: signals, the watchdog, figures; and its polite end. */
 #include "cmd/serve.h"
 
 #include <errno.h>
@@ -9,14 +9,12 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "console.h"
 #include "log.h"
 #include "notify.h"
 #include "trace/export.h"
 
-extern char **environ;
-
-#define LOOK_MS 2000     /* how often the certificates' files are looked at */
+#define LOOK_MS 2000     /* how often the certificates' files are looked at, about */
+#define RELOAD_MS 20     /* how often it is looked whether all workers have a new set */
 #define PROGRESS_MS 1000 /* how often a stop tells how far it is */
 
 int serve_open_signals(void)
@@ -39,72 +37,6 @@ static void stop_workers(struct serve *s, enum worker_stop how)
 static int64_t open_conns(const struct serve *s)
 {
     return atomic_load_explicit(&s->server.connections, memory_order_relaxed);
-}
-
-/* reopen_log: the file may have been renamed by a rotation. */
-static void reopen_log(const struct config *c)
-{
-    if (log_open(&(struct log_options){.level = c->log_level,
-                                       .file = c->log_file,
-                                       .json = c->log_format == CONFIG_LOG_JSON}) == -1)
-        log_event(LOG_ERROR, "SIGHUP: the log file can not be opened, the old one goes on",
-                  LOG_STR("file", c->log_file), LOG_ERRNO(errno));
-    else
-        log_event(LOG_INFO, "SIGHUP: log opened anew", LOG_STR("file", c->log_file));
-}
-
-/* reload_certificates: handshakes from now on see what is in c's files. What is wrong with them is
- * told to the log, and the old ones stay. */
-static void reload_certificates(struct serve *s, const struct config *c)
-{
-    struct tls_files files[TLS_PAIRS_MAX];
-    char err[512];
-    const size_t count = serve_files(c, files);
-    if (!s->tls || !count) return;
-    s->certificates = serve_files_mark(c);
-    if (tls_server_reload(s->tls, files, count, err, sizeof err) == -1)
-        log_event(LOG_ERROR, "the old certificates stay", LOG_STR("problem", err));
-    else
-        log_event(*err ? LOG_WARN : LOG_INFO, "certificates read again", LOG_U64("count", count),
-                  LOG_STR("problem", err));
-}
-
-/* look_at_certificates: a tool that renews them need not tell us. While one file is new and the
- * other still old, they do not fit: the next look finds them changed again. */
-static void look_at_certificates(struct serve *s)
-{
-    const int64_t now_ms = clock_us() / 1000;
-    if (!s->tls || now_ms < s->look_at_ms) return;
-    s->look_at_ms = now_ms + LOOK_MS;
-    if (serve_files_mark(&s->config) != s->certificates) reload_certificates(s, &s->config);
-}
-
-/* reload reads the configuration again, for the keys of the HTTP API, the console's password and
- * the certificates. A wrong one is told to the log, and what was there stays. */
-static void reload(struct serve *s)
-{
-    struct config_report report = {0};
-    struct config fresh = {0};
-    bool ok = config_load(&fresh, s->argc, s->argv, environ, &report) == CONFIG_LOADED;
-    for (size_t i = 0; i < report.count; i++)
-        if (report.notes[i].is_error)
-            log_event(LOG_ERROR, "SIGHUP: the configuration is wrong",
-                      LOG_STR("problem", report.notes[i].text));
-    if (fresh.dev && !fresh.api_key.len)
-        config_secret_set(&fresh.api_key, s->dev.api_key, strlen(s->dev.api_key));
-    if (ok) console_set_password(fresh.console_password.bytes, fresh.console_password.len);
-    if (ok && serve_set_api_keys(&fresh) == 0)
-        log_event(LOG_INFO, "SIGHUP: API keys read again",
-                  LOG_U64("keys", fresh.api_keys.count + (fresh.api_key.len > 0)));
-    else
-        log_event(LOG_ERROR, "SIGHUP: the old API keys stay");
-    if (ok && fresh.tls_cert_files.count) { /* with --dev they may be those of the state folder */
-        config_strings_swap(&s->config.tls_cert_files, &fresh.tls_cert_files);
-        config_strings_swap(&s->config.tls_key_files, &fresh.tls_key_files);
-    }
-    if (ok) reload_certificates(s, &s->config);
-    config_report_free(&report);
-    config_free(&fresh);
 }
 
 /* watch tells the service manager that all is well, if every worker has made a turn since the last
@@ -145,11 +77,12 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         int64_t left = until - clock_us() / 1000;
         if (left <= 0) return false;
         watch(s);
-        look_at_certificates(s);
+        serve_look_at_certificates(s);
         tell_figures(s, false);
         if (left > emf_left_ms(&s->emf, clock_us() / 1000))
             left = emf_left_ms(&s->emf, clock_us() / 1000);
         if (s->tls && left > LOOK_MS) left = LOOK_MS;
+        if (serve_reloading(s) && left > RELOAD_MS) left = RELOAD_MS;
         if (notify_watchdog_ms() && left > notify_watchdog_ms()) left = notify_watchdog_ms();
         struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN},
                               {.fd = s->server.done_fd, .events = POLLIN}};
@@ -157,8 +90,7 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         struct signalfd_siginfo info;
         if (read(s->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
             if (info.ssi_signo != SIGHUP) return true;
-            reopen_log(&s->config);
-            reload(s);
+            serve_reload(s);
         }
         if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
     }
@@ -176,7 +108,7 @@ static uint32_t close_rate(const struct config *c, int64_t connections)
  * signal came first. */
 static bool wait_out(struct serve *s)
 {
-    for (int64_t left = s->config.shutdown_timeout_ms; left > 0; left -= PROGRESS_MS) {
+    for (int64_t left = s->set->config.shutdown_timeout_ms; left > 0; left -= PROGRESS_MS) {
         if (wait_for(s, left < PROGRESS_MS ? left : PROGRESS_MS)) return true;
         if (atomic_load_explicit(&s->server.running, memory_order_acquire) == 0) return false;
         notify("STATUS=stopping: %lld of %u connections are left", (long long)open_conns(s),
@@ -191,13 +123,13 @@ void serve_drain(struct serve *s)
     struct server *v = &s->server;
     notify("STOPPING=1\nSTATUS=stopping: %lld connections", (long long)open_conns(s));
     log_event(LOG_INFO, "stopping", LOG_I64("connections", open_conns(s)),
-              LOG_I64("delay_ms", s->config.shutdown_delay_ms),
-              LOG_I64("timeout_ms", s->config.shutdown_timeout_ms));
+              LOG_I64("delay_ms", s->set->config.shutdown_delay_ms),
+              LOG_I64("timeout_ms", s->set->config.shutdown_timeout_ms));
     atomic_store_explicit(&v->draining, true, memory_order_relaxed);
-    bool again = s->config.shutdown_delay_ms && wait_for(s, s->config.shutdown_delay_ms);
+    bool again = s->set->config.shutdown_delay_ms && wait_for(s, s->set->config.shutdown_delay_ms);
     if (!again) {
         v->drain_from = (uint32_t)open_conns(s);
-        v->drain_rate = close_rate(&s->config, v->drain_from);
+        v->drain_rate = close_rate(&s->set->config, v->drain_from);
         atomic_store_explicit(&v->closing, true, memory_order_relaxed);
         serve_close_unix(
             s); /* before the workers take in what waits, so that nobody comes behind them */

@@ -324,7 +324,7 @@ static void print_cell(FILE *to, const char *text)
 
 static void print_table_head(FILE *to)
 {
-    fputs("\n| key | flag | default | |\n|---|---|---|---|\n", to);
+    fputs("\n| key | flag | default | changes by | |\n|---|---|---|---|---|\n", to);
 }
 
 static void print_markdown_row(FILE *to, const struct option *o)
@@ -334,7 +334,8 @@ static void print_markdown_row(FILE *to, const struct option *o)
     choices_text(o, choices, sizeof choices);
     fprintf(to, "| `%s` | ", o->key);
     if (o->flag) fprintf(to, "`--%s%s%s`", o->flag, *argument ? " " : "", argument);
-    fprintf(to, " | %s%s%s | ", o->initial ? "`" : "", default_text(o), o->initial ? "`" : "");
+    fprintf(to, " | %s%s%s | %s | ", o->initial ? "`" : "", default_text(o), o->initial ? "`" : "",
+            o->restart ? "restart" : "reload");
     print_cell(to, o->help ? o->help : "");
     if (*choices) fprintf(to, " One of: %s.", choices);
     fputs(" |\n", to);
@@ -379,7 +380,9 @@ void config_print_markdown(FILE *to)
         "`--client.ping_interval 25s`). Flags win over variables, variables over the file, the\n"
         "file over the defaults. Times are written `300ms`, `25s`, `1h30m`, `2d`; sizes `131072`,\n"
         "`128KiB`, `1MiB`. An unknown key is an error that names the nearest known one.\n"
-        "`roost check CONFIG` says what is wrong and prints what is in effect.\n",
+        "`roost check CONFIG` says what is wrong and prints what is in effect. What changes by "
+        "reload\n"
+        "a server that runs reads again on SIGHUP ([operations.md](operations.md#reload)).\n",
         to);
     for (int group = 0; group < GROUP_PLANNED; group++) {
         fprintf(to, "\n## %s\n", option_group_titles[group]);

@@ -175,25 +175,29 @@ const struct option option_table[] = {
      .help = "Where clients connect: wss://HOST:PORT, ws://HOST:PORT or unix:/path; HOST is an "
              "address like 0.0.0.0 or [::1], or localhost; port 0 lets the kernel choose. May be "
              "given several times. Without it ws://127.0.0.1:8080; with --dev also "
-             "wss://127.0.0.1:8443."},
+             "wss://127.0.0.1:8443.",
+     .restart = true},
     {"http_server.tls.cert_pem", "cert", "FILE", GROUP_LISTEN, OPTION_STRINGS,
      FIELD(tls_cert_files),
      .help =
          "Certificate chain for wss:// listeners, a PEM file, the server's own first. May be given "
          "several times: a client is shown the one with the name it asks for (SNI, wildcards too), "
-         "else the first. Read again on SIGHUP, and when a file changes."},
+         "else the first. Read again by itself when a file changes."},
     {"http_server.tls.key_pem", "key", "FILE", GROUP_LISTEN, OPTION_STRINGS, FIELD(tls_key_files),
      .help = "Private key of the certificate, a PEM file; of several, in the same order."},
     {"dev", "dev", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(dev), .initial = "false",
      .help = "Try it out: loopback only, with a certificate, token secret and API key of its own, "
-             "made once and kept, and a console without a password."},
+             "made once and kept, and a console without a password.",
+     .restart = true},
     {"config", "config", "FILE", GROUP_LISTEN, OPTION_STRING, FIELD(config_file),
-     .help = "Configuration file, JSON. Flags win over ROOST_ variables, which win over the file."},
+     .help = "Configuration file, JSON. Flags win over ROOST_ variables, which win over the file.",
+     .restart = true},
     {"workers", "workers", "N", GROUP_LISTEN, OPTION_INT, FIELD(workers), .initial = "0", .max = 64,
-     .help = "Worker threads. 0: one for each CPU that this process may use."},
+     .help = "Worker threads. 0: one for each CPU that this process may use.", .restart = true},
     {"admin_listen", "admin-listen", "URL", GROUP_LISTEN, OPTION_URLS, FIELD(admin_listen),
      .help = "A listener for the HTTP API, metrics and the console; they then leave the listeners "
-             "of clients. May be given several times."},
+             "of clients. May be given several times.",
+     .restart = true},
     {"echo", "echo", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(echo), .initial = "false",
      .help = "Serve /echo, which sends every message back: for conformance suites and benchmarks."},
     {"http_server.tls.max_handshakes", NULL, "N", GROUP_LISTEN, OPTION_INT,
@@ -202,16 +206,19 @@ const struct option option_table[] = {
              "one more is closed."},
     {"http_server.address", NULL, "HOST", GROUP_LISTEN, OPTION_STRING, FIELD(server_address),
      .help = "Centrifugo's way to say listen: used with http_server.port and "
-             "http_server.tls.enabled if listen is not given."},
+             "http_server.tls.enabled if listen is not given.",
+     .restart = true},
     {"http_server.port", NULL, "PORT", GROUP_LISTEN, OPTION_INT, FIELD(server_port), .initial = "0",
-     .max = 65535, .help = "See http_server.address; 8000 if only the address is given."},
+     .max = 65535, .help = "See http_server.address; 8000 if only the address is given.",
+     .restart = true},
     {"http_server.internal_address", NULL, "HOST", GROUP_LISTEN, OPTION_STRING,
-     FIELD(server_internal_address), .help = "The same for admin_listen."},
+     FIELD(server_internal_address), .help = "The same for admin_listen.", .restart = true},
     {"http_server.internal_port", NULL, "PORT", GROUP_LISTEN, OPTION_INT,
      FIELD(server_internal_port), .initial = "0", .max = 65535,
-     .help = "See http_server.internal_address."},
+     .help = "See http_server.internal_address.", .restart = true},
     {"http_server.tls.enabled", NULL, NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(server_tls),
-     .initial = "false", .help = "Makes http_server.address and .port a wss:// listener."},
+     .initial = "false", .help = "Makes http_server.address and .port a wss:// listener.",
+     .restart = true},
 
     /* ---- who may connect ---- */
     {"client.token.hmac_secret_key", NULL, "SECRET", GROUP_ACCESS, OPTION_SECRET,
@@ -307,7 +314,8 @@ const struct option option_table[] = {
     {"http_api.idempotency_max_entries", NULL, "N", GROUP_API, OPTION_INT,
      FIELD(api_idempotency_max_entries), .initial = "1000000", .min = 64, .max = 1 << 26,
      .help = "Publish calls with an idempotency_key whose results are remembered, for 300 s each, "
-             "in about 60 bytes; beyond it the oldest are forgotten."},
+             "in about 60 bytes; beyond it the oldest are forgotten.",
+     .restart = true},
 
     {"http_api.error_mode", NULL, NULL, GROUP_API, OPTION_CHOICE, FIELD(api_errors), .initial = "",
      .choices = error_modes,
@@ -368,7 +376,8 @@ const struct option option_table[] = {
      .initial = "false",
      .help =
          "Listen also on a port that another roost with this option listens on: the new server is "
-         "started, then the old one stopped."},
+         "started, then the old one stopped.",
+     .restart = true},
     {"http_server.handshake_timeout", NULL, NULL, GROUP_CONNECTION, OPTION_DURATION,
      FIELD(handshake_timeout_ms), .initial = "5s", .min = 1, .max = HOUR,
      .help = "For the TLS handshake and the request head in all."},
@@ -456,11 +465,13 @@ const struct option option_table[] = {
      .help = "Bytes a second that one connection may send, fragments, control frames and the heads "
              "of frames among them, without TLS; as many at once, or one message of the largest "
              "size (websocket.message_size_limit) if that is more. Beyond: raw connections are "
-             "closed with 1008, SDK clients with 3013, after which they come back. 0: no limit."},
+             "closed with 1008, SDK clients with 3013, after which they come back. 0: no limit.",
+     .restart = true},
     {"raw.message_rate_limit", NULL, "N", GROUP_LIMIT, OPTION_INT, FIELD(raw_message_rate_limit),
      .initial = "0", .max = CLIENT_RATE_MAX,
      .help = "Messages a second that one raw connection may send, as many at once; beyond, it is "
-             "closed with 1008. 0: no limit."},
+             "closed with 1008. 0: no limit.",
+     .restart = true},
     {"client.history_max_publication_limit", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(history_max_publication_limit), .initial = "300", .min = 1, .max = 65536,
      .help = "Publications that a client gets at once when it asks for history."},
@@ -522,11 +533,13 @@ const struct option option_table[] = {
      .initial = "text", .choices = log_formats,
      .help =
          "text: logfmt, ts=... level=... msg=... and so on; json: an object a line with the same "
-         "names."},
+         "names.",
+     .restart = true},
     {"node.name", NULL, "NAME", GROUP_OBSERVE, OPTION_STRING, FIELD(node_name),
-     .help = "What this server is called in the API's info. Empty: the host's name."},
+     .help = "What this server is called in the API's info. Empty: the host's name.",
+     .restart = true},
     {"log.file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(log_file),
-     .help = "Where logs go, opened anew on SIGHUP. Empty: standard error."},
+     .help = "Where logs go, opened anew on SIGHUP. Empty: standard error.", .restart = true},
     {"prometheus.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(metrics),
      .initial = "true",
      .help = "Serve /metrics: on admin_listen or, without one, on loopback and Unix sockets, and "
@@ -539,40 +552,47 @@ const struct option option_table[] = {
              "dashboard."},
     {"trace", "trace", "URL", GROUP_OBSERVE, OPTION_STRING, FIELD(trace),
      .help = "Where traces are sent: otlp+http://HOST:4318 (OpenTelemetry, JSON) or "
-             "elastic+http://HOST:8200 (Elastic APM), or with +https. Empty: nowhere."},
+             "elastic+http://HOST:8200 (Elastic APM), or with +https. Empty: nowhere.",
+     .restart = true},
     {"trace_sample", "trace-sample", "P", GROUP_OBSERVE, OPTION_FRACTION, FIELD(trace_sample),
      .initial = "0.01", .help = "Which part of opening handshakes and messages is traced, 0 to 1."},
     {"trace_authorization", NULL, NULL, GROUP_OBSERVE, OPTION_SECRET, FIELD(trace_authorization),
-     .help = "What traces are sent with as Authorization: \"Bearer ...\" or \"ApiKey ...\"."},
+     .help = "What traces are sent with as Authorization: \"Bearer ...\" or \"ApiKey ...\".",
+     .restart = true},
     {"emf", "emf", NULL, GROUP_OBSERVE, OPTION_DURATION, FIELD(emf_ms), .initial = "0", .max = DAY,
      .help = "How often figures for CloudWatch are written to standard output (embedded metric "
-             "format), a second at least. 0 = never."},
+             "format), a second at least. 0 = never.",
+     .restart = true},
     {"health.enabled", NULL, NULL, GROUP_OBSERVE, OPTION_BOOL, FIELD(health), .initial = "true",
      .help = "Serve /healthz, /readyz and /health."},
     {"pid_file", NULL, "FILE", GROUP_OBSERVE, OPTION_STRING, FIELD(pid_file),
-     .help = "Where the process id is written."},
+     .help = "Where the process id is written.", .restart = true},
     {"user", "user", "NAME", GROUP_OBSERVE, OPTION_STRING, FIELD(user),
      .help = "Go on as this user, or NAME:GROUP, once ports are bound and secrets and certificates "
-             "are read; for a server that root starts. Empty: as whoever starts it."},
+             "are read; for a server that root starts. Empty: as whoever starts it.",
+     .restart = true},
 
     /* ---- work of one turn ---- */
     {"worker.accepts_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_accepts_per_turn),
-     .initial = "64", .min = 1, .max = 65536, .help = "Connections accepted from one listener."},
+     .initial = "64", .min = 1, .max = 65536, .help = "Connections accepted from one listener.",
+     .restart = true},
     {"worker.handshakes_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT,
      FIELD(worker_handshakes_per_turn), .initial = "8", .min = 1, .max = 65536,
-     .help = "TLS handshakes moved on; each step may cost half a millisecond."},
+     .help = "TLS handshakes moved on; each step may cost half a millisecond.", .restart = true},
     {"worker.reads_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_reads_per_turn),
-     .initial = "16", .min = 1, .max = 65536, .help = "Reads from one connection."},
+     .initial = "16", .min = 1, .max = 65536, .help = "Reads from one connection.",
+     .restart = true},
     {"worker.receive_buffer", NULL, NULL, GROUP_WORKER, OPTION_SIZE,
      FIELD(worker_receive_buffer_bytes), .initial = "256KiB", .min = 16 * KIB, .max = 64 * MIB,
-     .help = "The worker's one receive buffer."},
+     .help = "The worker's one receive buffer.", .restart = true},
     {"worker.fanout_slice", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_fanout_slice),
      .initial = "512", .min = 1, .max = INT32_MAX,
-     .help = "Subscribers of one channel served before others get their turn."},
+     .help = "Subscribers of one channel served before others get their turn.", .restart = true},
     {"worker.mailbox_max_size", NULL, NULL, GROUP_WORKER, OPTION_SIZE,
      FIELD(worker_mailbox_max_bytes), .initial = "64MiB", .min = MIB, .max = 64 * GIB,
      .help = "Publications that may wait for one worker; beyond it a channel's subscribers there "
-             "are told that they missed something."},
+             "are told that they missed something.",
+     .restart = true},
 
     /* ---- known, not supported yet ---- */
     {"http_server.tls.client_ca_pem", .kind = OPTION_STRING, PLANNED},

@@ -54,6 +54,7 @@ struct option {
     int64_t min, max;    /* INT, SIZE, DURATION; max 0: no bounds beyond >= 0 */
     const char *const *choices;
     const char *help;
+    bool restart; /* only a restart changes it; the others a reload does */
 };
 
 extern const struct option option_table[];

@@ -12,8 +12,9 @@
 #include "quota.h"
 #include "tls.h"
 
-#define TURNED_AWAY_MAX 256 /* of a worker, that are told why; each holds a descriptor meanwhile   \
-                             */
+#define TURNED_AWAY_MAX                                                                            \
+    256 /* of a worker, that are told why; each holds a descriptor meanwhile                       \
+         */
 
 static struct quota addresses;
 
@@ -22,6 +23,11 @@ void conn_address_limit_open(int64_t limit)
     struct hash_key key;
     random_bytes(&key, sizeof key);
     quota_open(&addresses, limit, &key);
+}
+
+void conn_address_limit_set(int64_t limit)
+{
+    quota_set(&addresses, limit);
 }
 
 void conn_address_limit_close(void)
@@ -57,7 +63,7 @@ static bool is_clients(const struct conn *c)
     if (!(c->flags & CONN_CLIENTS) || c->flags & CONN_PROXIED) return false;
     if (!(c->flags & CONN_FORWARDED)) return true;
     const struct in6_addr ip = peer_ip(c);
-    return !cidr_contains(&conn_options(c)->trusted_proxies, &ip);
+    return !cidr_contains(&conn_options()->trusted_proxies, &ip);
 }
 
 bool conn_address_enter(struct conn *c)

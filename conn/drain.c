@@ -29,7 +29,7 @@ static void end_request(struct conn *c)
 {
     if (c->timer.kind != CONN_DEADLINE_REQUEST || c->flags & CONN_AWAITED) return;
     if (c->in)
-        conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
+        conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options()->handshake_timeout_ms);
     else if (!(c->flags & CONN_READABLE))
         conn_finish(c, WS_CLOSE_RESTART);
 }

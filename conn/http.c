@@ -77,7 +77,7 @@ void conn_http_answer(struct conn *c, const struct http_reply *reply)
     c->flags &= ~(uint32_t)CONN_AWAITED;
     if (c->state == CONN_HTTP) send_reply(c, reply, true, false);
     if (c->state == CONN_HTTP)
-        conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
+        conn_arm(c, CONN_DEADLINE_REQUEST, conn_options()->http_idle_timeout_ms);
     conn_read_again(c);
     conn_pause_if_full(c);
 }
@@ -155,7 +155,7 @@ static bool keep(struct conn *c, const uint8_t *bytes, size_t len, bool unverifi
 static void next_request(struct conn *c)
 {
     if (c->state != CONN_HTTP) return;
-    conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
+    conn_arm(c, CONN_DEADLINE_REQUEST, conn_options()->http_idle_timeout_ms);
     conn_pause_if_full(c);
 }
 
@@ -231,7 +231,7 @@ static bool begin_body(struct conn *c, const struct http_request *r, uint32_t he
     in->head_len = in->raw_at = head_len;
     in->body_len = 0;
     in->chunked = (struct http_chunked){0};
-    conn_arm(c, CONN_DEADLINE_REQUEST, conn_options(c)->http_idle_timeout_ms);
+    conn_arm(c, CONN_DEADLINE_REQUEST, conn_options()->http_idle_timeout_ms);
     if (r->expect_continue && in->len == head_len) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
         struct frame *f = frame_new(c->worker->pool, sizeof go_on - 1);
@@ -281,7 +281,7 @@ static bool kept_request(struct conn *c)
         /* the deadline of a later request begins with its first bytes; the first one's at the
          * accept */
         if (!in->in_body && c->timer.kind == CONN_DEADLINE_REQUEST)
-            conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options(c)->handshake_timeout_ms);
+            conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options()->handshake_timeout_ms);
     }
     return in->in_body && continue_body(c);
 }

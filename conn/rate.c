@@ -36,7 +36,7 @@ static int64_t left_ns(const struct conn *c, int64_t *empty_at, int64_t full_ns)
 
 size_t conn_rate_bytes(struct conn *c, size_t len)
 {
-    const struct conn_options *o = conn_options(c);
+    const struct conn_options *o = conn_options();
     const int64_t one = o->max_message_bytes + HEAD_MAX;
     const int64_t most = o->byte_rate > one ? o->byte_rate : one;
     int64_t *empty_at = &rate_of(c)->bytes_ns;
@@ -51,7 +51,7 @@ size_t conn_rate_bytes(struct conn *c, size_t len)
 
 bool conn_rate_message(struct conn *c)
 {
-    const int64_t rate = conn_options(c)->message_rate;
+    const int64_t rate = conn_options()->message_rate;
     if (!rate) return true;
     int64_t *empty_at = &rate_of(c)->messages_ns;
     const int64_t cost = SECOND_NS / rate;

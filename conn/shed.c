@@ -94,7 +94,7 @@ uint64_t conn_queues_bytes(const struct server *s)
         queues += metric_get(m, METRIC_WAITING_QUEUES);
         kernel += metric_get(m, METRIC_WAITING_KERNEL);
     }
-    if (queues + kernel <= (uint64_t)s->app->conn.queues_max_bytes) return queues + kernel;
+    if (queues + kernel <= (uint64_t)conn_options()->queues_max_bytes) return queues + kernel;
     for (unsigned i = 0; i < s->worker_count; i++)
         used += mem_pool_stats(s->workers[i]->pool).used_bytes;
     return (queues < used ? queues : used) + kernel;
@@ -128,7 +128,7 @@ static bool is_calm(uint64_t waiting, uint64_t budget)
 bool conn_queues_full(struct server *s)
 {
     if (!atomic_load_explicit(&s->crowded, memory_order_relaxed)) return false;
-    if (!is_calm(conn_queues_bytes(s), (uint64_t)s->app->conn.queues_max_bytes)) return true;
+    if (!is_calm(conn_queues_bytes(s), (uint64_t)conn_options()->queues_max_bytes)) return true;
     note_calm(s);
     return false;
 }
@@ -255,7 +255,7 @@ static bool has_reason(const struct worker *w)
 
 bool conn_shed(struct worker *w)
 {
-    const uint64_t budget = (uint64_t)w->server->app->conn.queues_max_bytes;
+    const uint64_t budget = (uint64_t)conn_options()->queues_max_bytes;
     uint64_t waiting;
     if (w->waiting.count) sample(w);
     if (!budget || !has_reason(w) || w->now_ms < w->look_at_ms) return false;

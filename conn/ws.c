@@ -75,7 +75,7 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
     if (c->state != CONN_OPEN) return; /* memory was out: dropped */
     conn_left_open(c, code);
     conn_set_state(c, CONN_CLOSING);
-    conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+    conn_arm(c, CONN_DEADLINE_CLOSE, conn_options()->close_timeout_ms);
     conn_read_again(c); /* for the peer's Close */
 }
 
@@ -121,7 +121,7 @@ static void peer_closed(struct conn *c, const struct ws_event *e)
         if (c->state != CONN_OPEN) return;
         conn_left_open(c, (unsigned)code);
         conn_set_state(c, CONN_CLOSING);
-        conn_arm(c, CONN_DEADLINE_CLOSE, conn_options(c)->close_timeout_ms);
+        conn_arm(c, CONN_DEADLINE_CLOSE, conn_options()->close_timeout_ms);
     }
     conn_read_again(c); /* for the peer's FIN */
     conn_mark_dirty(c); /* once the queue is sent, the flush ends the connection */
@@ -138,7 +138,7 @@ static void count_control(struct conn *c)
         c->control_frames = 0;
     }
     if (c->control_frames < UINT8_MAX) c->control_frames++;
-    if (c->control_frames > conn_options(c)->control_frames_per_second) conn_throttle(c);
+    if (c->control_frames > conn_options()->control_frames_per_second) conn_throttle(c);
 }
 
 static void control(struct conn *c, const struct ws_event *e)
@@ -182,7 +182,7 @@ static void data(struct conn *c, const struct ws_event *e)
     }
     struct conn_in *in = conn_in_need(c);
     if (!in) return;
-    if (!conn_in_reserve(c, in->len + e->len, (size_t)conn_options(c)->max_message_bytes)) {
+    if (!conn_in_reserve(c, in->len + e->len, (size_t)conn_options()->max_message_bytes)) {
         metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
         fail(c, WS_CLOSE_INTERNAL);
         return;
@@ -275,7 +275,7 @@ static void rest(struct conn *c, const struct ws_reader *reader)
 static size_t frames(struct conn *c, struct ws_reader *reader, uint8_t *bytes, size_t len)
 {
     const struct ws_limits limits = {
-        .max_message_bytes = (uint64_t)conn_options(c)->max_message_bytes, .server = true};
+        .max_message_bytes = (uint64_t)conn_options()->max_message_bytes, .server = true};
     size_t at = 0;
     while (at < len && is_read(c) && conn_may_read(c)) {
         struct ws_event e;
@@ -317,7 +317,7 @@ static void take_input(struct conn *c, uint8_t *bytes, size_t len)
 
 void conn_ws_input(struct conn *c, uint8_t *bytes, size_t len)
 {
-    const bool limited = conn_options(c)->byte_rate && len && c->state == CONN_OPEN;
+    const bool limited = conn_options()->byte_rate && len && c->state == CONN_OPEN;
     const size_t within = limited ? conn_rate_bytes(c, len) : len;
     take_input(c, bytes, within);
     if (within < len && c->state == CONN_OPEN) above_rate(c);

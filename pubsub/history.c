@@ -129,18 +129,19 @@ void history_close(struct shard *s)
 
 /* ---- time ---- */
 
-static bool list_is_over(const struct channel *ch, int64_t now_ms)
+static bool list_is_over(struct channel *ch, int64_t now_ms)
 {
-    return now_ms - ch->published_ms >= ch->options->history_ttl_ms;
+    return now_ms - ch->published_ms >= channel_options(ch)->history_ttl_ms;
 }
 
-static bool meta_is_over(const struct channel *ch, int64_t now_ms)
+static bool meta_is_over(struct channel *ch, int64_t now_ms)
 {
-    return !ch->positioned && now_ms - ch->used_ms >= ch->options->history_meta_ttl_ms;
+    return !ch->positioned && now_ms - ch->used_ms >= channel_options(ch)->history_meta_ttl_ms;
 }
 
 void history_touch(struct channel *ch, int64_t now_ms)
 {
+    (void)channel_options(ch);
     if (list_empty(&ch->recent)) return;
     if (list_is_over(ch, now_ms)) history_clear(ch);
     if (!meta_is_over(ch, now_ms)) return;
@@ -152,7 +153,7 @@ void history_touch(struct channel *ch, int64_t now_ms)
  * when that is. A use puts the end off without touching the timer, which looks when it fires. */
 static int64_t arm(struct channel *ch, int64_t now_ms)
 {
-    const struct channel_options *o = ch->options;
+    const struct channel_options *o = channel_options(ch);
     int64_t at_ms = ch->used_ms + o->history_meta_ttl_ms;
     if (ch->positioned) at_ms = now_ms + o->history_meta_ttl_ms;
     if (ch->stream.count) at_ms = ch->published_ms + o->history_ttl_ms;
@@ -190,7 +191,7 @@ static int64_t sweep_shard(struct shard *s, struct sweep *sweep)
     pthread_mutex_lock(&s->lock);
     wheel_advance(s->wheel, now, FIRED_MAX, fired, sweep);
     uint32_t ticks = wheel_next(s->wheel, now);
-    pthread_mutex_unlock(&s->lock);
+    shard_unlock(s);
     if (ticks == UINT32_MAX) return INT64_MAX;
     return ticks ? (sweep->now_ms / TICK_MS + ticks) * TICK_MS : sweep->now_ms;
 }
@@ -233,7 +234,7 @@ static bool has_wheel(struct shard *s, int64_t now_ms)
 static bool too_much(void)
 {
     return atomic_load_explicit(&bus.history_bytes, memory_order_relaxed) >
-           bus.options.history_max_bytes;
+           pubsub_options()->history_max_bytes;
 }
 
 /* oldest_shard gives the shard with the stream that was used least recently, but none of spent;
@@ -295,13 +296,23 @@ bool history_outdates(struct channel *ch, const struct pubsub_terms *t, int64_t 
     return same_epoch && t->version <= ch->version;
 }
 
+/* shrink: a stream that may have fewer publications than it has loses its oldest, some at a time.
+ */
+static void shrink(struct channel *ch, uint32_t max)
+{
+    for (unsigned i = 0; i < SHED_MAX && ch->stream.count > max; i++)
+        forget_item(stream_pop(&ch->stream));
+}
+
 bool history_append(struct worker *w, struct channel *ch, struct publication *p)
 {
     void *evicted;
+    const uint32_t size = channel_options(ch)->history_size;
     history_touch(ch, w->now_ms);
+    shrink(ch, size);
     const bool was_empty = !ch->stream.count;
     if (!has_wheel(shard_of(ch), w->now_ms)) return false;
-    if (stream_push(&ch->stream, p, ch->options->history_size, &evicted) == -1) return false;
+    if (stream_push(&ch->stream, p, size, &evicted) == -1) return false;
     atomic_fetch_add_explicit(&p->refs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&bus.history_bytes, kept_bytes(p), memory_order_relaxed);
     p->offset = ch->stream.top;

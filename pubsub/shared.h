@@ -19,13 +19,15 @@ struct channel {
     struct mem_pool *pool; /* of the worker that made it */
     uint32_t size;         /* as asked of pool */
     uint8_t len;
-    bool listed; /* is in the table */
-    char *name;  /* behind local[] */
-    const struct channel_options *options;
+    bool listed;             /* is in the table */
+    char *name;              /* behind local[] */
+    _Atomic bool wants_json; /* it has a history; a first look as wanted, stored under the lock */
     _Atomic uint32_t
         refs; /* memory: holders, publications, and its place in recent; the table has none */
     _Atomic uint32_t wanted[ENCODINGS]; /* subscribers by encoding; written under the lock */
     /* under the shard's lock */
+    const struct channel_options *options; /* use channel_options */
+    uint64_t generation;                   /* of the settings that these are part of */
     uint64_t seq;
     uint64_t interested; /* workers with subscribers */
     uint32_t holders;    /* local halves and callers: it stays in the table for them */
@@ -55,7 +57,6 @@ struct shard {
 };
 
 struct pubsub_bus {
-    struct pubsub_options options;
     unsigned worker_count;
     struct hash_key key, epoch_key;
     _Atomic int64_t channels, history_bytes;
@@ -64,6 +65,11 @@ struct pubsub_bus {
     struct shard shards[SHARDS];
 };
 extern struct pubsub_bus bus;
+
+static inline const struct pubsub_options *pubsub_options(void)
+{
+    return settings_of(SETTINGS_PUBSUB);
+}
 
 struct pubsub_worker {
     struct list active;  /* local halves with something pending */
@@ -90,6 +96,11 @@ void channel_unref(struct channel *ch);
 void channel_hold(struct channel *ch);   /* a holder more, and a reference; under the lock */
 void channel_let_go(struct channel *ch); /* a holder less; under the lock; the reference is left for
                                             channel_unref */
+
+/* channel_options gives ch's options: those of the calling worker's settings, or of newer ones that
+ * another worker has taken first. Of a namespace that is no more: nothing is kept. Under the lock.
+ */
+const struct channel_options *channel_options(struct channel *ch);
 
 /* under the lock */
 void history_touch(struct channel *ch, int64_t now_ms); /* ends what has outlived its time */

@@ -14,7 +14,9 @@ struct pubsub_bus bus;
 
 int pubsub_open(const struct pubsub_options *o, unsigned worker_count)
 {
-    bus.options = *o;
+    static struct pubsub_options first;
+    first = *o;
+    settings_first.of[SETTINGS_PUBSUB] = &first;
     bus.worker_count = worker_count;
     atomic_init(&bus.channels, 0);
     atomic_init(&bus.history_bytes, 0);
@@ -219,10 +221,31 @@ void channel_make_epoch(struct channel *ch)
     }
 }
 
+/* look_up takes the options of the calling worker's settings. A history that is not kept any more
+ * ends at once; its numbers go on (pubsub_publish), so that nobody is told later that it has missed
+ * nothing of what was not kept. */
+static void look_up(struct channel *ch)
+{
+    static const struct channel_options none; /* of a namespace that is no more */
+    const struct channel_options *o = namespace_of(ch->name, ch->len);
+    ch->options = o ? o : &none;
+    ch->generation = settings_now->generation;
+    const bool kept = channel_has_history(ch->options);
+    atomic_store_explicit(&ch->wants_json, kept, memory_order_relaxed);
+    if (!kept) history_clear(ch);
+}
+
+const struct channel_options *channel_options(struct channel *ch)
+{
+    if (ch->generation < settings_now->generation) look_up(ch);
+    return ch->options;
+}
+
 static struct channel *create(struct mem_pool *pool, struct shard *s, uint64_t hash,
                               const char *name, size_t len)
 {
-    if (atomic_load_explicit(&bus.channels, memory_order_relaxed) >= bus.options.channels_max &&
+    if (atomic_load_explicit(&bus.channels, memory_order_relaxed) >=
+            pubsub_options()->channels_max &&
         !history_forget_one(s)) {
         errno = ENOSPC;
         return NULL;
@@ -239,9 +262,9 @@ static struct channel *create(struct mem_pool *pool, struct shard *s, uint64_t h
     ch->len = (uint8_t)len;
     ch->name = (char *)ch + sizeof *ch + locals;
     memcpy(ch->name, name, len);
-    ch->options = namespace_of(name, len);
     list_init(&ch->present);
     list_init(&ch->recent);
+    look_up(ch);
     channel_make_epoch(ch);
     if (s->count >= s->bucket_count) widen(s);
     struct channel **b = bucket_of(s, hash);
@@ -346,7 +369,8 @@ const char *pubsub_name(const struct channel *ch, size_t *len)
 
 unsigned pubsub_wanted(const struct channel *ch)
 {
-    unsigned bits = channel_has_history(ch->options) ? 1u << ENCODING_JSON : 0;
+    const bool json = atomic_load_explicit(&ch->wants_json, memory_order_relaxed);
+    unsigned bits = json ? 1u << ENCODING_JSON : 0;
     for (unsigned e = 0; e < ENCODINGS; e++)
         if (atomic_load_explicit(&ch->wanted[e], memory_order_relaxed)) bits |= 1u << e;
     return bits;

@@ -8,11 +8,13 @@
 
 #include "../api.h"
 #include "../conn.h"
+#include "../console.h"
 #include "../heartbeat.h"
 #include "../idempotency.h"
 #include "../pubsub/shared.h"
 #include "../raw.h"
 #include "../route.h"
+#include "../user_limit.h"
 #include "../users.h"
 
 #include <errno.h>
@@ -44,6 +46,8 @@
 struct engine {
     struct server server;
     struct app app;
+    struct conn_options conn; /* of the settings; a test may change these two */
+    struct pubsub_options bus;
     struct worker_ops ops;
     struct listener listener;    /* of clients over a socket pair */
     struct namespace_item space; /* of every channel, unless a test brings its own table */
@@ -99,8 +103,9 @@ static void engine_fill(const struct engine_options *o)
 {
     const int64_t rx = o->receive_buffer_bytes ? o->receive_buffer_bytes : 64 * 1024;
     engine = (struct engine){.listener = {.fd = -1, .local = true, .clients = true}};
+    engine.conn = engine_conn_options;
+    settings_first.of[SETTINGS_CONN] = &engine.conn;
     engine.app = (struct app){
-        .conn = engine_conn_options,
         .head = route_head,
         .request = route_request,
         .heartbeat = heartbeat_fired,
@@ -121,10 +126,14 @@ static void engine_fill(const struct engine_options *o)
         .done_fd = -1,
     };
     engine_fill_rules(o);
-    raw_init(255);
+    raw_init(&(struct raw_options){.channel_max_length = 255});
     idempotency_open(IDEMPOTENCY_SHARDS * 100);
-    api_init(&(struct api_options){
-        .insecure = true, .max_body_bytes = 1 << 20, .channel_max_length = 255});
+    user_limit_open(0);
+    console_init(&(struct console_options){.access = CONSOLE_OFF});
+    api_init(&(struct api_options){.insecure = true,
+                                   .max_body_bytes = 1 << 20,
+                                   .channel_max_length = 255},
+             NULL);
     route_init(&(struct route_options){
         .auth = {.anonymous = true, .insecure = true}, .echo = true, .health = true, .api = true});
     heartbeat_init(&(struct heartbeat_options){.ping_interval_ms = 25000, .pong_timeout_ms = 8000});
@@ -140,6 +149,8 @@ static void engine_open(const struct engine_options *o)
     signal(SIGPIPE, SIG_IGN);
     engine_fill(o);
     assert_int_equal(pubsub_open(&shared, workers), 0);
+    engine.bus = shared;
+    settings_first.of[SETTINGS_PUBSUB] = &engine.bus;
     for (unsigned i = 0; i < workers; i++) {
         struct worker *w = worker_new(&engine.server, i);
         assert_non_null(w);

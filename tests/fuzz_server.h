@@ -13,6 +13,7 @@
 #include "../client.h"
 #include "../heartbeat.h"
 #include "../idempotency.h"
+#include "../user_limit.h"
 #include "../users.h"
 
 static struct server server;
@@ -59,16 +60,17 @@ static void set_up(struct client_options o)
         .items = spaces, .count = 2, .max_length = 255, .namespace_boundary = ":"};
     signal(SIGPIPE, SIG_IGN);
     namespace_init(&rules);
-    app = (struct app){.conn = {.reads_per_turn = 4,
-                                .handshakes_per_turn = 16,
-                                .handshake_timeout_ms = 5000,
-                                .http_idle_timeout_ms = 60000,
-                                .close_timeout_ms = 10,
-                                .max_message_bytes = 65536,
-                                .queue_max_bytes = 1 << 20,
-                                .unauthenticated_max_bytes = 1 << 20,
-                                .control_frames_per_second = 100},
-                       .head = head,
+    static const struct conn_options conn = {.reads_per_turn = 4,
+                                             .handshakes_per_turn = 16,
+                                             .handshake_timeout_ms = 5000,
+                                             .http_idle_timeout_ms = 60000,
+                                             .close_timeout_ms = 10,
+                                             .max_message_bytes = 65536,
+                                             .queue_max_bytes = 1 << 20,
+                                             .unauthenticated_max_bytes = 1 << 20,
+                                             .control_frames_per_second = 100};
+    settings_first.of[SETTINGS_CONN] = &conn;
+    app = (struct app){.head = head,
                        .heartbeat = client_fired,
                        .ended = ended,
                        .handlers = {[CONN_CLIENT] = client_handler}};
@@ -82,7 +84,8 @@ static void set_up(struct client_options o)
                         .conns_max = 1024,
                         .sockets_max = 1024,
                         .done_fd = -1};
-    api_init(&(struct api_options){.insecure = true, .channel_max_length = 255});
+    api_init(&(struct api_options){.insecure = true, .channel_max_length = 255}, NULL);
+    user_limit_open(0);
     heartbeat_init(&(struct heartbeat_options){0});
     o.channel_limit = 8;
     o.channel_max_length = 255;

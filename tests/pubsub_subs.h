@@ -188,7 +188,7 @@ static UNUSED void
 fill_up(unsigned i) /* its queue is at the cap: the next publication is too much */
 {
     struct conn *c = &subs[i].c;
-    size_t len = (size_t)engine.app.conn.queue_max_bytes - 4;
+    size_t len = (size_t)engine.conn.queue_max_bytes - 4;
     struct frame *f = frame_new(w->pool, (uint32_t)len);
     assert_non_null(f);
     conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});

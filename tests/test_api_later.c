@@ -57,7 +57,7 @@ static void test_idle_timeout(void **state)
 {
     (void)state;
     engine_open(&(struct engine_options){.workers = 2});
-    engine.app.conn.http_idle_timeout_ms = 1;
+    engine.conn.http_idle_timeout_ms = 1;
     int fd = begin(CALL);
     for (unsigned i = 0; i < 5; i++) {
         usleep(20000);
@@ -79,7 +79,7 @@ static void test_gone(void **state)
     enum { RESETS, SHUTS_ONE_SIDE, HAS_MORE_THAN_FITS, SERVER_ENDS, WAYS };
     for (int way = 0; way < WAYS; way++) {
         engine_open(&(struct engine_options){.workers = 2});
-        if (way == HAS_MORE_THAN_FITS) engine.app.conn.unauthenticated_max_bytes = 1;
+        if (way == HAS_MORE_THAN_FITS) engine.conn.unauthenticated_max_bytes = 1;
         int fd = begin(way == HAS_MORE_THAN_FITS ? CALL "POST /api/info HTTP/1.1\r\n" : CALL);
         if (way == SHUTS_ONE_SIDE) shutdown(fd, SHUT_WR);
         if (way == RESETS) close(fd);

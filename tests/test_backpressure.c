@@ -214,7 +214,7 @@ static void flood(bool tls)
 {
     enum { A_SECOND = 50, PINGS = 120 };
     struct conn *c = open_echo(tls);
-    engine.app.conn.control_frames_per_second = A_SECOND;
+    engine.conn.control_frames_per_second = A_SECOND;
     script_len = answer_len = 0;
     ask(WS_TEXT, false, "ab", 2);
     for (unsigned i = 0; i < PINGS; i++) {
@@ -250,7 +250,7 @@ static void test_flood(void **state)
 static void pauses(bool tls)
 {
     (void)open_echo(tls);
-    engine.app.conn.queue_max_bytes = 4096;
+    engine.conn.queue_max_bytes = 4096;
     script_len = answer_len = 0;
     for (unsigned i = 0; i < 500; i++) {
         char text[64];
@@ -278,7 +278,7 @@ static void test_empty_messages_cost(void **state)
     enum { MANY = 50000, AT_ONCE = 1000 };
     static uint8_t frames[AT_ONCE * 6];
     struct conn *c = open_echo(false);
-    const int64_t half = engine.app.conn.queue_max_bytes / 2;
+    const int64_t half = engine.conn.queue_max_bytes / 2;
     unsigned sent = 0;
     for (size_t i = 0; i < sizeof frames; i += 6) masked_frame(frames + i, WS_BINARY, true, "", 0);
     setsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &(int){4096}, sizeof(int));
@@ -302,7 +302,7 @@ static void test_ends_are_read(void **state)
 {
     (void)state;
     open_echo(false);
-    engine.app.conn.control_frames_per_second = 10;
+    engine.conn.control_frames_per_second = 10;
     script_len = 0;
     for (unsigned i = 0; i < 10; i++) ask(WS_PING, true, "", 0);
     ask(WS_CLOSE, true, "\x03\xe8", 2); /* the eleventh */
@@ -343,7 +343,7 @@ static void test_slow_close_keeps_replies(void **state)
 {
     (void)state;
     struct conn *c = open_echo(false);
-    engine.app.conn.queue_max_bytes = 3 * (20 + OUT_ENTRY_COST) + 40 + OUT_ENTRY_COST;
+    engine.conn.queue_max_bytes = 3 * (20 + OUT_ENTRY_COST) + 40 + OUT_ENTRY_COST;
     uint32_t before = c->messages_out;
     conn_queue(c, entry(OUT_REPLY, 0x8a, 20));
     conn_deliver(c, entry(OUT_MESSAGE, 0x82, 20), SLOW_CLOSE);

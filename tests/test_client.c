@@ -236,7 +236,7 @@ static void test_out_of_memory_between_commands(void **state)
         for (uint64_t k = 1; k < 30; k++) {
             size_t len = 0;
             begin(CLIENT_REPLY_MAX, false);
-            engine.app.conn.queue_max_bytes = 900;
+            engine.conn.queue_max_bytes = 900;
             const int fd = hello(engine.server.workers[0], got, sizeof got, &len);
             snprintf(text, sizeof text, "{\"connect\":{\"token\":\"%s\"},\"id\":1}", token);
             say(fd, text, got, sizeof got, &len);
@@ -264,7 +264,9 @@ static void test_reply_max(void **state)
     int fds[MANY];
     size_t len, small = 0, large = 0;
     begin(700, true);
-    client_options.anonymous = client_options.insecure = true;
+    struct client_options open = *client_options();
+    open.anonymous = open.insecure = true;
+    client_init(&open);
     for (unsigned i = 0; i < MANY; i++) { /* each makes both longer */
         len = 0;
         fds[i] = hello(engine.server.workers[i % 2], got, sizeof got, &len);

@@ -221,7 +221,7 @@ static void test_reads_a_turn(void **state)
         len += masked_frame(burst + len, WS_BINARY, true, payload, EACH);
     }
     begin(&(struct engine_options){.receive_buffer_bytes = 16 * 1024});
-    engine.app.conn.reads_per_turn = 1;
+    engine.conn.reads_per_turn = 1;
     struct peer *p = dial(0);
     feed_text(p, UPGRADE("/echo"));
     settle(p);
@@ -249,7 +249,7 @@ static void test_fair(void **state)
     (void)state;
     static uint8_t payload[16384];
     begin(&(struct engine_options){.receive_buffer_bytes = 16 * 1024});
-    engine.app.conn.reads_per_turn = 2;
+    engine.conn.reads_per_turn = 2;
     struct peer *loud = dial(0), *other = dial(1);
     feed_text(loud, UPGRADE("/echo"));
     feed_text(other, UPGRADE("/echo"));
@@ -273,7 +273,7 @@ static void test_pause(void **state)
     static uint8_t payload[EACH], frame[EACH + WS_HEAD_MAX];
     size_t len = masked_frame(frame, WS_BINARY, true, payload, EACH), at = 0;
     begin(&(struct engine_options){0});
-    engine.app.conn.queue_max_bytes = 256 * 1024;
+    engine.conn.queue_max_bytes = 256 * 1024;
     struct peer *p = dial(0);
     feed_text(p, UPGRADE("/echo"));
     settle(p);
@@ -449,7 +449,7 @@ static void test_control_flood(void **state)
 {
     (void)state;
     begin(&(struct engine_options){0});
-    engine.app.conn.control_frames_per_second = 10;
+    engine.conn.control_frames_per_second = 10;
     struct peer *p = dial(0);
     feed_text(p, UPGRADE("/echo"));
     settle(p);
@@ -480,7 +480,7 @@ static void test_fin_behind_data(void **state)
         script.len -= 15; /* and without the Close: only the FIN ends it */
         script.answer_len -= 4;
         begin(&(struct engine_options){.receive_buffer_bytes = 16 * 1024});
-        engine.app.conn.reads_per_turn = reads;
+        engine.conn.reads_per_turn = reads;
         struct peer *p = dial(0);
         assert_int_equal(send(p->fd, script.bytes, script.len, MSG_NOSIGNAL), script.len);
         shutdown(p->fd, SHUT_WR);
@@ -591,9 +591,9 @@ static void test_deadlines(void **state)
     (void)state;
     for (size_t stage = 0; stage < STAGES; stage++) {
         begin(&(struct engine_options){0});
-        engine.app.conn.handshake_timeout_ms = 30;
-        engine.app.conn.http_idle_timeout_ms = 40;
-        engine.app.conn.close_timeout_ms = 30;
+        engine.conn.handshake_timeout_ms = 30;
+        engine.conn.http_idle_timeout_ms = 40;
+        engine.conn.close_timeout_ms = 30;
         struct peer *p = dial(0);
         feed(p, stages[stage].bytes, stages[stage].len);
         settle(p);
@@ -622,7 +622,7 @@ static void test_slow_head(void **state)
 {
     (void)state;
     begin(&(struct engine_options){0});
-    engine.app.conn.handshake_timeout_ms = 60;
+    engine.conn.handshake_timeout_ms = 60;
     struct peer *p = dial(0);
     int64_t began = clock_us();
     feed_text(p, "GET / HTTP/1.1\r\nA: ");

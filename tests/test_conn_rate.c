@@ -10,8 +10,8 @@
 
 #define START_MS 1000000
 
-static struct app app;
-static struct server server = {.app = &app};
+static struct conn_options options;
+static struct server server;
 static struct worker worker = {.server = &server};
 static struct { /* as accepted() makes them */
     struct conn c;
@@ -27,7 +27,8 @@ static void at(int64_t ms)
 
 static void begin(int64_t bytes, int64_t messages, int64_t largest)
 {
-    app.conn = (struct conn_options){
+    settings_first.of[SETTINGS_CONN] = &options;
+    options = (struct conn_options){
         .byte_rate = bytes, .message_rate = messages, .max_message_bytes = largest};
     memset(&place, 0, sizeof place);
     c->worker = &worker;

@@ -267,7 +267,7 @@ static void test_blocked(void **state)
     enum { EACH = 30000, MANY = 40 };
     static uint8_t message[EACH + WS_HEAD_MAX], sealed[TLS_RECORD_MAX + TLS_OVERHEAD];
     begin();
-    engine.app.conn.queue_max_bytes = 512 * 1024;
+    engine.conn.queue_max_bytes = 512 * 1024;
     dial(0);
     say((const uint8_t *)UPGRADE("/echo"), sizeof UPGRADE("/echo") - 1);
     settle();
@@ -333,7 +333,7 @@ static void test_cap(void **state)
     (void)state;
     static const uint8_t record[] = {22, 3, 1};
     begin();
-    engine.app.conn.tls_max_handshakes = 2;
+    engine.conn.tls_max_handshakes = 2;
     int fds[4];
     for (unsigned i = 0; i < 4; i++) {
         fds[i] = connect_pair();
@@ -360,7 +360,7 @@ static void test_handshakes_a_turn(void **state)
     struct tls *t = tls_connect(tls_client, "127.0.0.1");
     (void)tls_handshake(t, NULL, 0, &used, hello, sizeof hello, &len);
     begin();
-    engine.app.conn.handshakes_per_turn = 3;
+    engine.conn.handshakes_per_turn = 3;
     int fds[10];
     for (unsigned i = 0; i < 10; i++) {
         fds[i] = connect_pair();

@@ -505,7 +505,7 @@ static void test_budget_of_one(void **state)
     struct channel *ch = pubsub_channel(w, "c", 1);
     assert_in_range(ch->stream.count, 1, 3);
     pubsub_channel_unref(ch);
-    bus.options.history_max_bytes = 1;
+    engine.bus.history_max_bytes = 1;
     last = publish("c", big);
     ask("c", (struct pubsub_history){.max = FEW}, last.offset, last.offset);
     end();
@@ -539,13 +539,13 @@ static void test_positions_last(void **state)
     struct local *l = pubsub_attach(other, "c", 1);
     assert_int_equal(pubsub_subscribe_client(&s, l, &r), 0);
     assert_int_equal(r.top.offset, 2);
-    bus.options.history_max_bytes = 1; /* the budget */
+    engine.bus.history_max_bytes = 1; /* the budget */
     publish("d", "1");
     assert_int_equal(kept("c"), 0);
     w->now_ms += 10 * META_MS; /* time */
     assert_int_equal(position("d").offset, 0);
     assert_true(same_epoch(position("c"), r.top));
-    bus.options.channels_max = 2; /* new channels */
+    engine.bus.channels_max = 2; /* new channels */
     for (unsigned i = 0; i < 100; i++) {
         struct channel *ch = pubsub_channel(w, stream_name(i), strlen(stream_name(i)));
         struct message m = {.payload = {"1", 1}, .publisher = PUBSUB_NOBODY};

@@ -61,7 +61,7 @@ static void burst(size_t len, int64_t queue_max_bytes, unsigned per_pass)
 {
     const unsigned n = 40;
     begin(&(struct engine_options){.bus = {.slice = 2}});
-    engine.app.conn.queue_max_bytes = queue_max_bytes;
+    engine.conn.queue_max_bytes = queue_max_bytes;
     for (unsigned i = 0; i < 3; i++) assert_int_equal(join(i, w, "c"), 0);
     subs[1].c.flags |= CONN_NO_SELF; /* gets them one by one */
     for (unsigned i = 0; i < n; i++) assert_int_equal(publish_sized(w, "c", len, PUBSUB_NOBODY), 0);
@@ -249,7 +249,7 @@ static void test_churn(void **state)
 static void slow_ones(unsigned n, uint32_t slice, unsigned slow, unsigned publications)
 {
     begin(&(struct engine_options){.bus = {.slice = slice}});
-    engine.app.conn.queue_max_bytes = 4096;
+    engine.conn.queue_max_bytes = 4096;
     for (unsigned i = 0; i < n; i++) {
         assert_int_equal(join(i, w, "c"), 0);
         if (slow >> i & 1) fill_up(i);
@@ -293,7 +293,7 @@ static void test_drop_policies(void **state)
     static const enum slow_policy policies[] = {SLOW_DROP_OLDEST, SLOW_KEEP_LATEST};
     for (unsigned p = 0; p < 2; p++) {
         begin(&(struct engine_options){.bus = {.policy = policies[p]}});
-        engine.app.conn.queue_max_bytes = 5 * (10 + OUT_ENTRY_COST); /* five messages */
+        engine.conn.queue_max_bytes = 5 * (10 + OUT_ENTRY_COST); /* five messages */
         assert_int_equal(join(0, w, "c"), 0);
         for (unsigned i = 0; i < 8; i++) {
             publish();

@@ -156,7 +156,7 @@ static void test_slow_ones_recover(void **state)
         for (unsigned slow = 0; slow < 1u << N; slow++) {
             begin_clients((struct engine_options){.bus = {.slice = slice},
                                                   .channel = {.slow_policy = SLOW_RECOVER}});
-            engine.app.conn.queue_max_bytes = 4096;
+            engine.conn.queue_max_bytes = 4096;
             for (unsigned i = 0; i < N; i++) {
                 assert_int_equal(join_client(i, w, SUBSCRIPTION_POSITIONED), 0);
                 if (slow >> i & 1) fill_up(i);

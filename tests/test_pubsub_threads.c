@@ -178,7 +178,7 @@ static void run(unsigned workers, uint64_t each, uint64_t mailbox_max_bytes)
 {
     engine_open(&(struct engine_options){
         .workers = workers, .mailbox_max_bytes = mailbox_max_bytes, .bus = {.slice = 3}});
-    engine.app.conn.queue_max_bytes = 4096;
+    engine.conn.queue_max_bytes = 4096;
     engine.ops = (struct worker_ops){.ready = nothing,
                                      .idle_ms = always,
                                      .posts = pubsub_posts,

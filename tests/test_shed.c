@@ -19,8 +19,8 @@ static struct worker *worker_of(unsigned i)
 static void begin(unsigned workers, int64_t budget)
 {
     engine_open(&(struct engine_options){.workers = workers});
-    engine.app.conn.queue_max_bytes = 64 << 20;
-    engine.app.conn.queues_max_bytes = budget;
+    engine.conn.queue_max_bytes = 64 << 20;
+    engine.conn.queues_max_bytes = budget;
     for (unsigned i = 0; i < workers; i++)
         worker_of(i)->sample_at_ms = INT64_MAX; /* sockets are asked in the test of that alone */
     peer_count = 0;
@@ -104,10 +104,10 @@ static void test_order(void **state)
     assert_int_equal(waiting(), 1008 * (KIB + OUT_ENTRY_COST));
     assert_int_equal(engine_metric(METRIC_SHED), 0);
     for (unsigned gone = 1; gone < COUNT; gone++) {
-        engine.app.conn.queues_max_bytes = (int64_t)waiting() - 1;
+        engine.conn.queues_max_bytes = (int64_t)waiting() - 1;
         look(0);
         assert_int_equal(engine_metric(METRIC_SHED), gone);
-        assert_true(waiting() <= (uint64_t)engine.app.conn.queues_max_bytes / 8 * 7);
+        assert_true(waiting() <= (uint64_t)engine.conn.queues_max_bytes / 8 * 7);
         for (unsigned i = 0; i < COUNT; i++) {
             assert_int_equal(is_closed(c[i]), i >= COUNT - gone);
             if (!is_closed(c[i]))
@@ -126,7 +126,7 @@ static void test_at_the_budget(void **state)
     for (unsigned i = 0; i < 10; i++) look(0);
     assert_int_equal(waiting(), 300 * (KIB + OUT_ENTRY_COST));
     assert_int_equal(engine_metric(METRIC_SHED), 0);
-    engine.app.conn.queues_max_bytes--;
+    engine.conn.queues_max_bytes--;
     look(0);
     assert_int_equal(engine_metric(METRIC_SHED), 1); /* a third is more than the eighth */
     end();
@@ -220,7 +220,7 @@ static void test_those_that_end_go_first(void **state)
     assert_true(is_closed(big));
     assert_int_equal(big->out->count, 2); /* the rest of that message, and the Close */
     const unsigned ended = engine.ended;
-    engine.app.conn.queues_max_bytes = 750 * KIB;
+    engine.conn.queues_max_bytes = 750 * KIB;
     look(0);
     assert_int_equal(engine.ended, ended + 1);
     assert_int_equal(small->state, CONN_OPEN);
@@ -295,7 +295,7 @@ static void test_kernel(void **state)
     worker_of(0)->sample_at_ms = 0;
     worker_turn(worker_of(0), 0);
     assert_true(engine_metric(METRIC_WAITING_KERNEL) >= KIB);
-    engine.app.conn.queues_max_bytes = KIB;
+    engine.conn.queues_max_bytes = KIB;
     look(0);
     assert_true(is_closed(c));
     assert_int_equal(engine_metric(METRIC_WAITING_KERNEL), 0);

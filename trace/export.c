@@ -41,6 +41,7 @@ static struct exporter {
     bool runs;
     _Atomic bool stopping;         /* release by main, acquire by the thread */
     _Atomic uint64_t sent, failed; /* relaxed; written by the thread */
+    _Atomic double sample;         /* relaxed; written by main */
     bool complained;
     struct trace_span spans[BATCH];
     struct json_out text;
@@ -103,6 +104,7 @@ static void encode(struct exporter *e, size_t n)
 {
     e->text.len = 0;
     e->text.full = false;
+    e->resource.sample = atomic_load_explicit(&e->sample, memory_order_relaxed);
     if (e->format == TRACE_OTLP)
         trace_otlp_write(&e->text, &e->resource, e->spans, n);
     else
@@ -212,10 +214,11 @@ static struct exporter *new_exporter(const struct trace_export_options *o)
     e->text.cap = TRACE_OTLP_MAX(BATCH);
     e->text.p = malloc(e->text.cap);
     e->traces = traces_new(o->workers, o->sample);
+    atomic_init(&e->sample, o->sample);
     if (gethostname(e->host, sizeof e->host - 1) == -1) *e->host = 0;
     snprintf(e->instance, sizeof e->instance, "%s", *o->instance ? o->instance : e->host);
-    e->resource = (struct trace_resource){
-        .version = ROOST_VERSION, .instance = e->instance, .host = e->host, .sample = o->sample};
+    e->resource =
+        (struct trace_resource){.version = ROOST_VERSION, .instance = e->instance, .host = e->host};
     if (e->text.p && e->traces) return e;
     free_exporter(e);
     return NULL;
@@ -255,6 +258,13 @@ int trace_export_start(void)
     errno = pthread_create(&exporter->thread, NULL, export, exporter);
     exporter->runs = errno == 0;
     return exporter->runs ? 0 : -1;
+}
+
+void trace_export_set_sample(double sample)
+{
+    if (!exporter) return;
+    traces_set_sample(exporter->traces, sample);
+    atomic_store_explicit(&exporter->sample, sample, memory_order_relaxed);
 }
 
 void trace_export_stop(void)

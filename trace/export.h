@@ -38,6 +38,7 @@ struct trace_export_options { /* borrowed for the call */
 int trace_export_open(const struct trace_export_options *o, char *err, size_t err_len);
 struct trace *trace_export_worker(unsigned worker);
 int trace_export_start(void);
+void trace_export_set_sample(double sample); /* from now on; no effect while it is off */
 void trace_export_stop(void);
 
 struct trace_totals {

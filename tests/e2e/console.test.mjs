@@ -88,7 +88,7 @@ test('SIGHUP reads the password again: another one ends all sessions, the same o
   const session = await signIn(server);
   const again = async (nth) => {
     server.child.kill('SIGHUP');
-    await until(() => server.log.split('API keys read again').length > nth, 'SIGHUP');
+    await until(() => server.log.split('msg=reloaded').length > nth, 'SIGHUP');
   };
   await again(1);
   assert.equal((await post(server, '/admin/api/info', {}, session)).status, 200);

@@ -150,6 +150,23 @@ test('sd_notify: READY, WATCHDOG by every worker, STOPPING, STATUS with who is l
   m.end();
 }, { seconds: 60 });
 
+test('sd_notify: a reload is told, also one that fails', async () => {
+  const m = await manager();
+  const file = path.join(temporary(), 'roost.json');
+  fs.writeFileSync(file, '{}');
+  const server = await serve(['--config', file], { env: { NOTIFY_SOCKET: m.file } });
+  const ready = (n) => until(() => m.said.filter((l) => l.startsWith('READY=1')).length >= n, `READY ${n}`, patience(10000));
+  await ready(1);
+  server.child.kill('SIGHUP');
+  await ready(2);
+  fs.writeFileSync(file, '{');
+  server.child.kill('SIGHUP');
+  await ready(3);
+  const said = m.said.filter((l) => /^(READY|RELOADING)=1/.test(l));
+  assert.match(said.join('|'), /^READY=1 STATUS=serving[^|]*\|RELOADING=1 MONOTONIC_USEC=\d+ STATUS=[^|]*\|READY=1 STATUS=serving[^|]*\|RELOADING=1 [^|]*\|READY=1 STATUS=the last reload failed/);
+  m.end();
+});
+
 test('a worker that hangs: the watchdog is told no more, and the log says why', async () => {
   if (VARIANT !== 'asan' && VARIANT !== 'debug') skip('only builds for tests can make a worker hang');
   const m = await manager();
