@@ -65,8 +65,8 @@ void loader_begin(struct loader *l, const struct option *o, enum layer layer, co
     bool objects = o->kind == OPTION_KEYS || o->kind == OPTION_NAMESPACES;
     if (origin->layer != layer && (objects || option_is_list(o))) option_clear(l->c, o);
     origin->layer = layer;
+    origin->warned = false;
     snprintf(origin->place, sizeof origin->place, "%s", place);
-    if (o->group == GROUP_PLANNED && option_is_list(o)) loader_planned(l, place, o->key);
 }
 
 void loader_planned(struct loader *l, const char *place, const char *name)
@@ -74,11 +74,19 @@ void loader_planned(struct loader *l, const char *place, const char *name)
     loader_note(l, false, place, "%s is not supported yet and has no effect", name);
 }
 
-/* is_so_anyhow: an option without effect is given the value by which it wants none. */
-static bool is_so_anyhow(const struct option *o, const char *text, size_t len)
+/* warn_planned warns of what a value asks for in vain; of a list once, however long
+ * it is. */
+static void warn_planned(struct loader *l, const struct option *o, const char *place,
+                         const char *name, const char *text, size_t len)
 {
-    const char *initial = o->initial ? o->initial : "";
-    return strlen(initial) == len && memcmp(initial, text, len) == 0;
+    if (o->group != GROUP_PLANNED || option_is_initial(o, text, len)) return;
+    if (!option_is_list(o)) {
+        loader_planned(l, place, name);
+        return;
+    }
+    struct origin *origin = loader_origin(l, o);
+    if (!origin->warned) loader_planned(l, origin->place, o->key);
+    origin->warned = true;
 }
 
 void loader_add(struct loader *l, void *base, const struct option *o, const char *place,
@@ -86,8 +94,7 @@ void loader_add(struct loader *l, void *base, const struct option *o, const char
 {
     char why[OPTION_WHY_MAX], shown[VISIBLE_MAX];
     if (option_add(base, o, text, len, why)) {
-        if (o->group == GROUP_PLANNED && !option_is_list(o) && !is_so_anyhow(o, text, len))
-            loader_planned(l, place, name);
+        warn_planned(l, o, place, name, text, len);
         return;
     }
     if (o->kind == OPTION_SECRET) {

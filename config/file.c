@@ -228,6 +228,19 @@ static void add_key(struct source *s, const struct option *o, struct config_keys
 
 /* ---- channel.namespaces ---- */
 
+static bool is_empty(const struct source *s, int v)
+{
+    struct json_slice plain;
+    return json_type(&s->doc, v) == JSON_STRING && json_plain(&s->doc, v, &plain) && !plain.len;
+}
+
+/* asks_for_none: as the value of a list, this is an empty one. */
+static bool asks_for_none(const struct source *s, int v)
+{
+    if (json_type(&s->doc, v) == JSON_ARRAY) return json_first(&s->doc, v) == JSON_NONE;
+    return is_empty(s, v);
+}
+
 static void add_namespace_option(struct source *s, struct config_namespace *n, int v,
                                  const char *name, size_t index)
 {
@@ -239,7 +252,7 @@ static void add_namespace_option(struct source *s, struct config_namespace *n, i
         if (strcmp(o->key, name) != 0) continue;
         if (!option_is_list(o))
             add_scalar(s, n, o, v, full);
-        else if (o->group == GROUP_PLANNED)
+        else if (o->group == GROUP_PLANNED && !asks_for_none(s, v))
             loader_planned(s->l, place, full);
         return;
     }
@@ -299,12 +312,6 @@ static void add_objects(struct source *s, const struct option *o, int list)
 }
 
 /* ---- the tree ---- */
-
-static bool is_empty(const struct source *s, int v)
-{
-    struct json_slice plain;
-    return json_type(&s->doc, v) == JSON_STRING && json_plain(&s->doc, v, &plain) && !plain.len;
-}
 
 static void set_option(struct source *s, const struct option *o, int v)
 {

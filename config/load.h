@@ -11,6 +11,7 @@ enum layer { LAYER_DEFAULT, LAYER_FILE, LAYER_ENVIRONMENT, LAYER_FLAG };
 
 struct origin { /* where an option got its value */
     enum layer layer;
+    bool warned;           /* of a list that is not supported yet, for this place */
     char place[PLACE_MAX]; /* conf.json:3:14, ROOST_LISTEN or --listen; "" for a default */
 };
 
@@ -28,12 +29,11 @@ __attribute__((format(printf, 4, 5))) void loader_note(struct loader *l, bool is
 
 struct origin *loader_origin(struct loader *l, const struct option *o);
 
-/* loader_begin says that layer now gives o its value: lists of lower layers go, place is kept; the
- * warning for what is not supported yet is given. */
+/* loader_begin says that layer now gives o its value: lists of lower layers go, place is kept. */
 void loader_begin(struct loader *l, const struct option *o, enum layer layer, const char *place);
 
-/* loader_planned says that the option of that name has no effect. loader_begin and loader_add do
- * that for those of the table, unless the value is what happens anyhow (its initial). */
+/* loader_planned says that the option of that name has no effect. loader_add does that for
+ * those of the table, unless the value is what happens anyhow (option_is_initial). */
 void loader_planned(struct loader *l, const char *place, const char *name);
 
 /* loader_add gives o, whose field is in base, a value or one more element, from text, and reports

@@ -95,6 +95,9 @@ const char *option_argument(const struct option *o); /* "URL"; "" for a bool */
 #define OPTION_TEXT_MAX 4096 /* bytes of one value */
 bool option_add(void *base, const struct option *o, const char *text, size_t len,
                 char why[static OPTION_WHY_MAX]);
+/* option_is_initial: does text, which option_add takes, mean what the option is without it? As a
+ * value: "0s" is "0". What is not said to be anything is 0, or the empty text. */
+bool option_is_initial(const struct option *o, const char *text, size_t len);
 /* option_clear empties a field (secrets are wiped): lists before the first element of a layer. */
 void option_clear(void *base, const struct option *o);
 

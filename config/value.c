@@ -433,6 +433,28 @@ bool option_add(void *base, const struct option *o, const char *text, size_t len
     return ok;
 }
 
+static bool is_text(const struct option *o)
+{
+    return o->kind == OPTION_STRING || o->kind == OPTION_SECRET || option_is_list(o);
+}
+
+bool option_is_initial(const struct option *o, const char *text, size_t len)
+{
+    union {
+        int64_t n; /* first: all of it begins as 0 */
+        double fraction;
+        int choice;
+        bool yes;
+    } given = {0}, initial = {0};
+    char why[OPTION_WHY_MAX];
+    struct option alone = *o;
+    const char *without = o->initial ? o->initial : is_text(o) ? "" : "0";
+    if (is_text(o)) return strlen(without) == len && memcmp(without, text, len) == 0;
+    alone.field = 0;
+    return option_add(&given, &alone, text, len, why) &&
+           option_add(&initial, &alone, without, strlen(without), why) && given.n == initial.n;
+}
+
 static void clear_keys(struct config_keys *list)
 {
     for (size_t i = 0; i < list->count; i++) {

@@ -629,6 +629,71 @@ static void what_is_so_anyhow(void **state)
     unload(&l);
 }
 
+/* By its value, not by how it is written; and so in a variable or a flag. */
+static void what_is_so_in_other_words(void **state)
+{
+    (void)state;
+    static const char file[] =
+        "{" OK_TOKEN ",\"engine\":{\"type\":\"memory\",\"redis\":{\"db\":0,\"address\":[]}},"
+        "\"websocket\":{\"write_timeout\":\"0s\",\"compression_min_size\":\"0B\","
+        "\"compression\":\"no\",\"compression_level\":\"01\"},"
+        "\"client.channel_position_check_delay\":\"40000ms\","
+        "\"client.presence_update_interval\":\"0.45m\","
+        "\"channel\":{\"without_namespace\":{\"allowed_delta_types\":[],"
+        "\"allow_tags_filter\":\"off\"},"
+        "\"namespaces\":[{\"name\":\"ab\",\"allowed_delta_types\":[]}]}}";
+    struct load l = load(file, (char *[]){"ROOST_ENGINE_REDIS_DB=00", NULL},
+                         FLAGS("--websocket.write_timeout=0ms", "--engine.redis.address="));
+    assert_int_equal(l.outcome, CONFIG_LOADED);
+    assert_string_equal(l.text, "");
+    unload(&l);
+}
+
+/* count_of: how often word stands in text. */
+static unsigned count_of(const char *text, const char *word)
+{
+    unsigned n = 0;
+    while ((text = strstr(text, word)) != NULL) {
+        text += strlen(word);
+        n++;
+    }
+    return n;
+}
+
+/* What asks for something is still named, and a list once, however long it is. */
+static void what_is_not_so_anyhow(void **state)
+{
+    (void)state;
+    static const char file[] =
+        "{" OK_TOKEN
+        ",\"engine\":{\"redis\":{\"db\":1,\"address\":[\"127.0.0.1:1\",\"127.0.0.1:2\"]}},"
+        "\"websocket\":{\"write_timeout\":\"1s\",\"compression_min_size\":\"1B\"},"
+        "\"client.channel_position_check_delay\":\"0s\","
+        "\"channel\":{\"without_namespace\":{\"allowed_delta_types\":[\"fossil\",\"x\"]},"
+        "\"namespaces\":[{\"name\":\"ab\",\"allowed_delta_types\":[\"fossil\"]}]}}";
+    static const char *const said[] = {"engine.redis.db",
+                                       "engine.redis.address",
+                                       "websocket.write_timeout",
+                                       "websocket.compression_min_size",
+                                       "client.channel_position_check_delay",
+                                       "channel.without_namespace.allowed_delta_types",
+                                       "channel.namespaces[0].allowed_delta_types"};
+    struct load l = load(file, NULL, NULL);
+    assert_int_equal(l.outcome, CONFIG_LOADED);
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+        char line[128];
+        snprintf(line, sizeof line, "%s is not supported yet", said[i]);
+        if (count_of(l.text, line) != 1) fail_msg("%s, once: %s", line, l.text);
+    }
+    assert_int_equal(count_of(l.text, "is not supported yet"), sizeof said / sizeof *said);
+    unload(&l);
+
+    l = load("{" OK_TOKEN "}",
+             (char *[]){"ROOST_ENGINE_REDIS_ADDRESS=127.0.0.1:1,127.0.0.1:2", NULL}, NULL);
+    assert_int_equal(count_of(l.text, "engine.redis.address is not supported yet"), 1);
+    unload(&l);
+}
+
 /* What channels may do, as the workers see it. */
 static void namespaces(void **state)
 {
@@ -797,6 +862,8 @@ int main(void)
         cmocka_unit_test(help),
         cmocka_unit_test(print_and_load),
         cmocka_unit_test(what_is_so_anyhow),
+        cmocka_unit_test(what_is_so_in_other_words),
+        cmocka_unit_test(what_is_not_so_anyhow),
         cmocka_unit_test(namespaces),
         cmocka_unit_test(every_namespace_option),
         cmocka_unit_test(hostile_files),
