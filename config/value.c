@@ -438,21 +438,38 @@ static bool is_text(const struct option *o)
     return o->kind == OPTION_STRING || o->kind == OPTION_SECRET || option_is_list(o);
 }
 
+/* number_of gives what is no text as a number that is the same for the same value. */
+static bool number_of(const struct option *o, const char *text, int64_t *n)
+{
+    char why[OPTION_WHY_MAX];
+    double fraction = 0;
+    int choice = 0;
+    bool yes = false, ok = false;
+    if (o->kind == OPTION_BOOL) {
+        ok = parse_bool(&yes, text);
+        *n = yes;
+    } else if (o->kind == OPTION_CHOICE) {
+        ok = parse_choice(o, &choice, text, why);
+        *n = choice;
+    } else if (o->kind == OPTION_FRACTION) {
+        ok = parse_fraction(&fraction, text, why);
+        memcpy(n, &fraction, sizeof *n);
+    } else {
+        ok = parse_number(o, n, text, why);
+    }
+    return ok;
+}
+
 bool option_is_initial(const struct option *o, const char *text, size_t len)
 {
-    union {
-        int64_t n; /* first: all of it begins as 0 */
-        double fraction;
-        int choice;
-        bool yes;
-    } given = {0}, initial = {0};
-    char why[OPTION_WHY_MAX];
-    struct option alone = *o;
-    const char *without = o->initial ? o->initial : is_text(o) ? "" : "0";
-    if (is_text(o)) return strlen(without) == len && memcmp(without, text, len) == 0;
-    alone.field = 0;
-    return option_add(&given, &alone, text, len, why) &&
-           option_add(&initial, &alone, without, strlen(without), why) && given.n == initial.n;
+    const char *initial = o->initial ? o->initial : is_text(o) ? "" : "0";
+    if (is_text(o)) return strlen(initial) == len && memcmp(initial, text, len) == 0;
+    char copy[OPTION_TEXT_MAX + 1];
+    int64_t given = 0, without = 0;
+    if (len > OPTION_TEXT_MAX) return false;
+    memcpy(copy, text, len);
+    copy[len] = '\0';
+    return number_of(o, copy, &given) && number_of(o, initial, &without) && given == without;
 }
 
 static void clear_keys(struct config_keys *list)
