@@ -29,8 +29,8 @@ struct console_options { /* a part of the settings (settings.h) */
     const struct jwt_rules *tokens; /* tokens are made with its first key; NULL: none are made */
 };
 
-/* console_init: of the first settings; borrows what o points to; before workers start. console_close wipes secrets; no
- * worker runs. */
+/* console_init: of the first settings; borrows what o points to; before workers start.
+ * console_close wipes secrets; no worker runs. */
 void console_init(const struct console_options *o);
 void console_close(void);
 
