@@ -281,7 +281,7 @@ static uint32_t load(const _Atomic uint32_t *n)
 static const char *label(char out[static 300], const char *url)
 {
     size_t n = 0;
-    for (; url[n] && n < 299; n++)
+    for (; n < 299 && url[n]; n++)
         out[n] = url[n] == '"' || url[n] == '\\' || url[n] == '\n' ? '_' : url[n];
     out[n] = 0;
     return out;

@@ -216,7 +216,7 @@ static void print_json(const struct tune *t)
         json_puts(&o, "}");
     }
     json_puts(&o, "]}\n");
-    fwrite(text, 1, o.len, stdout);
+    fwrite(o.p, 1, o.len, stdout);
 }
 
 static void print_markdown(void)
