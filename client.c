@@ -71,11 +71,24 @@ void client_line_end(struct session *s, const struct json_out *o)
         s->len = o->len;
 }
 
+static void see_refusal(struct session *s, uint32_t code, const char *message)
+{
+    struct text channel = s->command ? s->command->channel : (struct text){0};
+    conn_see(s->c, &(struct conn_sight){.kind = SIGHT_REFUSED,
+                                        .channel = channel.len ? channel.p : NULL,
+                                        .channel_len = channel.len,
+                                        .user = s->c->user ? NULL : s->user.p,
+                                        .user_len = s->user.len,
+                                        .code = code,
+                                        .text = message});
+}
+
 void client_error(struct session *s, uint32_t id, uint32_t code)
 {
     bool temporary;
     const char *message = ops_error_text(code, &temporary);
     metric_reply_error(&s->w->metrics, s->method, code);
+    if (conn_watched(s->c)) see_refusal(s, code, message);
     struct json_out o = client_line(s, 128);
     reply_json_error(&o, id, code, message, temporary);
     client_line_end(s, &o);
@@ -464,6 +477,19 @@ static void pause_if_long(struct session *s, const struct command *m)
     if (grows && clock_us() - s->w->now_us > TURN_US) conn_pause(s->c);
 }
 
+static void one_command(struct session *s, const struct command *m)
+{
+    if (s->k->phase == CLIENT_CONNECTED) {
+        if (!is_within_rate(s, m)) return;
+        execute(s, m);
+        pause_if_long(s, m);
+    } else if (m->method == COMMAND_CONNECT) {
+        client_connect(s, m);
+    } else {
+        client_close(s, 3501);
+    }
+}
+
 static void one_line(struct session *s, const char *line, size_t len)
 {
     jsmntok_t tokens[COMMAND_TOKENS];
@@ -476,15 +502,9 @@ static void one_line(struct session *s, const char *line, size_t len)
         return;
     }
     s->method = m.method;
-    if (s->k->phase == CLIENT_CONNECTED) {
-        if (!is_within_rate(s, &m)) return;
-        execute(s, &m);
-        pause_if_long(s, &m);
-    } else if (m.method == COMMAND_CONNECT) {
-        client_connect(s, &m);
-    } else {
-        client_close(s, 3501);
-    }
+    s->command = &m;
+    one_command(s, &m);
+    s->command = NULL;
 }
 
 /* must_stop, between two commands of a message: the connection is paused, or so much waits to be

@@ -117,6 +117,8 @@ _Static_assert(sizeof(struct client) <= 64, "paid by every client");
 
 struct session { /* one message under way: its replies are gathered into as few messages as possible
                   */
+    const struct command *command; /* under way; NULL: none yet */
+    struct text user; /* who connects, as far as is known, before the conn has a user */
     struct conn *c;
     struct client *k;
     struct worker *w;

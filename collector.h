@@ -6,6 +6,7 @@
 #ifndef COLLECTOR_H
 #define COLLECTOR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,6 +41,12 @@ struct collector_answer {
  * secret: no answer came. A kept connection that turns out to be over is made anew, once. */
 int collector_post(struct collector *c, const char *body, size_t len, struct collector_answer *a,
                    char *err, size_t err_len);
+
+/* collector_follow makes the request without a body, and gives take each piece of the answer's body
+ * as it comes, if its status is 200; else a has the beginning of what was said. It ends when the
+ * answer does, or take returns false: 0; or -1 as above, also when nothing comes for total_ms. */
+int collector_follow(struct collector *c, bool (*take)(const char *bytes, size_t len, void *arg),
+                     void *arg, struct collector_answer *a, char *err, size_t err_len);
 
 /* collector_wait sleeps for ms or until collector_hurry. */
 void collector_wait(struct collector *c, int64_t ms);

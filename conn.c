@@ -183,11 +183,14 @@ static void accepted(struct worker *w, const struct listener *l, int fd,
     if (!conn_address_enter(c)) conn_address_refuse(c);
 }
 
-void conn_left_open(struct conn *c, unsigned code)
+void conn_left_open(struct conn *c, unsigned code, const char *reason)
 {
     if (!(c->flags & CONN_COUNTED)) return;
-    c->flags &= ~(uint32_t)CONN_COUNTED;
     if (!c->close_code) c->close_code = (uint16_t)code;
+    if (conn_watched(c)) /* while user and channels are known */
+        conn_see(c,
+                 &(struct conn_sight){.kind = SIGHT_CLOSED, .code = c->close_code, .text = reason});
+    c->flags &= ~(uint32_t)CONN_COUNTED;
     struct worker *w = c->worker;
     atomic_fetch_sub_explicit(&w->server->connections, 1, memory_order_relaxed);
     metric_sub(&w->metrics, METRIC_CONNECTIONS, 1);
@@ -208,7 +211,7 @@ void conn_drop(struct conn *c, unsigned code)
         handshake_over(c);
         metric_add(&c->worker->metrics, METRIC_TLS_FAILED, 1);
     }
-    conn_left_open(c, code);
+    conn_left_open(c, code, NULL);
     conn_address_leave(c);
     conn_set_state(c, CONN_CLOSED);
     wheel_cancel(&c->worker->wheel, &c->timer);
@@ -222,7 +225,7 @@ void conn_finish(struct conn *c, unsigned code)
         conn_drop(c, code);
         return;
     }
-    conn_left_open(c, code);
+    conn_left_open(c, code, NULL);
     conn_set_state(c, CONN_LINGER);
     conn_arm(c, CONN_DEADLINE_CLOSE, conn_options()->close_timeout_ms);
     conn_read_again(c); /* for the peer's FIN */
@@ -308,6 +311,7 @@ static void timer_fired(struct wheel_timer *t, void *worker)
         metric_add(&w->metrics, METRIC_TIMED_OUT_IDLE, 1);
         conn_finish(c, WS_CLOSE_ABNORMAL);
         break;
+    case CONN_DEADLINE_STREAM: w->server->app->stream(c); break;
     case CONN_DEADLINE_HEARTBEAT: w->server->app->heartbeat(c); break;
     case CONN_DEADLINE_CLOSE:
         if (c->state == CONN_CLOSING) metric_add(&w->metrics, METRIC_TIMED_OUT_CLOSE, 1);

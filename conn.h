@@ -67,7 +67,8 @@ enum conn_flag {                         /* each the answer to one question */
                  CONN_BEAT_ODD = 1 << 25,        /* heartbeat: so was the last message of beat_s */
                  CONN_ADDRESS_COUNTED = 1 << 26, /* is one of its address's connections */
                  CONN_TURNED_AWAY = 1 << 27,     /* in worker.turned_away */
-                 CONN_WAITED = 1 << 28, /* what there is to read may have come while we did not */
+                 CONN_WAITED = 1 << 28,  /* what there is to read may have come while we did not */
+                 CONN_STREAMS = 1 << 29, /* an answer without an end: conn_http_stream */
 };
 /* The rest of flags: the number of its ping interval; heartbeat.h. */
 #define CONN_PERIOD_SHIFT 29
@@ -79,6 +80,7 @@ enum conn_deadline {                          /* what the connection's one timer
                                                  connection */
                      CONN_DEADLINE_HEARTBEAT, /* the layer above says what is due */
                      CONN_DEADLINE_CLOSE,     /* the peer's Close or FIN */
+                     CONN_DEADLINE_STREAM,    /* the next part of an answer without an end */
 };
 
 struct conn_in {  /* unfinished input */
@@ -182,6 +184,30 @@ struct conn_handler { /* what the layer above does with an open connection's mes
     const char *rate_reason;
 };
 
+/* What somebody who follows a connection is told of it (watch.h). */
+enum conn_sight_kind {
+    SIGHT_CONNECTED,
+    SIGHT_CLOSED, /* code, text */
+    SIGHT_SUBSCRIBED,
+    SIGHT_UNSUBSCRIBED,
+    SIGHT_MESSAGE,   /* payload */
+    SIGHT_DELIVERED, /* payload, offset */
+    SIGHT_REFUSED,   /* code, text: a status, or an error of the client protocol */
+};
+
+struct conn_sight { /* borrowed for the call */
+    enum conn_sight_kind kind;
+    const char *channel; /* NULL: none */
+    size_t channel_len;
+    const char *user; /* NULL: the connection's own */
+    size_t user_len;
+    unsigned code;
+    const char *text;
+    const uint8_t *payload; /* NULL: none */
+    size_t len;
+    uint64_t offset; /* 0: none */
+};
+
 struct app { /* the layers above; filled by cmd_serve */
     /* A request head is complete. Either answer it (conn_http_reply, conn_upgrade) and return 0, or
      * return how many bytes of body are accepted at most (> 0): then request follows with the whole
@@ -190,6 +216,9 @@ struct app { /* the layers above; filled by cmd_serve */
     void (*request)(struct conn *c, const struct http_request *r, const char *body, size_t len);
     void (*heartbeat)(struct conn *c); /* the heartbeat deadline has passed: act and arm again */
     void (*ended)(struct conn *c); /* is about to be freed: the summary line, the last references */
+    void (*stream)(
+        struct conn *c); /* conn_http_stream: the next part is due, or the server stops */
+    void (*seen)(struct conn *c, const struct conn_sight *s); /* only while worker.watchers */
     struct conn_handler handlers[CONN_PROTOCOLS];
 };
 
@@ -321,6 +350,16 @@ void conn_http_error(struct conn *c, const struct http_request *r, int status, c
 void conn_http_later(struct conn *c);
 void conn_http_answer(struct conn *c, const struct http_reply *reply);
 
+/* conn_http_stream answers 200 with a body in chunks whose end is not known yet (RFC 9112 section
+ * 7.1), to a request of HTTP/1.1 without a body; each STREAM_MS, and when the server stops, struct
+ * app's stream is called. conn_http_chunk queues a piece of it (len > 0; copies);
+ * conn_http_stream_end its end. What the peer sends meanwhile is not looked at; when it goes, c
+ * ends. */
+#define CONN_STREAM_MS 50
+void conn_http_stream(struct conn *c, const char *content_type);
+void conn_http_chunk(struct conn *c, const char *bytes, size_t len);
+void conn_http_stream_end(struct conn *c);
+
 /* conn_upgrade answers 101 (RFC 6455 section 4.2.2), with subprotocol unless it is NULL, and makes
  * c an open connection of protocol. The caller then arms its heartbeat. */
 void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protocol protocol,
@@ -341,6 +380,18 @@ void conn_close(struct conn *c, unsigned code, const char *reason);
  * copied from payload. NULL: out of memory. */
 struct frame *conn_message_frame(struct mem_pool *pool, enum ws_opcode opcode, const void *payload,
                                  size_t len);
+
+/* ---- for those who follow it: ask conn_watched first, which costs one load ---- */
+
+static inline bool conn_watched(const struct conn *c)
+{
+    return __builtin_expect(c->worker->watchers != NULL, 0);
+}
+
+static inline void conn_see(struct conn *c, const struct conn_sight *s)
+{
+    c->worker->server->app->seen(c, s);
+}
 
 /* ---- spans, when c's worker has a tracer ---- */
 
@@ -365,7 +416,8 @@ int conn_rebalancing(struct worker *w);
 void conn_rebalance_stop(struct worker *w);
 void conn_set_state(struct conn *c, enum conn_state to);
 void conn_mark_dirty(struct conn *c);
-void conn_left_open(struct conn *c, unsigned code); /* tells the handler, once */
+/* tells the handler, once; reason: for who follows it, NULL = none */
+void conn_left_open(struct conn *c, unsigned code, const char *reason);
 void conn_input(struct conn *c, uint8_t *plain, size_t len);
 void conn_http_input(struct conn *c, uint8_t *bytes, size_t len);
 /* conn_size is what a connection takes. conn_rate_bytes, where byte_rate is on: how many of len

@@ -13,6 +13,7 @@
 #include "json.h"
 #include "log.h"
 #include "tls.h"
+#include "watch.h"
 #include "web.h"
 
 #define SESSION_S (8 * 3600)
@@ -362,6 +363,10 @@ static int64_t post_head(struct conn *c, const struct http_request *r)
 
 int64_t console_head(struct conn *c, const struct http_request *r)
 {
+    if (http_str_is(r->path, "/admin/trace")) {
+        if (may_call(c, r)) watch_open(c, r);
+        return 0;
+    }
     const bool file = find_file(r->path), wants_settings = http_str_is(r->path, "/admin/settings");
     if (!file && !wants_settings) return post_head(c, r);
     if (r->method != HTTP_GET && r->method != HTTP_HEAD)

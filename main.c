@@ -15,6 +15,7 @@ static const struct {
     {"bench", "puts load on a server and measures it", cmd_bench},
     {"tune", "says what this host must be set to for N connections, and sets it", cmd_tune},
     {"token", "makes and inspects HS256 tokens", cmd_token},
+    {"trace", "prints what happens to a user's connections, as it happens", cmd_trace},
     {"rebalance", "closes the oldest connections of a server, at a rate", cmd_rebalance},
     {"ready", "asks whether a server is ready, for probes", cmd_ready},
     {"check", "validates a configuration and prints the effective one", cmd_check},

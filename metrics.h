@@ -73,6 +73,10 @@
       "Publications that left a history because all together were too large")                      \
     X(REBALANCED, "rebalanced_total", COUNTER, "", "Connections closed by calls of rebalance")     \
     X(REBALANCE_LEFT, "rebalance_left", GAUGE, "", "Connections that a rebalance is yet to close") \
+    X(WATCHERS, "watchers", GAUGE, "", "Clients of /debug/trace")                                  \
+    X(WATCH_LINES, "watch_lines_total", COUNTER, "", "Lines given to clients of /debug/trace")     \
+    X(WATCH_LEFT_OUT, "watch_left_out_total", COUNTER, "",                                         \
+      "Lines not given to them: above their rate, or not read in time")                            \
     X(SUPERSEDED, "superseded_total", COUNTER, "",                                                 \
       "Connections closed because their user has a newer one")                                     \
     X(RECOVERED, "recoveries_total", COUNTER, "result=\"recovered\"",                              \

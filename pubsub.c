@@ -49,6 +49,7 @@ struct local {
     uint32_t count, cap;
     uint32_t attached; /* holders */
     uint32_t cursor;   /* of the pass under way: subscribers below it have been served */
+    uint32_t shown;    /* the same, of those that were shown to who follows them */
     uint32_t pass;     /* how many pending publications the pass under way hands out; 0 = none is */
     bool busy;         /* a slice is running: do not free */
     bool orphan;       /* detached, but its reserved post is still in the mailbox */
@@ -644,7 +645,8 @@ struct served {
     enum slow_policy policy;
 };
 
-static struct served served_by(const struct local *l, const struct subscriber *s)
+__attribute__((always_inline)) static inline struct served served_by(const struct local *l,
+                                                                     const struct subscriber *s)
 {
     struct subscription *sub = subscription_of(s);
     if (!sub)
@@ -734,7 +736,7 @@ static void begin_pass(struct local *l)
         if (l->pass && total + bytes > max) break;
         total += bytes;
     }
-    l->cursor = 0;
+    l->cursor = l->shown = 0;
     l->pass_bytes = total > UINT32_MAX ? UINT32_MAX : (uint32_t)total;
     l->much_left = (uint32_t)(queue_max() / 4);
     l->left_behind = false;
@@ -770,6 +772,36 @@ static void end_pass(struct local *l)
     l->pending_cap = 0;
 }
 
+/* show tells who follows the subscriber of what it is about to be given. */
+static void show(const struct local *l, const struct subscriber *s)
+{
+    const struct served to = served_by(l, s);
+    for (uint32_t i = 0; i < l->pass; i++) {
+        const struct publication *p = l->pending[i].publication;
+        const struct encoded *e = in_run(p, to.kind);
+        const bool own = to.conn->flags & CONN_NO_SELF && p->publisher == conn_key(to.conn);
+        if (!e || own || p->seq <= s->after) continue;
+        const uint8_t *message = e->frame->bytes + e->from;
+        const size_t head = message[1] < 126 ? 2 : message[1] == 126 ? 4 : 10;
+        conn_see(to.conn, &(struct conn_sight){.kind = SIGHT_DELIVERED,
+                                               .channel = l->channel->name,
+                                               .channel_len = l->channel->len,
+                                               .payload = message + head,
+                                               .len = e->frame->len - e->from - head,
+                                               .offset = p->offset});
+    }
+}
+
+/* show_slice does so for all whom this slice may serve, in front of it, so that a delivery pays
+ * nothing for it. Who moves in the array between two slices may be shown twice, or not. */
+__attribute__((noinline, cold)) static void show_slice(struct local *l)
+{
+    uint32_t end = l->cursor + pubsub_options()->slice;
+    if (end > l->count) end = l->count;
+    if (l->shown < l->cursor) l->shown = l->cursor;
+    for (; l->shown < end; l->shown++) show(l, &l->subscribers[l->shown]);
+}
+
 /* slice serves some subscribers of l; what is left is gone on with in the next turn, at the cursor.
  */
 static void slice(struct local *l)
@@ -780,6 +812,7 @@ static void slice(struct local *l)
         begin_pass(l);
     }
     l->busy = true;
+    if (l->worker->watchers) show_slice(l);
     for (uint32_t steps = 0; steps < pubsub_options()->slice && l->cursor < l->count;) {
         struct subscriber s =
             l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */

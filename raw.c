@@ -22,6 +22,35 @@ void raw_init(const struct raw_options *o)
     settings_first.of[SETTINGS_RAW] = &first;
 }
 
+/* path_channel decodes the channel that a path /raw/CHANNEL names; 0: none that could be one. */
+static size_t path_channel(struct http_str path, char out[static USER_NAME_MAX])
+{
+    static const char prefix[] = "/raw/";
+    const size_t n = sizeof prefix - 1;
+    if (path.len <= n || memcmp(path.p, prefix, n) != 0) return 0;
+    const int64_t len =
+        http_percent_decode(out, USER_NAME_MAX, (struct http_str){path.p + n, path.len - n});
+    uint32_t utf8 = 0;
+    if (len <= 0 || !ws_utf8(&utf8, (const uint8_t *)out, (size_t)len) || !ws_utf8_done(utf8))
+        return 0;
+    return (size_t)len;
+}
+
+void raw_see_refusal(struct conn *c, const struct http_request *r, const struct auth *a,
+                     unsigned code, const char *why)
+{
+    char channel[USER_NAME_MAX];
+    const size_t len = path_channel(r->path, channel);
+    const bool known = a && (a->verdict == AUTH_OK || a->verdict == AUTH_EXPIRED);
+    conn_see(c, &(struct conn_sight){.kind = SIGHT_REFUSED,
+                                     .channel = len ? channel : NULL,
+                                     .channel_len = len,
+                                     .user = known ? a->claims.sub.p : NULL,
+                                     .user_len = known ? a->claims.sub.len : 0,
+                                     .code = code,
+                                     .text = why});
+}
+
 static int64_t left_ms(const struct auth *a)
 {
     return a->claims.has_exp ? heartbeat_left_ms(a->claims.exp_s) : -1;
@@ -31,7 +60,10 @@ static int64_t left_ms(const struct auth *a)
 static void refuse_user(struct conn *c, const struct http_request *r, const struct auth *a,
                         enum conn_protocol protocol)
 {
-    if (errno != ENOSPC) {
+    const bool full = errno == ENOSPC;
+    if (conn_watched(c))
+        raw_see_refusal(c, r, a, full ? 429 : 503, full ? "connection limit" : "out of memory");
+    if (!full) {
         metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
         conn_http_error(c, r, 503, "out of memory");
     } else if (a->by_subprotocol) { /* a browser sees no status */
@@ -91,9 +123,10 @@ static bool switched_off(struct http_str query, const char *name)
     return http_query_get(query, name, &v) && http_str_is(v, "0");
 }
 
-static void refuse_channel(struct conn *c, const struct http_request *r, int status,
-                           const char *line)
+static void refuse_channel(struct conn *c, const struct http_request *r, const struct auth *a,
+                           int status, const char *line)
 {
+    if (conn_watched(c)) raw_see_refusal(c, r, a, (unsigned)status, line);
     metric_add(&c->worker->metrics,
                status == 403 ? METRIC_REFUSED_PERMISSION : METRIC_REFUSED_BAD_REQUEST, 1);
     conn_http_error(c, r, status, line);
@@ -119,29 +152,29 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
     char name[HTTP_HEAD_MAX];
     int64_t len = http_percent_decode(name, sizeof name, encoded);
     if (len <= 0) {
-        refuse_channel(c, r, len ? 400 : 404,
+        refuse_channel(c, r, a, len ? 400 : 404,
                        len ? "the channel in the path is not well percent-encoded"
                            : "the path is /raw/CHANNEL");
         return false;
     }
     uint32_t utf8 = 0;
     if (!ws_utf8(&utf8, (const uint8_t *)name, (size_t)len) || !ws_utf8_done(utf8)) {
-        refuse_channel(c, r, 400, "the channel's name is not UTF-8");
+        refuse_channel(c, r, a, 400, "the channel's name is not UTF-8");
         return false;
     }
     if ((size_t)len > options()->channel_max_length || (size_t)len > sizeof wish->name) {
-        refuse_channel(c, r, 400, "the channel's name is too long");
+        refuse_channel(c, r, a, 400, "the channel's name is too long");
         return false;
     }
     memcpy(wish->name, name, (size_t)len);
     wish->len = (size_t)len;
     if (!namespace_of(wish->name, wish->len)) {
-        refuse_channel(c, r, 404, "unknown namespace: it is not in channel.namespaces");
+        refuse_channel(c, r, a, 404, "unknown namespace: it is not in channel.namespaces");
         return false;
     }
     wish->beat_s = read_beat(r->query);
     if (wish->beat_s < 0) {
-        refuse_channel(c, r, 400, "heartbeat is a number of seconds from 5 to 300");
+        refuse_channel(c, r, a, 400, "heartbeat is a number of seconds from 5 to 300");
         return false;
     }
     const struct jwt_claims *claims = &a->claims;
@@ -154,13 +187,23 @@ static bool read_wish(struct conn *c, const struct http_request *r, const struct
     if (wish->publish || wish->subscribe) return true;
     if (a->by_subprotocol) { /* a browser sees no status, and would come back for ever */
         metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
+        if (conn_watched(c)) raw_see_refusal(c, r, a, 4403, "neither publishing nor subscribing");
         conn_upgrade(c, r, CONN_RAW, AUTH_SUBPROTOCOL);
         conn_close(c, 4403, "the token permits neither publishing nor subscribing here");
         return false;
     }
-    refuse_channel(c, r, 403,
+    refuse_channel(c, r, a, 403,
                    "the token's claim roost permits neither publishing nor subscribing here");
     return false;
+}
+
+static void see_opened(struct conn *c, const struct wish *wish)
+{
+    struct conn_sight s = {
+        .kind = SIGHT_CONNECTED, .channel = wish->name, .channel_len = wish->len};
+    conn_see(c, &s);
+    s.kind = SIGHT_SUBSCRIBED;
+    if (wish->subscribe) conn_see(c, &s);
 }
 
 void raw_open(struct conn *c, const struct http_request *r, const struct auth *a,
@@ -175,6 +218,8 @@ void raw_open(struct conn *c, const struct http_request *r, const struct auth *a
             conn_limit_met(c, METRIC_REFUSED_CHANNELS, "channel.limit");
         else
             metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        if (conn_watched(c))
+            raw_see_refusal(c, r, a, 503, full ? "too many channels" : "out of memory");
         conn_http_error(c, r, 503, full ? "too many channels" : "out of memory");
         return;
     }
@@ -192,6 +237,7 @@ void raw_open(struct conn *c, const struct http_request *r, const struct auth *a
         conn_close(c, WS_CLOSE_INTERNAL, "out of memory");
         return;
     }
+    if (conn_watched(c)) see_opened(c, &wish);
     heartbeat_start(c, left_ms(a));
 }
 
@@ -238,7 +284,9 @@ const struct conn_handler raw_handler = {.message = raw_message,
 
 void echo_open(struct conn *c, const struct http_request *r, const struct auth *a)
 {
-    if (opened(c, r, a, CONN_ECHO)) heartbeat_start(c, left_ms(a));
+    if (!opened(c, r, a, CONN_ECHO)) return;
+    if (conn_watched(c)) conn_see(c, &(struct conn_sight){.kind = SIGHT_CONNECTED});
+    heartbeat_start(c, left_ms(a));
 }
 
 static void echo_message(struct conn *c, enum ws_opcode opcode, uint8_t *payload, size_t len)
@@ -262,6 +310,7 @@ void raw_refuse(struct conn *c, const struct http_request *r, const struct auth 
     metric_add(m, a->verdict == AUTH_EXPIRED ? METRIC_REFUSED_TOKEN_EXPIRED : METRIC_REFUSED_TOKEN,
                1);
     const char *line = a->verdict == AUTH_EXPIRED ? "token expired" : a->why;
+    if (conn_watched(c)) raw_see_refusal(c, r, a, 401, line);
     if (!a->by_subprotocol) {
         conn_http_error(c, r, 401, line);
         return;

@@ -26,6 +26,11 @@ void echo_open(struct conn *c, const struct http_request *r, const struct auth *
  * 4401 behind it. */
 void raw_refuse(struct conn *c, const struct http_request *r, const struct auth *a);
 
+/* raw_see_refusal tells who follows (conn_watched) of a handshake that is refused; a, what its
+ * token says, may be NULL. */
+void raw_see_refusal(struct conn *c, const struct http_request *r, const struct auth *a,
+                     unsigned code, const char *why);
+
 extern const struct conn_handler raw_handler, echo_handler;
 
 #endif

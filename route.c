@@ -19,6 +19,7 @@
 #include "pubsub.h"
 #include "raw.h"
 #include "trace/export.h"
+#include "watch.h"
 
 _Static_assert(JWT_SCRATCH <= 64u * 1024, "a worker's tx is the scratch of a verification");
 
@@ -46,6 +47,7 @@ static void refuse(struct conn *c, const struct http_request *r, enum metric why
                    const char *line)
 {
     metric_add(&c->worker->metrics, why, 1);
+    if (conn_watched(c)) raw_see_refusal(c, r, NULL, (unsigned)status, line);
     conn_http_error(c, r, status, line);
 }
 
@@ -460,6 +462,11 @@ static bool is_api(const struct conn *c, struct http_str path)
            (c->flags & CONN_ADMIN || !options()->has_admin);
 }
 
+static bool is_watch(const struct conn *c, struct http_str path)
+{
+    return http_str_is(path, WATCH_PATH) && for_operators(c) && options()->api;
+}
+
 int64_t route_head(struct conn *c, const struct http_request *r)
 {
     bool clients = c->flags & CONN_CLIENTS;
@@ -467,6 +474,10 @@ int64_t route_head(struct conn *c, const struct http_request *r)
     if (clients && (is_client_path(r->path) || starts_with(r->path, "/raw/") ||
                     (options()->echo && http_str_is(r->path, "/echo")))) {
         open_websocket(c, r);
+        return 0;
+    }
+    if (is_watch(c, r->path)) {
+        if (is_read(c, r) && api_may_all(c, r)) watch_open(c, r);
         return 0;
     }
     if (is_api(c, r->path)) return api_head(c, r);

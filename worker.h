@@ -180,6 +180,7 @@ struct worker {
     char date[40];         /* "Date: Tue, 24 Nov 2026 06:00:00 GMT\r\n" */
     uint64_t random;       /* state of worker_random */
     struct trace *trace;   /* this worker's tracer; NULL: nothing is traced */
+    void *watchers;        /* watch.h: who follows connections of this worker; NULL: nobody */
     void *pubsub;          /* this worker's half of the bus */
     void *users;           /* interned user names */
     struct listener listeners[LISTENERS_MAX];

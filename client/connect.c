@@ -86,8 +86,10 @@ static bool identify(struct session *s, const struct command *m, struct credenti
     struct text token = token_of(s, m);
     *who = (struct credentials_of){0};
     if (!token.len) return may_be_anonymous(s);
-    if (!is_good(s, m, client_verify(s, client_options()->connect_rules, token, &who->claims)))
-        return false;
+    const enum jwt_verdict v =
+        client_verify(s, client_options()->connect_rules, token, &who->claims);
+    if (v != JWT_INVALID) s->user = client_text(who->claims.sub);
+    if (!is_good(s, m, v)) return false;
     who->expires_s = client_expires_of(&who->claims);
     if (!client_options()->no_anonymous_tokens || who->claims.sub.len) return true;
     client_close(s, 3507);
@@ -256,6 +258,7 @@ void client_connect(struct session *s, const struct command *m)
         return;
     }
     s->k->phase = CLIENT_CONNECTED;
+    if (conn_watched(c)) conn_see(c, &(struct conn_sight){.kind = SIGHT_CONNECTED});
     reply_connect(s, m, &who);
     if (c->state != CONN_OPEN || s->k->phase != CLIENT_CONNECTED) return;
     s->k->name = metric_client_name(m->name);

@@ -51,6 +51,12 @@ static void free_subscription(struct subscription *sub)
     mem_free(pool, sub, sizeof *sub);
 }
 
+static void see(struct conn *c, enum conn_sight_kind kind, struct text channel)
+{
+    conn_see(c,
+             &(struct conn_sight){.kind = kind, .channel = channel.p, .channel_len = channel.len});
+}
+
 /* end takes sub out of its channel and tells the others, once. */
 static void end(struct subscription *sub)
 {
@@ -60,6 +66,7 @@ static void end(struct subscription *sub)
     char id[OPS_UUID_TEXT];
     struct client_info info;
     client_info_of(c, sub, &info, id);
+    if (conn_watched(c) && c->flags & CONN_COUNTED) see(c, SIGHT_UNSUBSCRIBED, client_channel(sub));
     client_table_remove(c->worker, k, sub);
     size_t len;
     const char *name = pubsub_name(ch, &len);
@@ -299,6 +306,7 @@ static uint32_t begin(struct conn *c, const struct request *q, struct pubsub_rec
         end(sub);
         return 112;
     }
+    if (conn_watched(c)) see(c, SIGHT_SUBSCRIBED, q->channel);
     if (q->announced) {
         char id[OPS_UUID_TEXT];
         struct client_info info;

@@ -15,6 +15,7 @@ int cmd_check(int argc, char **argv);
 int cmd_sub(int argc, char **argv);
 int cmd_pub(int argc, char **argv);
 int cmd_rebalance(int argc, char **argv);
+int cmd_trace(int argc, char **argv);
 int cmd_ready(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 int cmd_tune(int argc, char **argv);

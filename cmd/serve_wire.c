@@ -4,6 +4,7 @@
 #include "idempotency.h"
 #include "log.h"
 #include "users.h"
+#include "watch.h"
 
 static void ended(struct conn *c)
 {
@@ -21,6 +22,7 @@ static void ended(struct conn *c)
               LOG_U64("out", c->messages_out), LOG_U64("bytes_in", c->bytes_in),
               LOG_U64("bytes_out", c->bytes_out), LOG_I64("ms", life_ms));
     api_ended(c);
+    watch_ended(c);
     users_release(w, c->user);
     c->user = NULL;
 }
@@ -46,6 +48,8 @@ static void wire_app(struct serve *s)
         .request = route_request,
         .heartbeat = heartbeat,
         .ended = ended,
+        .stream = watch_stream,
+        .seen = watch_seen,
         .handlers =
             {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler, [CONN_CLIENT] = client_handler},
     };

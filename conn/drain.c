@@ -27,6 +27,10 @@ static void close_one(struct conn *c)
  * head. */
 static void end_request(struct conn *c)
 {
+    if (c->flags & CONN_STREAMS) {
+        c->worker->server->app->stream(c);
+        return;
+    }
     if (c->timer.kind != CONN_DEADLINE_REQUEST || c->flags & CONN_AWAITED) return;
     if (c->in)
         conn_arm(c, CONN_DEADLINE_HANDSHAKE, conn_options()->handshake_timeout_ms);

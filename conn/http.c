@@ -82,6 +82,45 @@ void conn_http_answer(struct conn *c, const struct http_reply *reply)
     conn_pause_if_full(c);
 }
 
+void conn_http_stream(struct conn *c, const char *content_type)
+{
+    char head[REPLY_HEAD_MAX];
+    const int n = snprintf(head, sizeof head,
+                           "HTTP/1.1 200 OK\r\n%sServer: roost\r\nContent-Type: %s\r\n"
+                           "Cache-Control: no-store\r\nTransfer-Encoding: chunked\r\n"
+                           "Connection: close\r\n\r\n",
+                           date_line(c->worker), content_type);
+    struct frame *f = frame_new(c->worker->pool, (uint32_t)n);
+    if (f) memcpy(f->bytes, head, (size_t)n);
+    metric_add(&c->worker->metrics, METRIC_HTTP_REQUESTS, 1);
+    conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
+    if (c->state != CONN_HTTP) return;
+    c->flags = (c->flags | CONN_STREAMS) & ~(uint32_t)CONN_KEEP_ALIVE;
+    conn_arm(c, CONN_DEADLINE_STREAM, CONN_STREAM_MS);
+}
+
+void conn_http_chunk(struct conn *c, const char *bytes, size_t len)
+{
+    char size[24];
+    const size_t n = (size_t)snprintf(size, sizeof size, "%zx\r\n", len);
+    struct frame *f = frame_new(c->worker->pool, (uint32_t)(n + len + 2));
+    if (f) {
+        memcpy(f->bytes, size, n);
+        memcpy(f->bytes + n, bytes, len);
+        memcpy(f->bytes + n + len, "\r\n", 2);
+    }
+    conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
+}
+
+void conn_http_stream_end(struct conn *c)
+{
+    static const char end[] = "0\r\n\r\n";
+    struct frame *f = frame_new(c->worker->pool, sizeof end - 1);
+    if (f) memcpy(f->bytes, end, sizeof end - 1);
+    conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
+    conn_finish(c, WS_CLOSE_NORMAL);
+}
+
 void conn_http_error(struct conn *c, const struct http_request *r, int status, const char *line)
 {
     char body[512], headers[128] = "";
@@ -154,7 +193,7 @@ static bool keep(struct conn *c, const uint8_t *bytes, size_t len, bool unverifi
 /* next_request readies c for the request behind the one just answered. */
 static void next_request(struct conn *c)
 {
-    if (c->state != CONN_HTTP) return;
+    if (c->state != CONN_HTTP || c->flags & CONN_STREAMS) return;
     conn_arm(c, CONN_DEADLINE_REQUEST, conn_options()->http_idle_timeout_ms);
     conn_pause_if_full(c);
 }
@@ -299,11 +338,11 @@ static bool next_kept(struct conn *c, struct conn_in **held, uint8_t **bytes, si
     return true;
 }
 
-void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
+static void requests(struct conn *c, uint8_t *bytes, size_t len)
 {
     struct conn_in *held = NULL; /* what bytes point into, once a kept request is answered */
     if (len == 0 && c->in && !next_kept(c, &held, &bytes, &len)) return;
-    while (len && c->state == CONN_HTTP) {
+    while (len && c->state == CONN_HTTP && !(c->flags & CONN_STREAMS)) {
         if (!conn_may_read(c)) { /* its answers are not read, or not made yet: what comes behind
                                     them waits */
             (void)keep(c, bytes, len, true);
@@ -324,4 +363,10 @@ void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
     /* what comes behind an opening handshake is frames already */
     if (len && (c->state == CONN_OPEN || c->state == CONN_CLOSING)) conn_ws_input(c, bytes, len);
     conn_in_free(c->worker, &held);
+}
+
+void conn_http_input(struct conn *c, uint8_t *bytes, size_t len)
+{
+    if (c->flags & CONN_STREAMS) return; /* nothing can be answered any more */
+    requests(c, bytes, len);
 }

@@ -73,7 +73,7 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
     }
     begin_close(c, code, reason);
     if (c->state != CONN_OPEN) return; /* memory was out: dropped */
-    conn_left_open(c, code);
+    conn_left_open(c, code, reason);
     conn_set_state(c, CONN_CLOSING);
     conn_arm(c, CONN_DEADLINE_CLOSE, conn_options()->close_timeout_ms);
     conn_read_again(c); /* for the peer's Close */
@@ -82,7 +82,10 @@ void conn_close(struct conn *c, unsigned code, const char *reason)
 /* end_at_once: say why, and look at nothing that comes after. */
 static void end_at_once(struct conn *c, unsigned code, const char *reason)
 {
-    if (c->state == CONN_OPEN) begin_close(c, code, reason);
+    if (c->state == CONN_OPEN) {
+        begin_close(c, code, reason);
+        conn_left_open(c, code, reason);
+    }
     conn_finish(c, code);
 }
 
@@ -119,7 +122,7 @@ static void peer_closed(struct conn *c, const struct ws_event *e)
         c->close_code = (uint16_t)code;
         queue_close(c, (unsigned)code, "");
         if (c->state != CONN_OPEN) return;
-        conn_left_open(c, (unsigned)code);
+        conn_left_open(c, (unsigned)code, "by the client");
         conn_set_state(c, CONN_CLOSING);
         conn_arm(c, CONN_DEADLINE_CLOSE, conn_options()->close_timeout_ms);
     }
@@ -170,6 +173,8 @@ static void deliver(struct conn *c, enum ws_opcode opcode, uint8_t *payload, siz
 {
     c->messages_in++;
     metric_add(&c->worker->metrics, METRIC_MESSAGES_IN, 1);
+    if (conn_watched(c))
+        conn_see(c, &(struct conn_sight){.kind = SIGHT_MESSAGE, .payload = payload, .len = len});
     hand_over(c, opcode, payload, len);
 }
 

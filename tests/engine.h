@@ -16,6 +16,7 @@
 #include "../route.h"
 #include "../user_limit.h"
 #include "../users.h"
+#include "../watch.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -60,6 +61,7 @@ static struct engine engine; /* struct app's functions have no place for a conte
 static void engine_ended(struct conn *c)
 {
     api_ended(c);
+    watch_ended(c);
     users_release(c->worker, c->user);
     c->user = NULL;
     engine.ended++;
@@ -110,6 +112,8 @@ static void engine_fill(const struct engine_options *o)
         .request = route_request,
         .heartbeat = heartbeat_fired,
         .ended = engine_ended,
+        .stream = watch_stream,
+        .seen = watch_seen,
         .handlers = {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler},
     };
     engine.ops = conn_worker_ops;

@@ -23,6 +23,7 @@ static struct worker_ops ops;
 static void ended(struct conn *c)
 {
     api_ended(c);
+    watch_ended(c);
     users_release(c->worker, c->user);
 }
 
@@ -73,6 +74,8 @@ static void set_up(struct client_options o)
     app = (struct app){.head = head,
                        .heartbeat = client_fired,
                        .ended = ended,
+                       .stream = watch_stream,
+                       .seen = watch_seen,
                        .handlers = {[CONN_CLIENT] = client_handler}};
     ops = conn_worker_ops;
     ops.posts = pubsub_posts;
