@@ -72,7 +72,7 @@ test('a port below 1024, then nobody: no way back, and everything goes on', asyn
   const old = await connect(server, '/raw/a');
   write(dir, 'key', 'second-key-0123456789');
   server.child.kill('SIGHUP');
-  await logged(/API keys read again" keys=1/);
+  await logged(/msg=reloaded generation=2 changed=http_api\.key_file/);
   await logged(/certificates read again/);
   const info = await request(server, { method: 'POST', target: '/api/info', headers: { 'X-API-Key': 'second-key-0123456789' }, body: '{}' });
   assert.equal(info.status, 200);
@@ -102,7 +102,7 @@ test('what SIGHUP will not be able to read is told at the start', async () => {
   assert.match(server.log, /level=warn msg="by the user the configuration can not be read again, by SIGHUP" problem=".*key/);
   assert.match(server.log, /level=warn msg="this file can not be read by the user.*cert\.pem/);
   server.child.kill('SIGHUP');
-  await server.logged(/the old API keys stay/);
+  await server.logged(/reload failed: nothing has changed/);
   await fresh(server);
   await fresh(server, '/raw/fresh', { scheme: 'wss' });
 });
