@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "probes.h"
 #include "proxy.h"
 #include "tls.h"
 
@@ -195,6 +196,7 @@ void conn_left_open(struct conn *c, unsigned code, const char *reason)
     atomic_fetch_sub_explicit(&w->server->connections, 1, memory_order_relaxed);
     metric_sub(&w->metrics, METRIC_CONNECTIONS, 1);
     metric_add(&w->metrics, METRIC_CLOSED, 1);
+    PROBE2(close, c->id, c->close_code);
     w->server->app->handlers[c->protocol].closed(c);
 }
 
@@ -294,6 +296,7 @@ static void timer_fired(struct wheel_timer *t, void *worker)
 {
     struct conn *c = (struct conn *)(void *)t; /* its first member */
     struct worker *w = worker;
+    PROBE1(timer_lag, (uint32_t)w->now_ms - t->deadline * WORKER_TICK_MS);
     if (c->flags & CONN_THROTTLED) read_on(c, CONN_THROTTLED);
     switch ((enum conn_deadline)t->kind) {
     case CONN_DEADLINE_HANDSHAKE:
@@ -376,6 +379,12 @@ static void unqueued(struct conn *c, size_t n)
     metric_sub(&c->worker->metrics, METRIC_QUEUED_BYTES, n);
 }
 
+static void count_dropped(struct conn *c, uint32_t messages)
+{
+    metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, messages);
+    if (messages) PROBE2(slow_drop, c->id, messages);
+}
+
 /* make_way drops publications as the policy says, until len more bytes have room if that is
  * possible. */
 static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
@@ -390,7 +399,7 @@ static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
     }
     unqueued(c, before - c->out->bytes);
     c->messages_out -= dropped;
-    if (policy != SLOW_CLOSE) metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, dropped);
+    if (policy != SLOW_CLOSE) count_dropped(c, dropped);
 }
 
 /* has_room: an empty queue has room for anything. */
@@ -408,7 +417,7 @@ static bool not_delivered(struct conn *c, const struct out_entry *e, enum slow_p
         conn_limit_met(c, METRIC_SLOW_CLOSED, "client.queue_max_size");
         conn_close(c, 3008, "slow");
     } else {
-        metric_add(&c->worker->metrics, METRIC_SLOW_DROPPED, e->messages);
+        count_dropped(c, e->messages);
     }
     return policy != SLOW_RECOVER;
 }
@@ -618,7 +627,10 @@ static void send_queued(struct conn *c)
 static void flush(struct conn *c)
 {
     if (c->state == CONN_CLOSED) return;
-    if (!(c->flags & CONN_BLOCKED)) send_queued(c);
+    if (!(c->flags & CONN_BLOCKED)) {
+        send_queued(c);
+        if (c->flags & CONN_BLOCKED) PROBE2(write_blocked, c->id, outq_bytes(c->out));
+    }
     if (c->out) conn_waits(c);
 }
 

@@ -20,6 +20,7 @@
 #include <mbedtls/sha256.h>
 
 #include "json.h"
+#include "probes.h"
 
 #define MAC_LEN 32u
 #define BLOCK_LEN 64u
@@ -605,6 +606,7 @@ enum jwt_verdict jwt_verify(const struct jwt_rules *rules, const char *token, si
         verdict = check_time(&v) ? JWT_OK : JWT_EXPIRED;
     if (verdict == JWT_INVALID) *claims = (struct jwt_claims){0};
     *why = v.why;
+    if (verdict != JWT_OK) PROBE1(jwt_fail, v.why);
     return verdict;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "probes.h"
 #include "pubsub/shared.h"
 #include "trace.h"
 
@@ -230,6 +231,8 @@ static void add(struct local *l, uintptr_t who, uint64_t after)
 {
     l->subscribers[l->count++] = (struct subscriber){who, after};
     metric_add(&l->worker->metrics, METRIC_SUBSCRIPTIONS, 1);
+    PROBE3(subscribe, l->channel->name, l->channel->len,
+           conn_of(&l->subscribers[l->count - 1])->id);
 }
 
 int pubsub_subscribe(struct conn *c, struct local *l)
@@ -499,8 +502,11 @@ unsigned pubsub_publish(struct worker *w, struct channel *ch, struct publication
     if (at) history_position(ch, at);
     if (w->trace && p->kind == PUBLICATION_MESSAGE)
         p->flight = trace_publish(w->trace, ch->name, ch->len, bytes_of(p), 1 + bus.worker_count);
+    const uint64_t bytes =
+        p->kind == PUBLICATION_MESSAGE ? bytes_of(p) : 0; /* p may be gone soon */
     post(w, ch, p);
     channel_unlock(ch);
+    if (bytes) PROBE3(publish, ch->name, ch->len, bytes);
     if (kept) history_make_room(w, ch);
     return 0;
 }
@@ -760,8 +766,9 @@ static void hold_burst(struct local *l)
 static void end_pass(struct local *l)
 {
     struct worker *w = l->worker;
-    metric_observe(&w->metrics, HISTOGRAM_FANOUT,
-                   (uint64_t)(clock_us() - l->pending[0].publication->at_us));
+    const uint64_t us = (uint64_t)(clock_us() - l->pending[0].publication->at_us);
+    metric_observe(&w->metrics, HISTOGRAM_FANOUT, us);
+    PROBE4(fanout, l->channel->name, l->channel->len, l->count, us);
     drop_runs(l);
     hold_burst(l);
     pending_done(l, l->pass);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "probes.h"
 #include "trace.h"
 
 #define REPLY_HEAD_MAX 1024
@@ -64,6 +65,7 @@ static void send_reply(struct conn *c, const struct http_reply *reply, bool with
 
 void conn_http_reply(struct conn *c, const struct http_request *r, const struct http_reply *reply)
 {
+    if (r && r->upgrade_websocket) PROBE2(handshake_done, c->id, reply->status);
     send_reply(c, reply, !r || r->method != HTTP_HEAD, !r || has_unread_body(c, r));
 }
 
@@ -161,6 +163,7 @@ void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protoc
     atomic_fetch_add_explicit(&w->server->connections, 1, memory_order_relaxed);
     metric_add(&w->metrics, METRIC_CONNECTIONS, 1);
     metric_add(&w->metrics, METRIC_UPGRADED, 1);
+    PROBE2(handshake_done, c->id, 101);
 }
 
 /* ---- requests ---- */
@@ -294,6 +297,7 @@ static int64_t one_head(struct conn *c, uint8_t *bytes, size_t len)
     }
     if (c->in) c->in->end_at = n ? 0 : at;
     if (n == 0) return 0;
+    if (r.upgrade_websocket) PROBE1(handshake_start, c->id);
     if (!r.keep_alive) c->flags &= ~(uint32_t)CONN_KEEP_ALIVE;
     int64_t body_max = c->worker->server->app->head(c, &r);
     if (body_max > 0) {
