@@ -134,6 +134,9 @@ fuzz-targets: $(FUZZ)
 bench: all $B/bare_echo $B/bare_fanout ## the load generator against a server of its own, and the bare loops beside it
 	@bench/run.sh $B
 
+bench-peers: all $B/bare_echo $B/bare_fanout ## roost beside uWebSockets.js, ws, libwebsockets, nginx with nchan, and the bare loops: tables and pictures
+	@bench/peers/install.sh build/peers && node bench/peers/run.mjs build/peers
+
 lint: ## clang-tidy (.clang-tidy) and cppcheck, clean or it fails; the first time a minute or two
 	@scripts/deps.sh build test lint
 	@$(MAKE) -k tidy; tidy=$$?; scripts/lint.sh $(SOURCES) && test $$tidy = 0
@@ -174,7 +177,7 @@ help: ## this list
 	@echo "make [TARGET] [VARIANT=release|debug|asan|tsan|static] [MINIMAL=1] [CC=clang] [WERROR=1] [V=1]"
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench lint tidy layers format static dist cross-arm64 test-fresh install clean help
+.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench bench-peers lint tidy layers format static dist cross-arm64 test-fresh install clean help
 # keep the tests' objects
 .SECONDARY:
 -include $(OBJ:.o=.d) $B/main.d $(wildcard $B/tests/*.d)
