@@ -4,7 +4,7 @@ import { WebSocketServer } from 'ws';
 
 const env = { PATH: process.env.PATH, HOME: '/nonexistent', ...sanitizerEnv };
 async function bench(args, code = 0) {
-  const result = await command(ROOST, ['bench', ...args, '--json', '--quiet', '--warm-up', '0.1', ...(args.includes('--seconds') ? [] : ['--seconds', '0.5'])], { env, code: null, seconds: 60 });
+  const result = await command(ROOST, ['bench', ...args, '--json', '--quiet', '--warm-up', '0.1', ...(args.includes('--seconds') ? [] : ['--seconds', SANITIZED ? '2' : '0.5'])], { env, code: null, seconds: 60 });
   assert.equal(result.code, code, result.out + result.err);
   assert.doesNotMatch(result.err, /Sanitizer|runtime error/);
   return JSON.parse(result.out);
