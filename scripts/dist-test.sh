@@ -1,6 +1,6 @@
 #!/bin/bash
 # dist-test.sh - `make dist`, then: unpacked into an empty root, does `./roost serve --dev` serve there,
-# with nothing installed? Asked by chroot as root, by a user namespace else; ends with 77 (a SKIP) if
+# with nothing installed? And as the image of contrib/Containerfile does it? Asked by chroot as root, by a user namespace else; ends with 77 (a SKIP) if
 # neither may be used here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,6 +37,11 @@ done
 test "$links" -gt 10 || fail "only $links links were found"
 ok "the documents, $links links"
 
+for file in contrib/kubernetes.yaml contrib/keda.yaml contrib/alerts.yml contrib/grafana-roost.json; do
+    test -s "$work/root/$file" || fail "$file is not in the tarball"
+done
+ok "contrib"
+
 "${into[@]}" /roost --version > "$work/out" 2>&1 || fail "roost --version"
 ok "$(head -n 1 "$work/out")"
 
@@ -63,12 +68,41 @@ answer=$(curl -sS -m 10 --cacert "$state/cert.pem" -H "X-API-Key: $(cat "$state/
 [[ $answer = *'"result"'* ]] || fail "POST /api/publish: $answer"
 ok "POST /api/publish"
 
-kill -TERM $server
-for _ in $(seq 100); do kill -0 $server 2>/dev/null || break; sleep 0.1; done
-if kill -0 $server 2>/dev/null; then fail "still running 10 s after SIGTERM"; fi
-status=0
-wait $server || status=$?
-server=
-test $status = 0 || fail "status $status after SIGTERM"
-ok "a polite end"
+"${into[@]}" /roost ready "http://127.0.0.1:$(port ws)" 2> "$work/out" || fail "roost ready"
+if "${into[@]}" /roost ready http://127.0.0.1:1 2> "$work/out"; then fail "roost ready, where nobody is"; fi
+ok "roost ready"
+
+stopped() # WHAT: the server ends politely
+{
+    kill -TERM "$server"
+    for _ in $(seq 100); do kill -0 "$server" 2>/dev/null || break; sleep 0.1; done
+    if kill -0 "$server" 2>/dev/null; then fail "$1: still running 10 s after SIGTERM"; fi
+    status=0
+    wait "$server" || status=$?
+    server=
+    test $status = 0 || fail "$1: status $status after SIGTERM"
+    ok "$1"
+}
+stopped "a polite end"
+
+# The image of contrib/Containerfile by hand: one file, and a user without a name who may write nowhere
+if [ "$(id -u)" = 0 ]; then
+    mkdir "$work/image"
+    cp "$work/root/roost" "$work/image/roost"
+    chmod 755 "$work" "$work/image"
+    user=$(sed -n 's/^USER //p' contrib/Containerfile)
+    into=(chroot --userspec="$user" "$work/image")
+    env -i PATH="$PATH" ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY=0123456789abcdef0123456789abcdef "${into[@]}" \
+        /roost serve --listen ws://0.0.0.0:0 --admin-listen ws://127.0.0.1:0 > "$work/out" 2> "$work/log" &
+    server=$!
+    for _ in $(seq 200); do
+        grep -q 'msg=ready' "$work/log" && break
+        kill -0 $server 2>/dev/null || fail "as user $user it ended before it was ready"
+        sleep 0.1
+    done
+    is=$(sed -n 's/^Uid:\t\([0-9]*\).*/\1/p' "/proc/$server/status"):$(sed -n 's/^Gid:\t\([0-9]*\).*/\1/p' "/proc/$server/status")
+    test "$is" = "$user" || fail "the server is $is, not $user"
+    env -i PATH="$PATH" "${into[@]}" /roost ready "http://127.0.0.1:$(port ws)" 2> "$work/out" || fail "roost ready, as user $user"
+    stopped "as user $user, alone in the image: ready, and a polite end"
+fi
 echo "dist: $passed passed, 0 failed"

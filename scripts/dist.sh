@@ -21,9 +21,10 @@ if readelf -lW "$work/$name/roost" | grep -q INTERP; then
 fi
 # shellcheck disable=SC2046
 cp LICENSE NOTICE $(ls README.md CHANGELOG.md 2>/dev/null) docs/roost.8 contrib/roost.service contrib/roost.socket "$work/$name/"
-mkdir "$work/$name/docs" "$work/$name/bench" # where the README has its links
+mkdir "$work/$name/docs" "$work/$name/bench" "$work/$name/contrib" # where the README has its links
 cp docs/*.md docs/roost.8 "$work/$name/docs/"
 cp bench/*.md "$work/$name/bench/"
+cp contrib/kubernetes.yaml contrib/keda.yaml contrib/alerts.yml contrib/grafana-roost.json "$work/$name/contrib/"
 mkdir "$work/$name/licenses" # that NOTICE speaks of; every Debian and Ubuntu has them here
 cp -L /usr/share/common-licenses/Apache-2.0 /usr/share/common-licenses/LGPL-2.1 "$work/$name/licenses/"
 chmod 755 "$work/$name" "$work/$name/roost"
