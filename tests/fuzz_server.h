@@ -15,6 +15,7 @@
 #include "../idempotency.h"
 #include "../user_limit.h"
 #include "../users.h"
+#include "../watch.h"
 
 static struct server server;
 static struct app app;

@@ -270,8 +270,8 @@ test('client.ip_connection_limit: Unix sockets and admin listeners have none', a
 });
 
 test('client.ip_connection_limit: 256 of a worker are told why, the next closed without a word', async () => {
-  const server = await serve(['--echo', '--workers', '1', '--client.ip_connection_limit', '1', '--websocket.close_timeout', '120s']);
-  const [served] = await room(server, '127.0.0.2', 1);
+  const server = await serve(['--echo', '--workers', '1', '--client.ip_connection_limit', '4', '--websocket.close_timeout', '120s']);
+  const [served] = await room(server, '127.0.0.2', 4); /* not 1: who asks for metrics has an address too, and older Node a connection for each time */
   const refused = [];
   await spread(256, 16, async () => refused.push(await dial(server, '127.0.0.2')));
   for (const raw of refused) assert.equal((await raw.response()).status, 429);
@@ -281,7 +281,7 @@ test('client.ip_connection_limit: 256 of a worker are told why, the next closed 
   }
   await asOften(server, 259);
   for (const raw of refused) raw.end();
-  await sockets(server, 2);
+  await sockets(server, 5);
   assert.equal((await knock(server, '127.0.0.2'))[0], 429);
   served.write(frame(OP.TEXT, 'served'));
   assert.equal((await served.frame()).payload.toString(), 'served');
