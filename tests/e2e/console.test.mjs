@@ -487,9 +487,10 @@ test('the token maker: its token is good, what the server would refuse is said',
   await page.click('#use-token');
   await sees(page, '#messages li.note', `${IMG} joined`);
   await page.click('#nav-tokens');
+  const used = await page.inputValue('#made-token');
   await page.fill('#token-sub', 'another');
   await page.click('#make-token');
-  await holds(page, (old) => document.getElementById('made-token').value !== old, made);
+  await holds(page, (old) => document.getElementById('made-token').value !== old, used);
   await page.click('#use-token');
   await sees(page, '#messages li.note', 'another joined');
 });
