@@ -16,7 +16,7 @@
 
 #define LIMIT 100
 #define SECONDS 300
-#define BUFFER (256u * 1024)    /* lines that wait for their watcher's worker */
+#define BUFFER (256u * 1024)   /* lines that wait for their watcher's worker */
 #define QUEUE_MAX (64u * 1024) /* bytes in its out queue beyond which it is not given more */
 #define LINE_MAX_BYTES 8192
 #define REPORT_MS 1000 /* how often it is told what was left out */
