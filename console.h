@@ -7,11 +7,11 @@
  *     GET  /admin/trace?...     as GET /debug/trace, with Authorization as above
  *     POST /admin/token         --dev: makes a token for clients of the claims in the body
  *
- * Every POST, and the trace, must have the header X-Roost-Console: a page of another origin can send
- * that to us only after a preflight request, which nobody answers. There is no cookie, so nothing is
- * sent without the page's doing. With --dev nobody signs in; instead Host must be of loopback, so
- * that a foreign name that points here (DNS rebinding) is refused. Which listeners serve it is
- * route.c's matter. Worker only, but for what is said. */
+ * Every POST, and the trace, must have the header X-Roost-Console: a page of another origin can
+ * send that to us only after a preflight request, which nobody answers. There is no cookie, so
+ * nothing is sent without the page's doing. With --dev nobody signs in; instead Host must be of
+ * loopback, so that a foreign name that points here (DNS rebinding) is refused. Which listeners
+ * serve it is route.c's matter. Worker only, but for what is said. */
 #ifndef CONSOLE_H
 #define CONSOLE_H
 

@@ -47,7 +47,8 @@ struct tune_check {
     int (*read)(const struct tune_plan *plan, char *text, size_t size);
     enum tune_rule rule;
     int field; /* of several numbers in a line: which, from 0 */
-    uint64_t (*need)(const struct tune_plan *plan); /* the number */
+    uint64_t (*need)(const struct tune_plan *plan); /* the number; NULL: fixed */
+    uint64_t fixed;
     const char *formula; /* the same for people; TUNE_NOT_WORD: the word */
     enum tune_verdict otherwise;
     bool host;       /* the whole host's, not the network namespace's */

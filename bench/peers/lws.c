@@ -128,7 +128,7 @@ int main(int argc, char **argv)
     static const struct lws_protocols protocols[] = {
         {"any", callback, sizeof(struct session), 64 * 1024, 0, NULL, 0}, {0}};
     if (argc != 2 && argc != 4) return 2;
-    struct lws_context_creation_info info = {.port = atoi(argv[1]),
+    struct lws_context_creation_info info = {.port = (int)strtol(argv[1], NULL, 10),
                                              .iface = "127.0.0.1",
                                              .protocols = protocols,
                                              .vhost_name = "localhost",
