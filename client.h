@@ -99,11 +99,12 @@ struct client_rate {                 /* zero is the start */
 struct client {
     struct subscription **places; /* client/table.c */
     uint32_t cap, count;          /* places; subscriptions */
-    uint32_t next_expiry;         /* tick at which the first of them ends, or earlier; 0 = never */
-    uint8_t phase;                /* enum client_phase */
-    bool ws_pings;                /* ?cf_ws_frame_ping_pong=true */
-    bool bad_token;               /* the token of the upgrade does not verify */
-    uint8_t name;                 /* metric_client_name, once it is connected; else 0 */
+    uint32_t next_expiry; /* tick of the wall clock at which the first of them ends, or earlier; 0 =
+                             never */
+    uint8_t phase;        /* enum client_phase */
+    bool ws_pings;        /* ?cf_ws_frame_ping_pong=true */
+    bool bad_token;       /* the token of the upgrade does not verify */
+    uint8_t name;         /* metric_client_name, once it is connected; else 0 */
     uint8_t id[16];
     struct frame *info; /* conn_info, or NULL; counted */
     union {

@@ -125,7 +125,7 @@ struct conn {
     uint16_t peer_port;
     uint32_t last_seen; /* tick of the last bytes received */
     uint32_t opened;    /* tick of the upgrade; before it, of the accept */
-    uint32_t expires;   /* heartbeat: when the token's grace is over, 0 = never */
+    uint32_t expires; /* heartbeat: when the token's grace is over, by the wall clock, 0 = never */
     uint32_t sub_index; /* the layer above: place in the channel's array */
     void *channel;      /* the layer above: the local half of its channel */
     struct user *user;  /* the layer above: interned subject */

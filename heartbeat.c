@@ -7,10 +7,11 @@ static const struct heartbeat_settings *options(void)
     return settings_of(SETTINGS_HEARTBEAT);
 }
 
-/* Of conn.expires: its 32 bits reach 17 years from the start of the clock; those of a tick only 99
- * days from now. */
+/* Of conn.expires, which is of the wall clock: a token ends on a date, whatever jumps. Its 32 bits
+ * reach eight years from now; those of a tick only 99 days. */
 #define EXPIRY_MS 128
-#define BUSY_TICKS (1000 / WORKER_TICK_MS) /* heard from within a second: not idle */
+#define JUMP_TICKS (60000 / WORKER_TICK_MS) /* so late at most a jump of the wall clock is seen */
+#define BUSY_TICKS (1000 / WORKER_TICK_MS)  /* heard from within a second: not idle */
 
 static uint32_t ticks(int64_t ms)
 {
@@ -143,6 +144,14 @@ static void pong_deadline(struct conn *c, uint32_t now, uint32_t *left)
     if (number) sooner(left, now, tick_of(c, &s, number) + period_of(c).pong);
 }
 
+/* expires_in: ms; 0 or less: its token's grace is over. */
+static int64_t expires_in(const struct conn *c)
+{
+    const int64_t date_ms = worker_date_ms(c->worker);
+    const int32_t units = (int32_t)(c->expires - (uint32_t)(date_ms / EXPIRY_MS));
+    return (int64_t)units * EXPIRY_MS - date_ms % EXPIRY_MS;
+}
+
 static void arm(struct conn *c)
 {
     const struct series ping = pings(c), beat = beats(c);
@@ -151,8 +160,10 @@ static void arm(struct conn *c)
     next_of(c, &ping, now, &left);
     next_of(c, &beat, now, &left);
     if (options()->age) sooner(&left, now, c->opened + age_limit(c));
-    if (c->expires)
-        sooner(&left, now, now + ticks((int64_t)c->expires * EXPIRY_MS - c->worker->now_ms));
+    if (c->expires) {
+        const uint32_t end = ticks(expires_in(c));
+        sooner(&left, now, now + (end < JUMP_TICKS ? end : JUMP_TICKS));
+    }
     uint32_t also = handler(c)->deadline ? handler(c)->deadline(c) : 0;
     if (also) sooner(&left, now, also);
     if (left == 0) left = BUSY_TICKS; /* spared for being busy or paused: look again */
@@ -163,10 +174,10 @@ void heartbeat_start(struct conn *c, int64_t left_ms)
 {
     if (c->state != CONN_OPEN) return;
     c->expires = 0;
-    if (left_ms >= 0) {
-        int64_t end =
-            (c->worker->now_ms + left_ms + options()->grace_ms) / EXPIRY_MS + 1; /* never early */
-        c->expires = end <= UINT32_MAX ? (uint32_t)end : 0;
+    if (left_ms >= 0 && (left_ms + options()->grace_ms) / EXPIRY_MS < INT32_MAX) {
+        const int64_t end_ms = worker_date_ms(c->worker) + left_ms + options()->grace_ms;
+        c->expires = (uint32_t)(end_ms / EXPIRY_MS + 1); /* never early */
+        if (!c->expires) c->expires = 1;
     }
     arm(c);
 }
@@ -215,7 +226,7 @@ static bool is_dead(struct conn *c, uint32_t now, uint32_t number)
 static bool over(struct conn *c, uint32_t now)
 {
     struct metrics *m = &c->worker->metrics;
-    if (c->expires && c->worker->now_ms / EXPIRY_MS >= c->expires) {
+    if (c->expires && expires_in(c) <= 0) {
         metric_add(m, METRIC_TIMED_OUT_TOKEN, 1);
         conn_close(c, 3005, "token expired");
         return true;

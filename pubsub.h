@@ -93,7 +93,7 @@ struct subscription {        /* of a client: one object, owned by the connection
     struct frame *conn_info,
         *chan_info;           /* counted bytes, raw JSON, or NULL; as presence shows them */
     const uint8_t *client_id; /* 16 bytes, of the connection */
-    uint32_t expires;         /* tick, 0 = never */
+    uint32_t expires;         /* tick of the wall clock, 0 = never */
     uint32_t hash;            /* the layer above: of the channel's name */
 };
 

@@ -37,6 +37,17 @@ static void read_clock(struct worker *w)
     w->now_ms = w->now_us / 1000;
 }
 
+int64_t worker_date_ms(struct worker *w)
+{
+    if (w->ahead_at_us != w->now_us) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        w->ahead_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 - w->now_ms;
+        w->ahead_at_us = w->now_us;
+    }
+    return w->now_ms + w->ahead_ms;
+}
+
 /* Twice as many as there can be: while the ready list is worked off, those that stay on it are
  * appended. */
 static size_t vector_bytes(const struct worker *w)

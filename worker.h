@@ -150,6 +150,8 @@ struct worker {
     int drain_ms; /* until drain or rebalance has more to close, -1 = nothing is */
     struct rebalance rebalance;
     int64_t now_ms, now_us; /* monotonic; read once a turn */
+    int64_t ahead_ms;       /* of it, the wall clock; worker_date_ms */
+    int64_t ahead_at_us;    /* now_us of the turn that read it */
     uint64_t wake;          /* bits of workers whose mailbox was empty when this one pushed */
     struct mem_pool *pool;
     struct wheel wheel; /* ticks of WORKER_TICK_MS */
@@ -234,6 +236,10 @@ static inline uint32_t worker_tick(const struct worker *w)
 {
     return (uint32_t)(w->now_ms / WORKER_TICK_MS);
 }
+
+/* worker_date_ms: the wall clock as of this turn, in ms since 1970. It may jump; what ends on a
+ * date is compared with it, all else with now_ms. */
+int64_t worker_date_ms(struct worker *w);
 
 /* worker_arm sets t to fire in ms from now, rounded up to ticks. */
 void worker_arm(struct worker *w, struct wheel_timer *t, int64_t in_ms);

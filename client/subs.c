@@ -112,9 +112,15 @@ void client_missed(struct subscription *s)
         push_end(s, 2500, "insufficient state");
 }
 
+/* date_tick: of the wall clock, as all ticks of a subscription's end are. */
+static uint32_t date_tick(struct worker *w)
+{
+    return (uint32_t)(worker_date_ms(w) / WORKER_TICK_MS);
+}
+
 static bool has_come(const struct conn *c, uint32_t tick)
 {
-    return tick && (int32_t)(worker_tick(c->worker) - tick) >= 0;
+    return tick && (int32_t)(date_tick(c->worker) - tick) >= 0;
 }
 
 /* expire_at lets sub end at a tick, 0 = never. */
@@ -154,7 +160,9 @@ void client_expire_subscriptions(struct conn *c)
 uint32_t client_next_expiry(const struct conn *c)
 {
     const struct client *k = client_of(c);
-    return k ? k->next_expiry : 0;
+    if (!k || !k->next_expiry) return 0;
+    const uint32_t t = worker_tick(c->worker) + (k->next_expiry - date_tick(c->worker));
+    return t ? t : 1;
 }
 
 /* ---- its beginning ---- */
@@ -177,7 +185,7 @@ static uint32_t expiry_tick(struct worker *w, int64_t expires_s)
     if (!expires_s) return 0;
     int64_t ms = heartbeat_left_ms(expires_s) + client_options()->expired_sub_delay_ms;
     if (ms > INT32_MAX) return 0; /* in weeks: whatever comes first */
-    uint32_t t = worker_tick(w) + (uint32_t)(ms / WORKER_TICK_MS) + 1;
+    uint32_t t = date_tick(w) + (uint32_t)(ms / WORKER_TICK_MS) + 1;
     return t ? t : 1;
 }
 

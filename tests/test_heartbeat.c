@@ -379,20 +379,45 @@ static void test_token_end(void **state)
 static void test_long_token(void **state)
 {
     (void)state;
-    static const int64_t days[] = {98, 100, 199, 300, 3650, 24855};
+    static const int64_t days[] = {98, 100, 199, 300, 3000, 24855};
     for (unsigned k = 0; k < sizeof days / sizeof *days; k++) {
         const int64_t left_ms = days[k] * 24 * HOUR, step_ms = days[k] < 1000 ? HOUR : 240 * HOUR;
         begin(&(struct heartbeat_options){0, 0, 0, 25000}, 1, left_ms);
         pass(left_ms - 250 * HOUR, step_ms);
         assert_int_equal(peers[0].ended_ms, -1);
         pass(500 * HOUR, HOUR);
-        if (days[k] < 17 * 365) {
+        if (days[k] < 8 * 365 + 100) {
             assert_int_equal(peers[0].code, 3005);
             assert_in_range(peers[0].ended_ms, left_ms, left_ms + 3 * HOUR);
         } else { /* the longest that raw.c knows, INT32_MAX seconds: no end */
             assert_int_equal(peers[0].ended_ms, -1);
         }
         end();
+    }
+}
+
+/* The wall clock jumps: the token ends on its date, seen within a minute; nobody ends before it. */
+static void test_wall_clock_jumps(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t jump_ms, due_ms; /* of a token of an hour, ten minutes after it came */
+    } cases[] = {{0, HOUR},
+                 {-2 * HOUR, 3 * HOUR},
+                 {30 * 60 * SECOND, HOUR / 2},
+                 {24 * HOUR, HOUR / 6 + SECOND}};
+    for (unsigned k = 0; k < sizeof cases / sizeof *cases; k++) {
+        for (unsigned pinged = 0; pinged < 2; pinged++) {
+            begin(&(struct heartbeat_options){pinged ? 25 * SECOND : 0, 8 * SECOND, 0, 0}, 10,
+                  HOUR);
+            pass(10 * 60 * SECOND, SECOND);
+            w->ahead_ms += cases[k].jump_ms;
+            pass(cases[k].due_ms - 10 * 60 * SECOND - SECOND, SECOND);
+            for (unsigned i = 0; i < count; i++) assert_int_equal(peers[i].ended_ms, -1);
+            pass(62 * SECOND, SECOND);
+            for (unsigned i = 0; i < count; i++) assert_int_equal(peers[i].code, 3005);
+            end();
+        }
     }
 }
 
@@ -418,9 +443,9 @@ int main(void)
         cmocka_unit_test(test_answer_in_time), cmocka_unit_test(test_not_read),
         cmocka_unit_test(test_stall),          cmocka_unit_test(test_age),
         cmocka_unit_test(test_age_when_idle),  cmocka_unit_test(test_token_end),
-        cmocka_unit_test(test_long_token),     cmocka_unit_test(test_not_open),
-        cmocka_unit_test(test_beats),          cmocka_unit_test(test_beats_blocked),
-        cmocka_unit_test(test_beats_dead),
+        cmocka_unit_test(test_long_token),     cmocka_unit_test(test_wall_clock_jumps),
+        cmocka_unit_test(test_not_open),       cmocka_unit_test(test_beats),
+        cmocka_unit_test(test_beats_blocked),  cmocka_unit_test(test_beats_dead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
