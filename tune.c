@@ -118,30 +118,35 @@ static int read_descriptors(const struct tune_plan *plan, char *text, size_t siz
     return write_number(text, size, hard);
 }
 
-/* cgroup_file: of the cgroup (version 2) that we are in. */
-static int cgroup_file(const struct tune_plan *plan, const char *name, char *text, size_t size)
+/* cgroup_least: the least limit of the cgroup (version 2) that we are in and of those above it. */
+static int cgroup_least(const struct tune_plan *plan, const char *name, char *text, size_t size)
 {
-    char cgroup[4096], file[PATH_MAX];
+    char cgroup[4096], file[PATH_MAX], line[TUNE_TEXT];
+    uint64_t least = UINT64_MAX, n;
     if (slurp_below(plan, "proc/self/cgroup", cgroup, sizeof cgroup) == -1) return -1;
     char *folder = strncmp(cgroup, "0::", 3) == 0 ? cgroup : strstr(cgroup, "\n0::");
     if (!folder) return -1;
     folder = strchr(folder, '/');
     if (!folder) return -1;
     folder[strcspn(folder, "\n")] = 0;
-    snprintf(file, sizeof file, "sys/fs/cgroup%s/%s", strcmp(folder, "/") ? folder : "", name);
-    return read_below(plan, file, text, size);
+    for (char *slash = folder + strlen(folder); slash; slash = strrchr(folder, '/')) {
+        *slash = 0;
+        snprintf(file, sizeof file, "sys/fs/cgroup%s/%s", folder, name);
+        if (read_below(plan, file, line, sizeof line) == 0 && number_in(line, 0, &n) && n < least)
+            least = n;
+    }
+    return least == UINT64_MAX ? -1 : write_number(text, size, least);
 }
 
 static int read_cgroup_memory(const struct tune_plan *plan, char *text, size_t size)
 {
-    if (cgroup_file(plan, "memory.max", text, size) == -1 || strcmp(text, "max") == 0)
-        snprintf(text, size, "no limit");
+    if (cgroup_least(plan, "memory.max", text, size) == -1) snprintf(text, size, "no limit");
     return 0;
 }
 
 static int read_cgroup_pids(const struct tune_plan *plan, char *text, size_t size)
 {
-    return cgroup_file(plan, "pids.max", text, size);
+    return cgroup_least(plan, "pids.max", text, size);
 }
 
 /* The column "ListenOverflows" of the second pair of lines of netstat. */

@@ -40,6 +40,7 @@ static const char usage_text[] =
 /* A sysctl that --apply sets. */
 struct setting {
     char name[TUNE_TEXT], line[TUNE_TEXT], was[TUNE_TEXT];
+    bool changes; /* now; others are of an earlier --apply */
 };
 
 struct tune {
@@ -260,11 +261,17 @@ static int load(const struct tune *t, const char *name, const char *line)
     return -1;
 }
 
-static struct setting *setting_of(struct tune *t, const char *name)
+static struct setting *find_setting(struct tune *t, const char *name)
 {
     for (unsigned i = 0; i < t->settings_count; i++)
         if (strcmp(t->settings[i].name, name) == 0) return &t->settings[i];
-    if (t->settings_count == SETTINGS_MAX) return NULL;
+    return NULL;
+}
+
+static struct setting *setting_of(struct tune *t, const char *name)
+{
+    struct setting *found = find_setting(t, name);
+    if (found || t->settings_count == SETTINGS_MAX) return found;
     struct setting *s = &t->settings[t->settings_count++];
     snprintf(s->name, sizeof s->name, "%s", name);
     return s;
@@ -308,7 +315,10 @@ static int read_ours(struct tune *t, const char *path)
 static int save(const struct tune *t, const char *path)
 {
     char new_path[PATH_MAX];
-    if (snprintf(new_path, sizeof new_path, "%s.new", path) >= PATH_MAX) return -1;
+    if (snprintf(new_path, sizeof new_path, "%s.new", path) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     FILE *f = fopen(new_path, "we");
     if (!f) return -1;
     fprintf(f, "%s\n", FILE_HEAD);
@@ -316,8 +326,15 @@ static int save(const struct tune *t, const char *path)
         fprintf(f, WAS "%s = %s\n%s = %s\n", t->settings[i].name, t->settings[i].was,
                 t->settings[i].name, t->settings[i].line);
     const bool good = fflush(f) == 0 && fchmod(fileno(f), 0644) == 0 && fsync(fileno(f)) == 0;
-    if (fclose(f) == 0 && good && rename(new_path, path) == 0) return 0;
+    int saved = errno;
+    if (fclose(f) == -1 && good)
+        saved = errno;
+    else if (good && rename(new_path, path) == 0)
+        return 0;
+    else if (good)
+        saved = errno;
     (void)unlink(new_path);
+    errno = saved;
     return -1;
 }
 
@@ -327,11 +344,16 @@ static unsigned gather(struct tune *t)
     unsigned changes = 0;
     for (size_t i = 0; i < tune_checks_count; i++) {
         const struct tune_result *r = &t->results[i];
-        if (!r->line[0]) continue;
-        struct setting *s = setting_of(t, tune_checks[i].name);
+        struct setting *s =
+            r->line[0] ? setting_of(t, tune_checks[i].name) : find_setting(t, tune_checks[i].name);
         if (!s) continue;
+        if (!r->line[0]) { /* enough, whoever set it since: it stays */
+            snprintf(s->line, sizeof s->line, "%s", r->now);
+            continue;
+        }
         if (!s->was[0]) snprintf(s->was, sizeof s->was, "%s", r->now);
         snprintf(s->line, sizeof s->line, "%s", r->line);
+        s->changes = true;
         printf("- %s = %s\n+ %s = %s\n", s->name, r->now, s->name, s->line);
         changes++;
     }
@@ -355,7 +377,8 @@ static int apply(struct tune *t)
     printf("Written to %s.\n", path);
     int status = 0;
     for (unsigned i = 0; i < t->settings_count; i++)
-        if (load(t, t->settings[i].name, t->settings[i].line) == -1) status = 1;
+        if (t->settings[i].changes && load(t, t->settings[i].name, t->settings[i].line) == -1)
+            status = 1;
     puts(status ? "Not all of it could be set now." : "Set.");
     return status;
 }

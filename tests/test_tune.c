@@ -170,6 +170,10 @@ static void test_limits_and_memory(void **state)
     put("proc/self/cgroup", "1:cpu:/x\n0::/a/b\n");
     put("sys/fs/cgroup/a/b/memory.max", "max\n");
     assert_int_equal(look("cgroup memory.max", &plan).verdict, TUNE_OK);
+    put("sys/fs/cgroup/a/memory.max", "1048576\n"); /* above us */
+    assert_int_equal(look("cgroup memory.max", &plan).verdict, TUNE_FAIL);
+    assert_string_equal(look("cgroup memory.max", &plan).now, "1048576");
+    put("sys/fs/cgroup/a/memory.max", "max\n");
     put("sys/fs/cgroup/a/b/memory.max", "4711999999\n");
     assert_int_equal(look("cgroup memory.max", &plan).verdict, TUNE_FAIL);
     put("sys/fs/cgroup/a/b/memory.max", "4712000000\n");

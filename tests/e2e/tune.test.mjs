@@ -52,6 +52,13 @@ test('--apply shows the difference, writes the file, sets; a second one for more
   assert.deepEqual([lines.includes('net.core.somaxconn = 62500'), lines.includes('net.ipv4.tcp_synack_retries = 3')], [true, true]);
   assert.ok(lines.every((l) => !l || l.startsWith('#') || /^[a-z0-9._]+ = [0-9 ]+$/.test(l)), 'sysctl -p reads it');
   assert.match((await run(['--root', h.root, '--connections', '1M', '--apply'])).out, /Nothing to set/);
+  fs.writeFileSync(path.join(h.root, 'proc/sys/net/core/somaxconn'), '65000\n'); /* by somebody who knows better */
+  fs.writeFileSync(path.join(h.root, 'proc/sys/net/ipv4/tcp_synack_retries'), '5\n');
+  const third = await run(['--root', h.root, '--connections', '1M', '--apply']);
+  assert.match(third.out, /^\+ net\.ipv4\.tcp_synack_retries = 3$/m);
+  assert.doesNotMatch(third.out, /^\+ net\.core/m);
+  assert.deepEqual([h.sysctl('net.core.somaxconn'), h.sysctl('net.ipv4.tcp_synack_retries')], ['65000', '3']);
+  assert.ok(h.read(CONF).includes('\nnet.core.somaxconn = 65000\n'), 'what is enough stays, also after the next start');
   const undone = await run(['--root', h.root, '--undo']);
   assert.match(undone.out, /Removed/);
   assert.deepEqual([h.sysctl('net.core.somaxconn'), h.sysctl('net.ipv4.tcp_mem'), h.sysctl('net.ipv4.tcp_synack_retries'), h.sysctl('net.ipv4.tcp_rmem')], ['4096', '287898 383866 575796', '5', '4096 131072 6291456']);
