@@ -1,6 +1,7 @@
 #include "privileges.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdbool.h>
@@ -122,7 +123,19 @@ int privileges_own(const struct privileges *p, int fd)
 
 int privileges_own_path(const struct privileges *p, const char *path)
 {
-    return lchown(path, p->uid, p->gid);
+    struct stat st;
+    int result = -1;
+    const int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd == -1) return -1;
+    if (fstat(fd, &st) == 0) {
+        errno = EPERM;
+        if (S_ISSOCK(st.st_mode) && st.st_nlink == 1)
+            result = fchownat(fd, "", p->uid, p->gid, AT_EMPTY_PATH);
+    }
+    const int e = errno;
+    close(fd);
+    errno = e;
+    return result;
 }
 
 /* is_final: are all ids the user's, and is root out of reach? */

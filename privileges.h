@@ -25,8 +25,8 @@ struct privileges {
 int privileges_find(struct privileges *p, const char *text, char *err, size_t err_len);
 
 /* privileges_own gives the file of an open descriptor to the user; one that has other names (hard
- * links) is left alone. privileges_own_path does for a Unix socket's file, not through a symbolic
- * link. 0 or -1 with errno. */
+ * links) is left alone. privileges_own_path does the same for a Unix socket's file and for nothing
+ * else that somebody may have put there meanwhile. 0 or -1 with errno. */
 int privileges_own(const struct privileges *p, int fd);
 int privileges_own_path(const struct privileges *p, const char *path);
 

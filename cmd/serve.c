@@ -180,7 +180,9 @@ static void give_files(const struct serve *s)
     if (fd != -1) close(fd);
     if (s->pid_fd != -1) (void)privileges_own(&s->user, s->pid_fd);
     for (size_t i = 0; i < s->unix_count; i++)
-        if (*s->unixes[i].path) (void)privileges_own_path(&s->user, s->unixes[i].path);
+        if (*s->unixes[i].path && privileges_own_path(&s->user, s->unixes[i].path) == -1)
+            log_event(LOG_WARN, "the socket stays root's: who is not root may not be let in",
+                      LOG_STR("file", s->unixes[i].path), LOG_ERRNO(errno));
 }
 
 /* become goes on as the user of --user: all that needs root is open by now. */

@@ -107,6 +107,17 @@ test('what SIGHUP will not be able to read is told at the start', async () => {
   await fresh(server, '/raw/fresh', { scheme: 'wss' });
 });
 
+test('a socket that can not be given to the user is told', async () => {
+  isRoot();
+  const inside = ['unshare', '--user', '--map-root-user']; /* where there is no other user */
+  if ((await command(inside[0], [...inside.slice(1), 'true'], { code: null })).code !== 0) skip('no user namespaces here');
+  const file = path.join(open(), 'sock');
+  const { code, err } = await command(inside[0], [...inside.slice(1), ROOST, 'serve', '--user', '65534:65534', '--listen', `unix:${file}`],
+    { env: { PATH: process.env.PATH, ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ...env }, code: null });
+  assert.equal(code, 1);
+  assert.match(err, /level=warn msg="the socket stays root's: who is not root may not be let in" file=\S*sock error=/);
+});
+
 test('who can not become another user says why and does not start', async () => {
   isRoot();
   const env = { ROOST_CLIENT_TOKEN_HMAC_SECRET_KEY: SECRET, ROOST_HTTP_API_KEY: API_KEY };
