@@ -415,26 +415,26 @@ int collector_post(struct collector *c, const char *body, size_t len, struct col
 }
 
 /* pieces gives take what comes of a body in chunks, until its end. */
-static bool pieces(struct collector *c, bool (*take)(const char *bytes, size_t len, void *arg),
-                   void *arg)
+static bool pieces(struct collector *c, const struct collector_taker *t)
 {
     struct http_chunked state = {0};
+    int64_t silent_ms = 0; /* then it has been silent for too long; bytes of no body do not count */
     for (;;) {
         size_t raw = 0, n = 0;
         const int done = one_body(c, &state, &raw);
         if (done < 0) return fail(c, "the answer's body is malformed");
-        if (raw && !take(c->rx, raw, arg)) return true;
+        if (raw && !t->take(c->rx, raw, t->arg)) return true;
         if (done) return true;
         c->rx_len -= raw;
         memmove(c->rx, c->rx + raw, c->rx_len);
-        c->deadline_ms = clock_ms() + c->total_ms;
+        if (raw || !silent_ms) silent_ms = clock_ms() + t->silence_ms;
+        c->deadline_ms = silent_ms;
         if (!more(c, &n)) return false;
         if (!n) return fail(c, "the server has hung up");
     }
 }
 
-static bool follow(struct collector *c, bool (*take)(const char *bytes, size_t len, void *arg),
-                   void *arg, struct collector_answer *a)
+static bool follow(struct collector *c, const struct collector_taker *t, struct collector_answer *a)
 {
     struct http_response r;
     size_t head_len = 0;
@@ -444,18 +444,19 @@ static bool follow(struct collector *c, bool (*take)(const char *bytes, size_t l
         !read_head(c, &r, &head_len))
         return false;
     a->status = r.status;
-    if (r.status != 200 || !r.chunked) return read_body(c, &r, head_len, a, &whole);
+    if (r.status != 200) return read_body(c, &r, head_len, a, &whole);
+    if (!r.chunked) return fail(c, "the answer is no stream: that is not roost, or a proxy's page");
     c->rx_len -= head_len;
     memmove(c->rx, c->rx + head_len, c->rx_len);
-    return pieces(c, take, arg);
+    return pieces(c, t);
 }
 
-int collector_follow(struct collector *c, bool (*take)(const char *bytes, size_t len, void *arg),
-                     void *arg, struct collector_answer *a, char *err, size_t err_len)
+int collector_follow(struct collector *c, const struct collector_taker *t,
+                     struct collector_answer *a, char *err, size_t err_len)
 {
     hang_up(c);
     c->deadline_ms = clock_ms() + c->total_ms;
-    const bool ok = follow(c, take, arg, a);
+    const bool ok = follow(c, t, a);
     hang_up(c);
     if (!ok) snprintf(err, err_len, "%s", c->why);
     return ok ? 0 : -1;

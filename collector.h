@@ -42,11 +42,19 @@ struct collector_answer {
 int collector_post(struct collector *c, const char *body, size_t len, struct collector_answer *a,
                    char *err, size_t err_len);
 
-/* collector_follow makes the request without a body, and gives take each piece of the answer's body
- * as it comes, if its status is 200; else a has the beginning of what was said. It ends when the
- * answer does, or take returns false: 0; or -1 as above, also when nothing comes for total_ms. */
-int collector_follow(struct collector *c, bool (*take)(const char *bytes, size_t len, void *arg),
-                     void *arg, struct collector_answer *a, char *err, size_t err_len);
+struct collector_taker {                                    /* who reads an answer as it comes */
+    bool (*take)(const char *bytes, size_t len, void *arg); /* false: no more is wanted */
+    void *arg;
+    int64_t silence_ms; /* how long nothing may come */
+};
+
+/* collector_follow makes the request without a body, over a new connection, and gives t each piece
+ * of the answer's body as it comes, if its status is 200 and it comes in chunks; with another
+ * status a has the beginning of what was said. total_ms is for all up to the end of the answer's
+ * head, from there on silence_ms from one piece to the next. It ends when the answer does, or take
+ * returns false: 0; or -1 as above: silence, a hang-up before the end, no chunks. */
+int collector_follow(struct collector *c, const struct collector_taker *t,
+                     struct collector_answer *a, char *err, size_t err_len);
 
 /* collector_wait sleeps for ms or until collector_hurry. */
 void collector_wait(struct collector *c, int64_t ms);

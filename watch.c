@@ -20,6 +20,7 @@
 #define QUEUE_MAX (64u * 1024) /* bytes in its out queue beyond which it is not given more */
 #define LINE_MAX_BYTES 8192
 #define REPORT_MS 1000 /* how often it is told what was left out */
+#define ALIVE_MS 15000 /* without a line it is told that we are there */
 #define FILTER_MAX 256
 
 struct filter { /* text of one condition */
@@ -34,11 +35,12 @@ struct watcher {
     struct conn *conn; /* on the asker's worker alone; NULL: it has gone */
     struct filter user, channel, id;
     bool payload;
-    int64_t limit, ends_ms, at_ms, report_ms; /* the last three: of the asker */
-    int64_t gained;                           /* thousandths of a line, not in credit yet */
-    uint64_t told;                            /* of what was left out */
-    _Atomic int64_t credit;                   /* lines that may be given; relaxed */
-    pthread_mutex_t lock;                     /* of lines and len */
+    int64_t limit;
+    int64_t ends_ms, at_ms, report_ms, alive_ms; /* of the asker */
+    int64_t gained;                              /* thousandths of a line, not in credit yet */
+    uint64_t told;                               /* of what was left out */
+    _Atomic int64_t credit;                      /* lines that may be given; relaxed */
+    pthread_mutex_t lock;                        /* of lines and len */
     char *lines, *spare;
     size_t len;
     struct watching { /* what belongs to one worker */
@@ -307,8 +309,8 @@ static void earn(struct watcher *t, int64_t now_ms)
     if (lines > 0) atomic_fetch_add_explicit(&t->credit, lines, memory_order_relaxed);
 }
 
-/* hand_out sends what has been gathered. */
-static void hand_out(struct watcher *t)
+/* hand_out sends what has been gathered; false: nothing. */
+static bool hand_out(struct watcher *t)
 {
     pthread_mutex_lock(&t->lock);
     char *lines = t->lines;
@@ -318,6 +320,7 @@ static void hand_out(struct watcher *t)
     t->len = 0;
     pthread_mutex_unlock(&t->lock);
     if (len) conn_http_chunk(t->conn, lines, len);
+    return len > 0;
 }
 
 static void report(struct watcher *t, bool last)
@@ -337,10 +340,22 @@ static void report(struct watcher *t, bool last)
     say(t, line);
 }
 
+/* still_there says something if nothing has been said for long. */
+static void still_there(struct watcher *t, bool said)
+{
+    char line[96];
+    const int64_t now_ms = t->conn->worker->now_ms;
+    const bool silent = !said && now_ms >= t->alive_ms;
+    if (said || silent) t->alive_ms = now_ms + ALIVE_MS;
+    if (!silent) return;
+    snprintf(line, sizeof line, "{\"time\":%" PRId64 ",\"event\":\"alive\"}\n", wall_ms());
+    say(t, line);
+}
+
 static void end(struct watcher *t, const char *why)
 {
     char line[128];
-    hand_out(t);
+    (void)hand_out(t);
     if (t->conn->state == CONN_HTTP) report(t, true);
     snprintf(line, sizeof line, "{\"time\":%" PRId64 ",\"event\":\"end\",\"reason\":\"%s\"}\n",
              wall_ms(), why);
@@ -362,8 +377,9 @@ void watch_stream(struct conn *c)
     }
     earn(t, c->worker->now_ms);
     if (outq_bytes(c->out) < QUEUE_MAX) {
-        hand_out(t);
+        const bool said = hand_out(t);
         if (c->state == CONN_HTTP) report(t, false);
+        if (c->state == CONN_HTTP) still_there(t, said);
     }
     if (c->state == CONN_HTTP) conn_arm(c, CONN_DEADLINE_STREAM, CONN_STREAM_MS);
 }
@@ -458,6 +474,7 @@ static void begin(struct conn *c, struct watcher *t)
     audit(c, t);
     t->conn = c;
     t->at_ms = w->now_ms;
+    t->alive_ms = w->now_ms + ALIVE_MS;
     atomic_init(&t->credit, t->limit);
     metric_add(&w->metrics, METRIC_WATCHERS, 1);
     c->channel = t;

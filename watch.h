@@ -7,7 +7,7 @@
  *
  * The answer is chunks of lines, each a JSON object: {"time":MS,"event":"delivered","conn":ID,
  * "user":...}; the first has the event "watching", once every worker takes part, the last one
- * "end".
+ * "end"; after 15 s without a line comes "alive", so that a server that is gone is noticed.
  *
  * A watcher hangs on a list that each worker has of its own (worker.watchers), so that a message
  * costs one load while the list is empty; it is put there and taken off by errands, so that nobody

@@ -15,7 +15,8 @@
 
 #define LINE_BYTES_MAX 16384
 #define TOKENS_MAX 64
-#define SILENCE_MS (90000ll * 1000) /* the server ends it by itself, in a day at most */
+#define CALL_MS 15000    /* until the answer begins */
+#define SILENCE_MS 60000 /* four times what the server is silent at most (watch.h) */
 #define PATH_MAX_BYTES 4096
 
 struct tracer {
@@ -44,7 +45,7 @@ static void usage(FILE *to)
         "  --seconds S            end after so long (300, a day at most)\n"
         "  --json                 lines as the server gives them: a JSON object each\n"
         "%s"
-        "\nStatus: 0 over, 1 refused, not reached or cut, 2 wrong usage.\n",
+        "\nStatus: 0 over, 1 refused, not reached, cut or silent for a minute, 2 wrong usage.\n",
         admin_options_help);
 }
 
@@ -65,6 +66,11 @@ static void put_safe(struct json_slice s)
     }
 }
 
+static bool is(struct json_slice s, const char *text)
+{
+    return s.len == strlen(text) && memcmp(s.p, text, s.len) == 0;
+}
+
 static const char *colour_of(struct json_slice event)
 {
     static const struct {
@@ -73,9 +79,7 @@ static const char *colour_of(struct json_slice event)
                    {"delivered", "\033[36m"},  {"message", "\033[33m"}, {"left_out", "\033[35m"},
                    {"subscribed", "\033[32m"}, {"end", "\033[35m"},     {"watching", "\033[35m"}};
     for (size_t i = 0; i < sizeof colours / sizeof *colours; i++)
-        if (strlen(colours[i].event) == event.len &&
-            memcmp(colours[i].event, event.p, event.len) == 0)
-            return colours[i].colour;
+        if (is(event, colours[i].event)) return colours[i].colour;
     return "";
 }
 
@@ -120,7 +124,8 @@ static bool put_human(struct tracer *t, const char *line, size_t len)
         return false;
     const struct json_slice event = inside(json_raw(&doc, json_member(&doc, 0, "event"))),
                             conn = inside(json_raw(&doc, json_member(&doc, 0, "conn")));
-    t->ended = t->ended || (event.len == 3 && memcmp(event.p, "end", 3) == 0);
+    if (is(event, "alive")) return true;
+    t->ended = t->ended || is(event, "end");
     put_time(&doc);
     if (t->colours) fputs(colour_of(event), stdout);
     put_safe(event);
@@ -187,9 +192,10 @@ static int follow(struct tracer *t, const char *path)
 {
     static struct collector_answer answer;
     char err[256];
-    struct collector *c = admin_call(&t->admin, "GET", path, SILENCE_MS);
+    struct collector *c = admin_call(&t->admin, "GET", path, CALL_MS);
     if (!c) return 1;
-    const int failed = collector_follow(c, take, t, &answer, err, sizeof err);
+    const struct collector_taker taker = {.take = take, .arg = t, .silence_ms = SILENCE_MS};
+    const int failed = collector_follow(c, &taker, &answer, err, sizeof err);
     collector_delete(c);
     if (failed) fprintf(stderr, "roost: %s\n", err);
     if (failed) return 1;

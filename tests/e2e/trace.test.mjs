@@ -1,5 +1,7 @@
 /* roost trace and GET /debug/trace: what happens to some connections, as it happens (docs/operations.md). */
 import { assert, ROOST, serve, connect, refused, fresh, test, done, command, bound, atEnd, lines, metrics, until, within, patience, publish, request, requestHead, token, nowSeconds, temporary, fs, path, sanitizerEnv, Raw, API_KEY } from './lib.mjs';
+import http from 'node:http';
+import net from 'node:net';
 import { Speaker, settings, result } from './centrifuge.mjs';
 
 const url = (server) => `http://127.0.0.1:${server.port()}`;
@@ -12,13 +14,19 @@ async function follow(server, ...args) {
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (t) => (said += t));
   const line = lines(child.stdout);
-  const next = async () => {
-    const text = await line();
+  const any = async (ms) => {
+    const text = await line(ms);
     assert.notEqual(text, null, `trace ended: ${said}`);
     return JSON.parse(text);
   };
+  const next = async () => { /* on a slow machine it may be silent for long */
+    for (;;) {
+      const it = await any();
+      if (it.event !== 'alive') return it;
+    }
+  };
   const trace = {
-    child, next,
+    child, next, any,
     exited: new Promise((resolve) => child.on('close', resolve)),
     /* see waits for one event after the other, and answers them; what else comes in between is an error. */
     see: async (...events) => {
@@ -201,6 +209,29 @@ test('it ends after its time, and when the server stops', async () => {
   const gone = await command(ROOST, ['trace', '--user', '42', url(server)], { env, code: null });
   assert.equal(gone.code, 1);
 });
+
+test('a server that says nothing is noticed, one with nothing to say is heard', async () => {
+  const server = await serve(['--workers', '1']);
+  const trace = await follow(server, '--user', '42');
+  const child = bound(ROOST, ['trace', '--user', '42', '--seconds', '20', url(server)], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  atEnd(() => child.kill('SIGKILL'));
+  let said = '';
+  const over = new Promise((r) => child.stdout.setEncoding('utf8').on('data', (text) => (said += text)).on('end', r));
+  assert.equal((await trace.any(60000)).event, 'alive');
+  await within(over, patience(60000), 'end');
+  assert.match(said, /^\S+ watching *\n\S+ end +reason="the time is over"\n$/); /* nothing of what is alive */
+  const mute = net.createServer(() => {});
+  await new Promise((r) => mute.listen(0, '127.0.0.1', r));
+  const given = await command(ROOST, ['trace', '--user', '42', `http://127.0.0.1:${mute.address().port}`], { env, code: null, seconds: 200 });
+  mute.close();
+  assert.deepEqual([given.code, given.err], [1, 'roost: no answer in time\n']);
+  const page = http.createServer((r, a) => a.setHeader('Content-Length', 5).end('hello'));
+  await new Promise((r) => page.listen(0, '127.0.0.1', r));
+  const strange = await command(ROOST, ['trace', '--user', '42', `http://127.0.0.1:${page.address().port}`], { env, code: null });
+  page.close();
+  assert.equal(strange.code, 1);
+  assert.match(strange.err, /the answer is no stream/);
+}, { seconds: 150 });
 
 test('for people: one line each, nothing that steers a terminal, no colours in a pipe', async () => {
   const server = await serve(['--workers', '1']);
