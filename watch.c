@@ -186,6 +186,19 @@ static size_t cut(const uint8_t *p, size_t len, bool *utf8)
     return n;
 }
 
+/* may_hold_token: may this message carry a token of the client protocol (connect, refresh,
+ * sub_refresh, subscribe)? Then nothing of it is shown: it lets its reader in as somebody else. The
+ * name is looked for in all of the message, in a payload of publish as well, which is the price of
+ * not parsing it; also where letters of it are escaped: \u006 and \u007 begin all of them. */
+static bool may_hold_token(const struct conn *c, const struct conn_sight *s)
+{
+    static const char *const signs[] = {"token", "\\u006", "\\u007"};
+    if (s->kind != SIGHT_MESSAGE || c->protocol != CONN_CLIENT) return false;
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (memmem(s->payload, s->len, signs[i], strlen(signs[i]))) return true;
+    return false;
+}
+
 /* put_payload: control characters, what is no UTF-8, and the backslash that says so, are \xNN. */
 static void put_payload(struct json_out *o, const uint8_t *p, size_t len)
 {
@@ -239,7 +252,12 @@ static void put_line(struct json_out *o, const struct watcher *t, const struct c
     if (s->offset) put_number(o, "offset", s->offset);
     if (s->code) put_number(o, "code", s->code);
     if (s->text) put_text(o, "reason", s->text, strlen(s->text));
-    if (t->payload && s->payload) put_payload(o, s->payload, s->len);
+    if (t->payload && s->payload) {
+        if (may_hold_token(c, s))
+            json_puts(o, ",\"hidden\":\"token\"");
+        else
+            put_payload(o, s->payload, s->len);
+    }
     json_puts(o, "}\n");
 }
 

@@ -1,7 +1,7 @@
 /* watch.h - live lines of what happens to some connections: GET /debug/trace?..., for roost trace.
  *
  *     user=, channel=, conn=   whom: what is given must all be so, one at least
- *     payload=1                with the beginning of what is sent
+ *     payload=1                with the beginning of what is sent, unless it may hold a token
  *     limit=N                  lines a second (100); the rest is left out, and counted
  *     seconds=N                ends by itself after so long (300)
  *

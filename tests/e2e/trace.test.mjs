@@ -124,6 +124,37 @@ test('an SDK client: subscribed, offsets, refused and why, unsubscribed, closed'
   assert.deepEqual([closed.code, closed.reason], [3501, 'bad request']);
 });
 
+test('--payload shows no token, wherever in a command and however written', async () => {
+  const server = await serve([...settings(), '--workers', '1']);
+  const trace = await follow(server, '--user', 'ann', '--payload');
+  const secret = token({ sub: 'ann', exp: nowSeconds() + 3600 });
+  const message = async () => {
+    let line;
+    do line = await trace.next();
+    while (line.event !== 'message');
+    return line;
+  };
+  const refresh = JSON.stringify({ id: 1, refresh: { token: secret } });
+  const rows = [
+    refresh, refresh.replace('token', 't\\u006fken'), refresh.replace('token', '\\u0074\\u006F\\u006b\\u0065\\u006E'),
+    JSON.stringify({ id: 2, sub_refresh: { channel: 'a', token: secret } }), JSON.stringify({ id: 3, subscribe: { channel: 'hist:x', token: secret } }),
+    JSON.stringify({ id: 4, publish: { channel: 'x'.repeat(100), data: 'x'.repeat(300), token: secret } }), /* behind what would be shown */
+  ];
+  for (const text of rows) {
+    const s = await Speaker.connected(server, { user: 'ann' });
+    s.send(text);
+    const line = await message();
+    assert.deepEqual([line.bytes, line.payload, line.hidden], [Buffer.byteLength(text), undefined, 'token'], text);
+  }
+  const s = await Speaker.connected(server, { user: 'ann' });
+  const plain = JSON.stringify({ id: 1, publish: { channel: 'hist:x', data: 'plain' } });
+  s.send(plain);
+  assert.deepEqual(await message().then((l) => [l.payload, l.hidden]), [plain, undefined]);
+  const raw = await connect(server, '/raw/a', as('ann'));
+  raw.send('my token'); /* what is in it is not roost's to know */
+  assert.deepEqual(await message().then((l) => [l.payload, l.hidden]), ['my token', undefined]);
+});
+
 test('who is not let in: the user of an expired token, the channel of a bad one', async () => {
   const server = await serve([...settings(), '--workers', '1', '--client.user_connection_limit', '1']);
   const user = await follow(server, '--user', '42');
