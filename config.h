@@ -146,6 +146,7 @@ struct config {
     int64_t max_message_bytes;
     int64_t queue_max_bytes;               /* one connection's out queue */
     int64_t queues_max_bytes;              /* all out queues; 0 = no limit, or CONFIG_AUTOMATIC */
+    int64_t unfinished_max_bytes;          /* kept for all of messages that are not whole */
     int64_t unauthenticated_max_bytes;     /* kept for all connections without a verified token */
     int64_t connection_limit;              /* whole process; 0 = what descriptors allow */
     int64_t user_connection_limit;         /* 0 = off */

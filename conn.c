@@ -44,10 +44,38 @@ void conn_limit_met(struct conn *c, enum metric why, const char *option)
 
 /* ---- unfinished input ---- */
 
-static void book_unverified(struct conn *c, int64_t bytes)
+/* book adds bytes (or takes them away) to what in's buffer is counted in. */
+static void book(struct server *s, const struct conn_in *in, int64_t bytes)
 {
-    atomic_fetch_add_explicit(&c->worker->server->unauthenticated_bytes, bytes,
-                              memory_order_relaxed);
+    atomic_fetch_add_explicit(in->unverified ? &s->unauthenticated_bytes : &s->unfinished_bytes,
+                              bytes, memory_order_relaxed);
+}
+
+/* budget_has: does the budget of in have room for more bytes? */
+static bool budget_has(struct conn *c, const struct conn_in *in, int64_t more)
+{
+    const struct server *s = c->worker->server;
+    if (in->unverified) {
+        if (atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) + more <=
+            conn_options()->unauthenticated_max_bytes)
+            return true;
+        conn_limit_met(c, METRIC_REFUSED_UNAUTHENTICATED, "client.unauthenticated_max_size");
+        return false;
+    }
+    if (atomic_load_explicit(&s->unfinished_bytes, memory_order_relaxed) + more <=
+        conn_options()->unfinished_max_bytes)
+        return true;
+    conn_limit_met(c, METRIC_REFUSED_UNFINISHED, "client.unfinished_max_size");
+    return false;
+}
+
+void conn_in_verified(struct conn *c)
+{
+    struct conn_in *in = c->in;
+    if (!in->unverified) return;
+    book(c->worker->server, in, -(int64_t)in->cap);
+    in->unverified = false;
+    book(c->worker->server, in, in->cap);
 }
 
 struct conn_in *conn_in_need(struct conn *c)
@@ -75,19 +103,13 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     if (len <= in->cap) return true;
     if (len > max) return false;
     uint32_t cap = grown(in->cap, len, max);
-    struct server *s = c->worker->server;
     int64_t more = (int64_t)cap - in->cap;
-    if (in->unverified &&
-        atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) + more >
-            conn_options()->unauthenticated_max_bytes) {
-        conn_limit_met(c, METRIC_REFUSED_UNAUTHENTICATED, "client.unauthenticated_max_size");
-        return false;
-    }
+    if (!budget_has(c, in, more)) return false;
     uint8_t *bigger = mem_alloc(c->worker->pool, cap);
     if (!bigger) return false;
     if (in->len) memcpy(bigger, in->buf, in->len);
     mem_free(c->worker->pool, in->buf, in->cap);
-    if (in->unverified) book_unverified(c, more);
+    book(c->worker->server, in, more);
     in->buf = bigger;
     in->cap = cap;
     return true;
@@ -96,9 +118,7 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
 void conn_in_free(struct worker *w, struct conn_in **in)
 {
     if (!*in) return;
-    if ((*in)->unverified)
-        atomic_fetch_sub_explicit(&w->server->unauthenticated_bytes, (*in)->cap,
-                                  memory_order_relaxed);
+    if ((*in)->cap) book(w->server, *in, -(int64_t)(*in)->cap);
     mem_free(w->pool, (*in)->buf, (*in)->cap);
     mem_free(w->pool, (*in)->kept, (*in)->kept_cap);
     mem_free(w->pool, (*in)->held, (*in)->held_len);

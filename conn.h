@@ -88,7 +88,7 @@ struct conn_in {  /* unfinished input */
     uint32_t len, cap;
     uint8_t opcode;  /* of the message so far */
     bool in_body;    /* HTTP: the head is complete, buf has body bytes behind it */
-    bool unverified; /* cap is booked in server.unauthenticated_bytes */
+    bool unverified; /* cap is booked in server.unauthenticated_bytes, else in .unfinished_bytes */
     uint32_t head_len, body_len,
         raw_at; /* HTTP: buf = head, decoded body, then bytes not looked at from raw_at on */
     uint32_t body_max;
@@ -160,6 +160,7 @@ struct conn_options {            /* a part of the settings (settings.h) */
     int64_t queue_max_bytes;
     int64_t queues_max_bytes;          /* process-wide, for all out queues; 0 = no limit */
     int64_t unauthenticated_max_bytes; /* process-wide, for unfinished requests */
+    int64_t unfinished_max_bytes;      /* the same, for messages, and bodies with a good key */
     int64_t tls_max_handshakes;        /* process-wide, in flight */
     int64_t control_frames_per_second;
     /* What one connection may send a second; 0 = off. Not changed while there are connections:
@@ -432,6 +433,7 @@ void conn_ws_input(struct conn *c, uint8_t *bytes,
                    size_t len);               /* both: without bytes, go on with what was kept */
 struct conn_in *conn_in_need(struct conn *c); /* makes it; NULL: out of memory, c is dropped */
 bool conn_in_reserve(struct conn *c, size_t len, size_t max); /* room for len bytes in all in buf */
+void conn_in_verified(struct conn *c); /* what is kept is no stranger's any more */
 void conn_in_free(struct worker *w, struct conn_in **in);
 
 #endif

@@ -155,6 +155,9 @@ static void add_process(struct metrics_text *t, const struct metrics_process *p)
     metrics_add_gauge(t, "start_time_seconds", "When the process started, Unix time",
                       (uint64_t)p->start_time_s);
     metrics_add_gauge(t, "workers", "Worker threads", t->count);
+    metrics_add_gauge(t, "unfinished_bytes",
+                      "Kept of messages and API calls that have not come to their end",
+                      p->unfinished_bytes);
     metrics_add_gauge(t, "draining",
                       "1 while the server stops: roost_connections_open says who is left",
                       p->draining ? 1 : 0);

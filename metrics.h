@@ -48,6 +48,7 @@
     X(REFUSED_DESCRIPTORS, "refused_total", COUNTER, "reason=\"descriptors\"", "")                 \
     X(REFUSED_TLS_LIMIT, "refused_total", COUNTER, "reason=\"tls_handshakes\"", "")                \
     X(REFUSED_UNAUTHENTICATED, "refused_total", COUNTER, "reason=\"unauthenticated_bytes\"", "")   \
+    X(REFUSED_UNFINISHED, "refused_total", COUNTER, "reason=\"unfinished_bytes\"", "")             \
     X(REFUSED_PROXY, "refused_total", COUNTER, "reason=\"proxy_header\"", "")                      \
     X(REFUSED_CHANNELS, "refused_total", COUNTER, "reason=\"channels\"", "")                       \
     X(REFUSED_QUEUES, "refused_total", COUNTER, "reason=\"queue_budget\"", "")                     \
@@ -228,6 +229,7 @@ struct metrics_process {               /* what belongs to no worker */
     uint64_t queue_budget_bytes; /* 0 = no limit */
     uint64_t spans_sent, spans_dropped, spans_failed;
     int64_t start_time_s;
+    uint64_t unfinished_bytes;
     uint64_t generation, reloads, reloads_failed; /* of the configuration */
     int64_t reloaded_s; /* wall clock of the last reload that went well; 0 = none */
     const char *(*api_method)(unsigned i); /* its name; NULL: there are no more */

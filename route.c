@@ -311,6 +311,7 @@ static struct metrics_process process_of(const struct server *s)
                                 .api_method = api_method_name};
     p.generation = settings_now->generation;
     p.reloads = atomic_load_explicit(&s->reloads, memory_order_relaxed);
+    p.unfinished_bytes = (uint64_t)atomic_load_explicit(&s->unfinished_bytes, memory_order_relaxed);
     p.reloads_failed = atomic_load_explicit(&s->reloads_failed, memory_order_relaxed);
     p.reloaded_s = atomic_load_explicit(&s->reloaded_s, memory_order_relaxed);
     struct trace_totals spans;

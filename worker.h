@@ -105,6 +105,7 @@ struct server { /* the process */
     _Atomic int64_t connections;           /* WebSocket connections open */
     _Atomic int64_t tls_in_flight;         /* TLS handshakes begun and not ended */
     _Atomic int64_t unauthenticated_bytes; /* kept for connections without a verified token */
+    _Atomic int64_t unfinished_bytes;      /* kept of messages, and of bodies with a good key */
     _Atomic int64_t over_since_ms;         /* conn/shed.c: too much waits in out queues; 0 = not */
     _Atomic bool crowded;                  /* and shedding did not help: newcomers are refused */
     _Atomic bool draining; /* readyz says 503, and answers end their connections; set by main */

@@ -51,6 +51,7 @@ static bool make_conn(struct conn_options *o, const struct config *c)
                                .byte_rate = c->byte_rate_limit,
                                .message_rate = c->raw_message_rate_limit,
                                .unauthenticated_max_bytes = c->unauthenticated_max_bytes,
+                               .unfinished_max_bytes = c->unfinished_max_bytes,
                                .tls_max_handshakes = c->tls_max_handshakes,
                                .control_frames_per_second = c->control_frames_per_second};
     return blocks_of(&o->proxy_from, &c->proxy_protocol_from) == 0 &&

@@ -442,6 +442,10 @@ const struct option option_table[] = {
      FIELD(unauthenticated_max_bytes), .initial = "64MiB", .min = 64 * KIB, .max = 64 * GIB,
      .help = "Kept in all for connections whose token has not been verified yet; beyond it they "
              "are refused with 503."},
+    {"client.unfinished_max_size", NULL, NULL, GROUP_LIMIT, OPTION_SIZE,
+     FIELD(unfinished_max_bytes), .initial = "256MiB", .min = 64 * KIB, .max = 64 * GIB,
+     .help = "Kept in all of messages that have not come to their end, and of API calls; who needs "
+             "more is closed with 1011, or refused with 503."},
     {"websocket.control_frames_per_second", NULL, "N", GROUP_LIMIT, OPTION_INT,
      FIELD(control_frames_per_second), .initial = "100", .min = 1,
      .max = 250, /* a byte counts them */

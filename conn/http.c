@@ -249,17 +249,6 @@ static bool continue_body(struct conn *c)
     return c->state == CONN_HTTP;
 }
 
-/* verified: the head of what is kept had a good key, so its body is not of the budget for
- * strangers. */
-static void verified(struct conn *c)
-{
-    struct conn_in *in = c->in;
-    if (!in->unverified) return;
-    in->unverified = false;
-    atomic_fetch_sub_explicit(&c->worker->server->unauthenticated_bytes, in->cap,
-                              memory_order_relaxed);
-}
-
 static bool begin_body(struct conn *c, const struct http_request *r, uint32_t head_len, int64_t max)
 {
     if (!r->chunked && r->content_length > (uint64_t)max) {
@@ -267,7 +256,7 @@ static bool begin_body(struct conn *c, const struct http_request *r, uint32_t he
         return false;
     }
     struct conn_in *in = c->in;
-    verified(c);
+    conn_in_verified(c); /* the head had a good key */
     in->in_body = true;
     in->body_max = (uint32_t)max;
     in->head_len = in->raw_at = head_len;

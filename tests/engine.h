@@ -76,6 +76,7 @@ static const struct conn_options engine_conn_options = {
     .max_message_bytes = 128 * 1024,
     .queue_max_bytes = 1 << 20,
     .unauthenticated_max_bytes = 64 << 20,
+    .unfinished_max_bytes = 64 << 20,
     .tls_max_handshakes = 1000,
     .control_frames_per_second = 100,
 };

@@ -70,6 +70,7 @@ static void set_up(struct client_options o)
                                              .max_message_bytes = 65536,
                                              .queue_max_bytes = 1 << 20,
                                              .unauthenticated_max_bytes = 1 << 20,
+                                             .unfinished_max_bytes = 1 << 20,
                                              .control_frames_per_second = 100};
     settings_first.of[SETTINGS_CONN] = &conn;
     app = (struct app){.head = head,

@@ -420,6 +420,10 @@ async function above(server, command, otherwise) {
   assert.deepEqual(codes.slice(0, 5), only(5, otherwise));
   assert.ok(codes.includes(111) && codes.every((c) => [111, otherwise].includes(c)), codes.join(' '));
 }
+/* A message that comes in two parts; the first makes a buffer as large as the longest message. */
+const WHOLE = frame(OP.BINARY, Buffer.alloc(100000));
+const PART = WHOLE.subarray(0, 90000);
+
 const caps = [
   {
     option: 'client.connection_limit', args: ['--client.connection_limit', '2'], counter: 'refused_total{reason="connection_limit"}',
@@ -496,6 +500,18 @@ const caps = [
     over: async (s) => assert.equal((await (await half(s)).over()).length, 0),
   },
   {
+    option: 'client.unfinished_max_size', args: ['--client.unfinished_max_size', '256KiB'], counter: 'refused_total{reason="unfinished_bytes"}',
+    at: async (s) => {
+      for (let i = 0; i < 2; i++) (await upgraded(s)).write(PART);
+      await until(async () => (await metrics(s)).get('unfinished_bytes') === 262144, 'two buffers of the longest message');
+    },
+    over: async (s) => {
+      const raw = await upgraded(s);
+      raw.write(PART);
+      assert.equal((await raw.closeFrame()).code, 1011);
+    },
+  },
+  {
     option: 'client.unauthenticated_max_size', args: ['--client.unauthenticated_max_size', '64KiB', '--http_server.handshake_timeout', '120s'],
     counter: 'refused_total{reason="unauthenticated_bytes"}', many: true,
     at: async (s) => (await Raw.connect(s)).written(upgradeHead('/echo', { 'X-Padding': 'x'.repeat(6000) }).slice(0, -4)),
@@ -506,6 +522,19 @@ const caps = [
     },
   },
 ];
+
+test('unfinished messages have one budget, which is given back', async () => {
+  const server = await serve(['--echo', '--client.unfinished_max_size', '256KiB']);
+  const kept = async (n) => until(async () => (await metrics(server)).get('unfinished_bytes') === n, `${n} bytes kept`);
+  const [whole, cut] = [await upgraded(server), await upgraded(server)];
+  for (const raw of [whole, cut]) raw.write(PART);
+  await kept(262144);
+  whole.write(WHOLE.subarray(PART.length));
+  assert.equal((await whole.frame()).payload.length, 100000);
+  cut.socket.destroy();
+  await kept(0);
+  await fresh(server);
+});
 
 test('each limit at its cap and one over: refused or closed, counted, told to the log', async () => {
   const { cert, key } = await certificate();
