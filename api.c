@@ -301,12 +301,12 @@ void api_request(struct conn *c, const struct http_request *r, const char *body,
     api_request_as(c, r, method_of(r), &who, body, len);
 }
 
-bool api_may_all(struct conn *c, const struct http_request *r)
+bool api_may_all(struct conn *c, const struct http_request *r, struct api_caller *who)
 {
-    const struct api_caller who = caller_by_key(r);
-    if (who.scope == API_ALL) return true;
+    *who = caller_by_key(r);
+    if (who->scope == API_ALL) return true;
     metric_add(&c->worker->metrics, METRIC_REFUSED_PERMISSION, 1);
-    if (who.scope)
+    if (who->scope)
         conn_http_error(c, r, 403, "this needs a key of scope all: see http_api.keys");
     else
         conn_http_reply(c, r, &(struct http_reply){.status = 401, .body = ""});

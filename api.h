@@ -56,8 +56,8 @@ void api_request_as(struct conn *c, const struct http_request *r, struct http_st
 /* api_method_name: the i-th method, NULL behind the last. Any thread. */
 const char *api_method_name(unsigned i);
 
-/* api_may_all: does r show a key of scope all? Answers 401 or 403 if not. */
-bool api_may_all(struct conn *c, const struct http_request *r);
+/* api_may_all: does r show a key of scope all? *who is whose it is; answers 401 or 403 if not. */
+bool api_may_all(struct conn *c, const struct http_request *r, struct api_caller *who);
 
 /* api_is_post answers 405 to any other request. */
 bool api_is_post(struct conn *c, const struct http_request *r);

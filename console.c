@@ -364,7 +364,7 @@ static int64_t post_head(struct conn *c, const struct http_request *r)
 int64_t console_head(struct conn *c, const struct http_request *r)
 {
     if (http_str_is(r->path, "/admin/trace")) {
-        if (may_call(c, r)) watch_open(c, r);
+        if (may_call(c, r)) watch_open(c, r, &console_caller);
         return 0;
     }
     const bool file = find_file(r->path), wants_settings = http_str_is(r->path, "/admin/settings");

@@ -478,7 +478,8 @@ int64_t route_head(struct conn *c, const struct http_request *r)
         return 0;
     }
     if (is_watch(c, r->path)) {
-        if (is_read(c, r) && api_may_all(c, r)) watch_open(c, r);
+        struct api_caller who;
+        if (is_read(c, r) && api_may_all(c, r, &who)) watch_open(c, r, &who);
         return 0;
     }
     if (is_api(c, r->path)) return api_head(c, r);

@@ -39,10 +39,13 @@ struct watcher {
     int64_t ends_ms, at_ms, report_ms, alive_ms; /* of the asker */
     int64_t gained;                              /* thousandths of a line, not in credit yet */
     uint64_t told;                               /* of what was left out */
-    _Atomic int64_t credit;                      /* lines that may be given; relaxed */
-    pthread_mutex_t lock;                        /* of lines and len */
+    uint64_t shown;                              /* lines about connections; of the asker */
+    char who[API_KEY_NAME];
+    _Atomic int64_t credit; /* lines that may be given; relaxed */
+    pthread_mutex_t lock;   /* of lines, len and count */
     char *lines, *spare;
     size_t len;
+    unsigned count;
     struct watching { /* what belongs to one worker */
         _Alignas(64) struct watcher *next;
         _Atomic uint64_t left_out; /* lines; written by that worker, relaxed */
@@ -285,6 +288,7 @@ static bool append(struct watcher *t, const char *line, size_t len)
     if (fits) {
         memcpy(t->lines + t->len, line, len);
         t->len += len;
+        t->count++;
     }
     pthread_mutex_unlock(&t->lock);
     return fits;
@@ -336,20 +340,28 @@ static bool hand_out(struct watcher *t)
     t->lines = t->spare;
     t->spare = lines;
     t->len = 0;
+    t->shown += t->count;
+    t->count = 0;
     pthread_mutex_unlock(&t->lock);
     if (len) conn_http_chunk(t->conn, lines, len);
     return len > 0;
 }
 
+static uint64_t left_out(const struct watcher *t)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < t->conn->worker->server->worker_count; i++)
+        n += atomic_load_explicit(&t->at[i].left_out, memory_order_relaxed);
+    return n;
+}
+
 static void report(struct watcher *t, bool last)
 {
     char line[128];
-    uint64_t n = 0;
     const struct worker *w = t->conn->worker;
     if (!last && w->now_ms < t->report_ms) return;
     t->report_ms = w->now_ms + REPORT_MS;
-    for (unsigned i = 0; i < w->server->worker_count; i++)
-        n += atomic_load_explicit(&t->at[i].left_out, memory_order_relaxed);
+    const uint64_t n = left_out(t);
     if (n == t->told) return;
     snprintf(line, sizeof line,
              "{\"time\":%" PRId64 ",\"event\":\"left_out\",\"lines\":%" PRIu64 "}\n", wall_ms(),
@@ -402,10 +414,25 @@ void watch_stream(struct conn *c)
     if (c->state == CONN_HTTP) conn_arm(c, CONN_DEADLINE_STREAM, CONN_STREAM_MS);
 }
 
+/* audit tells the log whom somebody follows; in the end also how much that has been. */
+static void audit(const struct watcher *t, const char *event, bool over)
+{
+    char peer[CONN_PEER_TEXT];
+    conn_peer_text(t->conn, peer);
+    const struct log_field shown = over ? LOG_U64("lines", t->shown) : LOG_END,
+                           missed = over ? LOG_U64("left_out", left_out(t)) : LOG_END;
+    log_event(LOG_INFO, event, LOG_STR("key", t->who), LOG_STR("peer", peer),
+              LOG_STRN("user", t->user.text, t->user.len),
+              LOG_STRN("channel", t->channel.text, t->channel.len),
+              LOG_STRN("conn", t->id.text, t->id.len),
+              LOG_STR("payload", t->payload ? "yes" : "no"), shown, missed);
+}
+
 void watch_ended(struct conn *c)
 {
     struct watcher *t = c->channel;
     if (!(c->flags & CONN_STREAMS) || !t) return;
+    audit(t, "somebody has followed connections", true);
     c->channel = NULL;
     t->conn = NULL;
     t->end.run = run_end;
@@ -474,23 +501,13 @@ static struct watcher *new_watcher(void)
     return NULL;
 }
 
-static void audit(const struct conn *c, const struct watcher *t)
-{
-    char peer[CONN_PEER_TEXT];
-    conn_peer_text(c, peer);
-    log_event(LOG_INFO, "somebody follows connections", LOG_STR("peer", peer),
-              LOG_STRN("user", t->user.text, t->user.len),
-              LOG_STRN("channel", t->channel.text, t->channel.len),
-              LOG_STRN("conn", t->id.text, t->id.len),
-              LOG_STR("payload", t->payload ? "yes" : "no"));
-}
-
 /* begin puts t, which it takes over, to work. */
-static void begin(struct conn *c, struct watcher *t)
+static void begin(struct conn *c, struct watcher *t, const struct api_caller *who)
 {
     struct worker *w = c->worker;
-    audit(c, t);
+    memcpy(t->who, who->name, sizeof t->who);
     t->conn = c;
+    audit(t, "somebody follows connections", false);
     t->at_ms = w->now_ms;
     t->alive_ms = w->now_ms + ALIVE_MS;
     atomic_init(&t->credit, t->limit);
@@ -509,7 +526,7 @@ static void no_more(struct conn *c, const struct http_request *r, int status, co
     conn_http_error(c, r, status, why);
 }
 
-void watch_open(struct conn *c, const struct http_request *r)
+void watch_open(struct conn *c, const struct http_request *r, const struct api_caller *who)
 {
     if (atomic_fetch_add_explicit(&watchers, 1, memory_order_relaxed) >= WATCHERS_MAX) {
         no_more(c, r, 429, "four follow connections already");
@@ -518,7 +535,7 @@ void watch_open(struct conn *c, const struct http_request *r)
     struct watcher *t = new_watcher();
     const char *why = t ? read_wish(t, r, c->worker->now_ms) : "out of memory";
     if (!why) {
-        begin(c, t);
+        begin(c, t, who);
         return;
     }
     if (t) free_watcher(t);

@@ -17,7 +17,7 @@
 #ifndef WATCH_H
 #define WATCH_H
 
-#include "conn.h"
+#include "api.h"
 
 #define WATCH_PATH "/debug/trace"
 #define WATCHERS_MAX 4        /* in the process; more are refused */
@@ -25,8 +25,9 @@
 #define WATCH_LIMIT_MAX 10000 /* lines a second */
 #define WATCH_SECONDS_MAX 86400
 
-/* watch_open answers request r, of somebody who may. */
-void watch_open(struct conn *c, const struct http_request *r);
+/* watch_open answers request r, of who, who may: the log says whom they follow from when to when,
+ * and how much they were shown. */
+void watch_open(struct conn *c, const struct http_request *r, const struct api_caller *who);
 
 /* For struct app: stream, seen and a part of ended. */
 void watch_stream(struct conn *c);

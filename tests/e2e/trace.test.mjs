@@ -197,6 +197,29 @@ test('--limit: what is above the rate is left out, counted and told', async () =
   assert.equal((await metrics(server)).get('watch_left_out_total'), left);
 });
 
+test('the log says who follows whom, with payloads or not, and how much was shown', async () => {
+  const config = path.join(temporary(), 'config.json');
+  fs.writeFileSync(config, JSON.stringify({ http_api: { keys: [{ name: 'night shift', key: API_KEY, scope: 'all' }] } }));
+  const server = await serve(['--config', config, '--workers', '2'], { env: { ROOST_HTTP_API_KEY: '' } });
+  const first = await follow(server, '--user', '4 2', '--payload');
+  const other = await follow(server, '--channel', 'a', '--conn', 'raw-0-999', '--limit', '1');
+  const whom = (key, rest) => `key=${key} peer=127\\.0\\.0\\.1:\\d+ ${rest}`;
+  await server.logged(new RegExp(`level=info msg="somebody follows connections" .*${whom('"night shift"', 'user="4 2" channel="" conn="" payload=yes')}\n`));
+  await server.logged(new RegExp(`level=info msg="somebody follows connections" .*${whom('"night shift"', 'user="" channel=a conn=raw-0-999 payload=no')}\n`));
+  assert.doesNotMatch(server.log, /has followed/);
+  const c = await connect(server, '/raw/a', as('4 2'));
+  await c.echo('x');
+  await first.see('connected', 'subscribed', 'message', 'delivered');
+  first.stop();
+  await server.logged(new RegExp(`level=info msg="somebody has followed connections" .*${whom('"night shift"', 'user="4 2" channel="" conn="" payload=yes lines=4 left_out=0')}\n`));
+  server.child.kill('SIGTERM'); /* that one as well, whose end the server is */
+  await other.see('end');
+  await within(server.exited, patience(20000), 'the end of the server');
+  assert.match(server.log, new RegExp(`msg="somebody has followed connections" .*conn=raw-0-999 payload=no lines=0 left_out=0\n`));
+  assert.equal(server.log.match(/has followed/g).length, 2);
+  assert.ok(!server.log.includes(API_KEY));
+});
+
 test('four at most; one that goes makes room, one that does not read holds up nobody', async () => {
   const server = await serve(['--workers', '2']);
   const traces = [];
@@ -312,6 +335,7 @@ test('the console may as well, by its session', async () => {
   const answer = await request(server, { target: '/admin/trace?user=1&seconds=1', headers: { ...page, ...session } });
   assert.equal(answer.status, 200);
   assert.deepEqual(answer.body.trim().split('\n').map((l) => JSON.parse(l).event), ['watching', 'end']);
+  await server.logged(/msg="somebody follows connections" .*key=console peer=127\.0\.0\.1:\d+ user=1 channel="" conn="" payload=no\n/);
 });
 
 await done();
