@@ -220,6 +220,8 @@ struct app { /* the layers above; filled by cmd_serve */
     void (*stream)(
         struct conn *c); /* conn_http_stream: the next part is due, or the server stops */
     void (*seen)(struct conn *c, const struct conn_sight *s); /* only while worker.watchers */
+    /* while worker.watchers: may what is delivered in this channel concern one of them? */
+    bool (*follows)(const struct worker *w, const char *channel, size_t len);
     struct conn_handler handlers[CONN_PROTOCOLS];
 };
 

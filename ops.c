@@ -327,3 +327,19 @@ struct text ops_uuid_text(const uint8_t id[static 16], char out[static OPS_UUID_
     }
     return text_of(out, OPS_UUID_TEXT);
 }
+
+bool ops_uuid_read(struct text s, uint8_t id[static 16])
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t at = 0;
+    if (s.len != OPS_UUID_TEXT) return false;
+    for (size_t i = 0; i < 32; i++) {
+        if (i == 8 || i == 12 || i == 16 || i == 20)
+            if (s.p[at++] != '-') return false;
+        const char *digit = memchr(hex, s.p[at++], 16);
+        if (!digit) return false;
+        const unsigned value = (unsigned)(digit - hex);
+        id[i / 2] = (uint8_t)(i % 2 ? id[i / 2] | value : value << 4);
+    }
+    return true;
+}

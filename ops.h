@@ -68,5 +68,7 @@ const char *ops_error_text(uint32_t code, bool *temporary);
 /* client ids are UUIDs (RFC 9562): 16 bytes kept, 36 characters shown. */
 void ops_uuid_make(uint8_t id[static 16]);
 struct text ops_uuid_text(const uint8_t id[static 16], char out[static OPS_UUID_TEXT]);
+/* ops_uuid_read: false if s is not as ops_uuid_text writes one. */
+bool ops_uuid_read(struct text s, uint8_t id[static 16]);
 
 #endif

@@ -809,6 +809,15 @@ __attribute__((noinline, cold)) static void show_slice(struct local *l)
     for (; l->shown < end; l->shown++) show(l, &l->subscribers[l->shown]);
 }
 
+/* is_followed is asked once a slice, so that who follows a channel or a connection elsewhere costs
+ * the subscribers of this one nothing. */
+static inline bool is_followed(const struct local *l)
+{
+    const struct worker *w = l->worker;
+    return __builtin_expect(w->watchers != NULL, 0) &&
+           w->server->app->follows(w, l->channel->name, l->channel->len);
+}
+
 /* slice serves some subscribers of l; what is left is gone on with in the next turn, at the cursor.
  */
 static void slice(struct local *l)
@@ -819,7 +828,7 @@ static void slice(struct local *l)
         begin_pass(l);
     }
     l->busy = true;
-    if (l->worker->watchers) show_slice(l);
+    if (is_followed(l)) show_slice(l);
     for (uint32_t steps = 0; steps < pubsub_options()->slice && l->cursor < l->count;) {
         struct subscriber s =
             l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */

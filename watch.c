@@ -29,11 +29,24 @@ struct filter { /* text of one condition */
     char text[FILTER_MAX];
 };
 
+/* One connection, by the name that the API gives it: read once, since what each message compares
+ * is to be cheap. */
+struct wanted {
+    bool given;
+    bool counted;     /* is of a protocol; false: no more than HTTP yet */
+    uint8_t protocol; /* of a counted one; CONN_CLIENT: uuid, else worker and id */
+    unsigned worker;
+    uint32_t id;
+    uint8_t uuid[16];
+};
+
 struct watcher {
     struct errand begin, end;
     unsigned over;     /* of these two errands, how many are done; the second one frees */
     struct conn *conn; /* on the asker's worker alone; NULL: it has gone */
-    struct filter user, channel, id;
+    struct filter user, channel;
+    struct filter name; /* of wanted */
+    struct wanted wanted;
     bool payload;
     int64_t limit;
     int64_t ends_ms, at_ms, report_ms, alive_ms; /* of the asker */
@@ -126,6 +139,15 @@ static bool is(const struct filter *f, const char *text, size_t len)
     return f->len == len && (len == 0 || memcmp(f->text, text, len) == 0);
 }
 
+static bool is_wanted(const struct wanted *k, const struct conn *c)
+{
+    const bool counted = c->flags & CONN_COUNTED;
+    if (counted != k->counted || (counted && c->protocol != k->protocol)) return false;
+    if (counted && k->protocol == CONN_CLIENT)
+        return c->channel && memcmp(client_of(c)->id, k->uuid, sizeof k->uuid) == 0;
+    return c->id == k->id && c->worker->index == k->worker;
+}
+
 static struct text name_of(const struct conn *c, char out[static API_ID_MAX])
 {
     if (c->flags & CONN_COUNTED) return api_connection_id(c, out);
@@ -152,12 +174,23 @@ static bool has_user(const struct filter *f, const struct conn *c, const struct 
 
 static bool is_meant(const struct watcher *t, const struct conn *c, const struct conn_sight *s)
 {
-    char id[API_ID_MAX];
+    if (t->wanted.given && !is_wanted(&t->wanted, c)) return false;
     if (t->user.given && !has_user(&t->user, c, s)) return false;
-    if (t->channel.given && !has_channel(&t->channel, c, s)) return false;
-    if (!t->id.given) return true;
-    const struct text name = name_of(c, id);
-    return is(&t->id, name.p, name.len);
+    return !t->channel.given || has_channel(&t->channel, c, s);
+}
+
+/* may_be_on: is who is wanted a connection of this worker, as far as the name says? */
+static bool may_be_on(const struct wanted *k, const struct worker *w)
+{
+    return !k->given || k->protocol == CONN_CLIENT || k->worker == w->index;
+}
+
+bool watch_follows(const struct worker *w, const char *channel, size_t len)
+{
+    for (const struct watcher *t = w->watchers; t; t = t->at[w->index].next)
+        if (may_be_on(&t->wanted, w) && (!t->channel.given || is(&t->channel, channel, len)))
+            return true;
+    return false;
 }
 
 /* ---- a line ---- */
@@ -424,7 +457,7 @@ static void audit(const struct watcher *t, const char *event, bool over)
     log_event(LOG_INFO, event, LOG_STR("key", t->who), LOG_STR("peer", peer),
               LOG_STRN("user", t->user.text, t->user.len),
               LOG_STRN("channel", t->channel.text, t->channel.len),
-              LOG_STRN("conn", t->id.text, t->id.len),
+              LOG_STRN("conn", t->name.text, t->name.len),
               LOG_STR("payload", t->payload ? "yes" : "no"), shown, missed);
 }
 
@@ -465,6 +498,47 @@ static bool read_number(const struct http_request *r, const char *name, int64_t 
     return n >= 1 && n <= most;
 }
 
+/* read_id reads digits as an id is written: no zero in front. Returns how many, 0: none. */
+static size_t read_id(const char *p, size_t len, uint32_t *out)
+{
+    uint64_t n = 0;
+    size_t i = 0;
+    for (; i < len && p[i] >= '0' && p[i] <= '9' && n <= UINT32_MAX; i++)
+        n = n * 10 + (uint64_t)(p[i] - '0');
+    *out = (uint32_t)n;
+    return n > UINT32_MAX || (i > 1 && *p == '0') ? 0 : i;
+}
+
+/* read_place reads W-N, all of p. */
+static bool read_place(struct wanted *k, const char *p, size_t len)
+{
+    uint32_t worker = 0;
+    const size_t n = read_id(p, len, &worker);
+    if (!n || n == len || p[n] != '-') return false;
+    k->worker = worker;
+    const size_t rest = len - n - 1;
+    return rest && read_id(p + n + 1, rest, &k->id) == rest;
+}
+
+static bool read_name(struct wanted *k, const struct filter *name)
+{
+    static const struct {
+        const char *prefix;
+        bool counted;
+        uint8_t protocol;
+    } kinds[] = {{"raw-", true, CONN_RAW}, {"echo-", true, CONN_ECHO}, {"http-", false, CONN_ECHO}};
+    *k = (struct wanted){.given = name->given, .counted = true, .protocol = CONN_CLIENT};
+    if (!name->given || ops_uuid_read(text_of(name->text, name->len), k->uuid)) return true;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        const size_t n = strlen(kinds[i].prefix);
+        if (name->len <= n || memcmp(name->text, kinds[i].prefix, n) != 0) continue;
+        k->counted = kinds[i].counted;
+        k->protocol = kinds[i].protocol;
+        return read_place(k, name->text + n, name->len - n);
+    }
+    return false;
+}
+
 /* read_wish returns what is wrong with r, or NULL. */
 static const char *read_wish(struct watcher *t, const struct http_request *r, int64_t now_ms)
 {
@@ -475,10 +549,12 @@ static const char *read_wish(struct watcher *t, const struct http_request *r, in
     if (r->minor == 0) return "this needs HTTP/1.1";
     if (r->chunked || r->content_length) return "this takes no body";
     if (!read_filter(&t->user, r, "user") || !read_filter(&t->channel, r, "channel") ||
-        !read_filter(&t->id, r, "conn"))
+        !read_filter(&t->name, r, "conn"))
         return "user, channel or conn is too long, or not well percent-encoded";
-    if (!t->user.given && !t->channel.given && !t->id.given)
+    if (!t->user.given && !t->channel.given && !t->name.given)
         return "say whom: ?user=NAME, ?channel=NAME or ?conn=ID";
+    if (!read_name(&t->wanted, &t->name))
+        return "conn is an id as the API's connections shows it: a UUID, or such as raw-0-17";
     if (!read_number(r, "limit", WATCH_LIMIT_MAX, &t->limit))
         return "limit is lines a second, from 1 to 10000";
     if (!read_number(r, "seconds", WATCH_SECONDS_MAX, &seconds))

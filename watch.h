@@ -29,9 +29,10 @@
  * and how much they were shown. */
 void watch_open(struct conn *c, const struct http_request *r, const struct api_caller *who);
 
-/* For struct app: stream, seen and a part of ended. */
+/* For struct app: stream, seen, follows and a part of ended. */
 void watch_stream(struct conn *c);
 void watch_seen(struct conn *c, const struct conn_sight *s);
+bool watch_follows(const struct worker *w, const char *channel, size_t len);
 void watch_ended(struct conn *c);
 
 #endif

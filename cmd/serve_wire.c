@@ -50,6 +50,7 @@ static void wire_app(struct serve *s)
         .ended = ended,
         .stream = watch_stream,
         .seen = watch_seen,
+        .follows = watch_follows,
         .handlers =
             {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler, [CONN_CLIENT] = client_handler},
     };

@@ -115,6 +115,7 @@ static void engine_fill(const struct engine_options *o)
         .ended = engine_ended,
         .stream = watch_stream,
         .seen = watch_seen,
+        .follows = watch_follows,
         .handlers = {[CONN_ECHO] = echo_handler, [CONN_RAW] = raw_handler},
     };
     engine.ops = conn_worker_ops;

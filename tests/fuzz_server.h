@@ -78,6 +78,7 @@ static void set_up(struct client_options o)
                        .ended = ended,
                        .stream = watch_stream,
                        .seen = watch_seen,
+                       .follows = watch_follows,
                        .handlers = {[CONN_CLIENT] = client_handler}};
     ops = conn_worker_ops;
     ops.posts = pubsub_posts;

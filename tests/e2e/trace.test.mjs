@@ -105,6 +105,9 @@ test('an SDK client: subscribed, offsets, refused and why, unsubscribed, closed'
   const s = await Speaker.connected(server, { user: 'ann' });
   const [connected] = await trace.see('connected');
   assert.equal(connected.conn, s.id);
+  const twin = await Speaker.connected(server, { user: 'bob' }); /* of the same channel */
+  await twin.ok('subscribe', { channel: 'hist:x' });
+  const byId = await follow(server, '--conn', s.id, '--channel', 'hist:x');
   await s.ok('subscribe', { channel: 'hist:x' });
   const [asked, subscribed] = await trace.see('message', 'subscribed');
   assert.match(asked.payload, /"subscribe":\{"channel":"hist:x"/);
@@ -113,6 +116,7 @@ test('an SDK client: subscribed, offsets, refused and why, unsubscribed, closed'
   const [delivered] = await trace.see('delivered');
   assert.equal(delivered.offset, 1);
   assert.match(delivered.payload, /"data":\{"n":1\}/);
+  for (const line of await byId.see('subscribed', 'delivered')) assert.deepEqual([line.conn, line.channel], [s.id, 'hist:x']);
   await s.fails(102, 'subscribe', { channel: 'unknown:x' });
   const [, refusal] = await trace.see('message', 'refused');
   assert.deepEqual([refusal.code, refusal.reason, refusal.channel], [102, 'unknown channel', 'unknown:x']);
@@ -311,7 +315,7 @@ test('who may: a key of scope all, where operators are served; what is wrong is 
   assert.equal(await get('user=1', { 'X-API-Key': 'wrong-key-0123456789' }), 401);
   assert.equal(await get('user=1', { 'X-API-Key': 'reader-key-0123456789' }), 403);
   assert.equal(await get('user=1', key, 0), 404); /* the listener of clients */
-  for (const query of ['', 'users=1', 'user=%zz', 'user=1&limit=0', 'user=1&limit=10001', 'user=1&limit=x', 'user=1&seconds=86401', `user=${'x'.repeat(257)}`])
+  for (const query of ['', 'users=1', 'user=%zz', 'user=1&limit=0', 'conn=', 'conn=x', 'conn=raw-0', 'conn=raw-0-', 'conn=raw--1', 'conn=raw-00-1', 'conn=raw-0-1x', 'conn=raw-0-4294967296', 'conn=client-0-1', 'conn=01234567-89ab-cdef-0123-456789abcdeF', 'conn=0123456789abcdef0123456789abcdef', 'user=1&limit=10001', 'user=1&limit=x', 'user=1&seconds=86401', `user=${'x'.repeat(257)}`])
     assert.equal(await get(query, key), 400, query);
   assert.equal(await get('user=1', key, 1, 'HEAD'), 400);
   assert.equal(await get('user=1', key, 1, 'POST'), 405);
