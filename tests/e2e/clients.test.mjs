@@ -322,10 +322,10 @@ for (const kind of [node, chromium, python]) {
   });
 
   scenario('it waits as long as a Close says, and ends by the codes of the page', async () => {
-    const { url, seen } = await other([[1012, 'shutdown, come back in 2 s'], [3999, 'enough']]);
+    const { url, seen } = await other([[1012, 'shutdown, come back in 2 s'], [1008, 'rate'], [3999, 'enough']]);
     const subject = await kind.start(url, good);
     await subject.ends(/^3999/);
-    assert.equal(seen.length, 2);
+    assert.equal(seen.length, 3);
     assert.ok(seen[1] - seen[0] >= 1990, `back after ${seen[1] - seen[0]} ms`);
     for (const code of [1002, 1007, 1008, 1009, 3500, 4403]) {
       const another = await other([[code, 'no']]);
