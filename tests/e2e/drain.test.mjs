@@ -1,9 +1,8 @@
 /* Stopping without losing anybody: not ready first, then closed at a rate; the next server on the same port or the same
  * socket; what a service manager is told (docs/operations.md). */
-import { assert, fs, path, ROOST, VARIANT, serve, connect, test, done, within, patience, request, metrics, until, scaled, spread, temporary, skip, SECRET, API_KEY, token, WebSocket } from './lib.mjs';
+import { assert, freePort, fresh, fs, path, ROOST, VARIANT, serve, connect, test, done, within, patience, request, metrics, until, scaled, spread, temporary, skip, SECRET, API_KEY, token, WebSocket } from './lib.mjs';
 import { Speaker, settings, result } from './centrifuge.mjs';
 import { spawn, spawnSync } from 'node:child_process';
-import net from 'node:net';
 
 const ready = async (server) => (await request(server, { target: '/readyz' })).status;
 
@@ -32,27 +31,26 @@ test('a second signal in the delay ends it', async () => {
   await within(server.exited, patience(10000), 'exit');
 });
 
-async function freePort() {
-  const probe = net.createServer().listen(0, '127.0.0.1');
-  await new Promise((r) => probe.once('listening', r));
-  const { port } = probe.address();
-  await new Promise((r) => probe.close(r));
-  return port;
-}
-
-/* A client that comes back by itself, as the documents advise; it notes how each connection ended. */
+/* A client that comes back by itself, as the documents advise; it notes how each connection ended, and whether, while it is connected, it misses any of what a
+ * Teller says: numbers, behind the name of the teller's connection. */
 class Comer {
   constructor(url) {
     this.url = url;
     this.ends = [];
-    this.opened = 0;
+    this.opened = this.heard = this.gaps = 0;
     this.open();
   }
 
   open() {
     this.socket = new WebSocket(this.url, { headers: { Authorization: `Bearer ${token()}` } });
+    const last = new Map();
     this.socket.on('open', () => { this.opened++; this.isOpen = true; });
-    this.socket.on('message', () => { this.heard = (this.heard || 0) + 1; });
+    this.socket.on('message', (text) => {
+      const [name, n] = String(text).split(' ');
+      if (last.has(name) && Number(n) !== last.get(name) + 1) this.gaps++;
+      last.set(name, Number(n));
+      this.heard++;
+    });
     this.socket.on('error', (e) => this.ends.push(e.message));
     this.socket.on('close', (code) => {
       if (this.isOpen) this.ends.push(code);
@@ -67,16 +65,31 @@ class Comer {
   }
 }
 
-test('the new server beside the old one on one port: everybody is told, nobody is cut, all come back', async () => {
+/* Teller speaks all the time, on whichever server it is. */
+class Teller extends Comer {
+  open() {
+    super.open();
+    const { socket } = this;
+    const name = Math.random().toString(36).slice(2);
+    let n = 0;
+    const timer = setInterval(() => { if (socket.readyState === 1) socket.send(`${name} ${n++}`); }, 10);
+    socket.on('close', () => clearInterval(timer));
+  }
+}
+
+test('the new server beside the old one on one port, traffic flowing: everybody is told, nobody is cut or misses anything while connected, all come back', async () => {
   const port = await freePort();
   const args = ['--listen', `ws://127.0.0.1:${port}`, '--http_server.reuse_port', '--workers', '2', '--shutdown.close_rate', '400', '--shutdown.timeout', '20s'];
   const old = await serve(args);
   const n = scaled(1000, 100);
   const comers = Array.from({ length: n }, (_, i) => new Comer(`ws://127.0.0.1:${port}/raw/c${i % 5}`));
-  await until(() => comers.every((c) => c.isOpen), 'all are there', patience(20000));
+  const tellers = Array.from({ length: 5 }, (_, i) => new Teller(`ws://127.0.0.1:${port}/raw/c${i}?self=0`));
+  const all = [...comers, ...tellers];
+  await until(() => all.every((c) => c.isOpen), 'all are there', patience(20000));
+  await until(() => comers.every((c) => c.heard > 2), 'all hear', patience(20000));
   const fresh = await serve(args);
   let flow = true, refused = 0;
-  const traffic = (async () => { /* connections come and go all the time, on both */
+  const traffic = Promise.all(Array.from({ length: 20 }, async () => { /* connections come and go all the time, on both */
     while (flow) {
       const socket = new WebSocket(`ws://127.0.0.1:${port}/raw/x`, { headers: { Authorization: `Bearer ${token()}` } });
       await new Promise((resolve) => {
@@ -85,20 +98,22 @@ test('the new server beside the old one on one port: everybody is told, nobody i
         socket.on('close', resolve);
       });
     }
-  })();
+  }));
   old.child.kill('SIGTERM');
   await within(old.exited, patience(30000), 'the end of the old server');
   assert.equal(old.exit.code, 0);
-  await until(() => comers.every((c) => c.isOpen), 'all are back', patience(20000));
+  await until(() => all.every((c) => c.isOpen), 'all are back', patience(20000));
+  const heard = comers.map((c) => c.heard);
+  await until(() => comers.every((c, i) => c.heard > heard[i] + 2), 'all hear again', patience(20000));
   flow = false;
   await traffic;
-  for (const c of comers) {
+  for (const c of all) {
     assert.ok(c.ends.every((e) => e === 1012 || /503/.test(e)), JSON.stringify(c.ends));
-    assert.ok(c.opened >= 1);
+    assert.ok(c.opened >= 2 && c.gaps === 0, `${c.opened} connections, ${c.gaps} gaps`);
   }
   assert.equal(refused, 0, 'connections reset or refused by the kernel');
-  assert.equal((await metrics(fresh)).get('connections_open'), n);
-  comers.forEach((c) => c.stop());
+  await until(async () => (await metrics(fresh)).get('connections_open') === n + 5, 'all of them on the new server');
+  all.forEach((c) => c.stop());
 }, { seconds: 120 });
 
 test('SDK clients: 3001, at the rate, and the metric says who is left', async () => {
@@ -167,17 +182,30 @@ test('sd_notify: a reload is told, also one that fails', async () => {
   m.end();
 });
 
-test('a worker that hangs: the watchdog is told no more, and the log says why', async () => {
+test('a worker that hangs: the watchdog is told no more, the log says why; the manager ends and restarts it, clients come back', async () => {
   if (VARIANT !== 'asan' && VARIANT !== 'debug') skip('only builds for tests can make a worker hang');
   const m = await manager();
-  const server = await serve(['--workers', '2'], { env: { NOTIFY_SOCKET: m.file, WATCHDOG_USEC: '400000', ROOST_TEST_WEDGE: '1' } });
+  const url = `ws://127.0.0.1:${await freePort()}`;
+  const env = { NOTIFY_SOCKET: m.file, WATCHDOG_USEC: '400000' };
+  const server = await serve(['--workers', '2', '--listen', url], { env: { ...env, ROOST_TEST_WEDGE: '1' } });
+  const comer = new Comer(`${url}/raw/a`);
   await server.logged(/a worker has made no turn/);
-  const told = m.said.filter((l) => l === 'WATCHDOG=1').length;
-  await new Promise((r) => setTimeout(r, 1000));
-  assert.ok(m.said.filter((l) => l === 'WATCHDOG=1').length <= told);
-  server.child.kill('SIGTERM');
-  server.child.kill('SIGTERM');
-  await until(() => { server.child.kill('SIGTERM'); return server.exit; }, 'exit', patience(10000));
+  const told = () => m.said.filter((l) => l === 'WATCHDOG=1').length;
+  await until(async () => { /* one may be on its way still; then none for three times the interval, and a manager acts */
+    const before = told();
+    await new Promise((r) => setTimeout(r, 1200));
+    return told() === before;
+  }, 'silence', patience(10000));
+  server.kept = true;
+  server.child.kill('SIGKILL');
+  await server.exited;
+  server.check();
+  const next = await serve(['--workers', '2', '--listen', url], { env });
+  await until(() => comer.isOpen, 'the client is back', patience(20000));
+  comer.stop();
+  const before = told();
+  await until(() => told() > before, 'the watchdog is fed again', patience(10000));
+  await fresh(next);
   m.end();
 });
 
