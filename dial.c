@@ -276,6 +276,7 @@ static void close_arrived(struct dial *d, const struct ws_event *ev)
     say(d, DIAL_END_CLOSE, code, "%s %d%s", ours_first ? "closed," : "closed by the server,", code,
         reason_len ? " " : "");
     add_printable(d->end.text, sizeof d->end.text, reason, reason_len);
+    d->end.for_rate = reason_len == 4 && memcmp(reason, "rate", 4) == 0;
     if (!ours_first) add_close(d, (unsigned)code, "");
 }
 

@@ -130,6 +130,7 @@ struct dial_end {
     enum dial_end_kind kind;
     int code;              /* HTTP status or close code */
     int64_t retry_after_s; /* from Retry-After; -1 = not said */
+    bool for_rate;         /* a Close that says "rate": it may come back, slower */
     char text[192];        /* one printable line that says what happened */
 };
 

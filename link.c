@@ -91,8 +91,10 @@ static enum verdict judge_status(int status)
 
 /* Codes of the server (design.md 5.1); 4500-4999 end for good in the Centrifuge protocol, 4000-4499
  * do not; 4401 is a refused token, 4403 one without permission. */
-static enum verdict judge_code(int code)
+static enum verdict judge_close(const struct dial_end *end)
 {
+    const int code = end->code;
+    if (code == WS_CLOSE_POLICY && end->for_rate) return TRY_AGAIN;
     if (code == 4401 || code == 4403 || code == 3005 || code == 3500) return NEW_TOKEN;
     if (code == WS_CLOSE_POLICY || code == WS_CLOSE_TOO_LARGE || code == WS_CLOSE_PROTOCOL ||
         code == WS_CLOSE_UNSUPPORTED || code == WS_CLOSE_BAD_DATA)
@@ -105,7 +107,7 @@ static enum verdict judge(const struct link *l, const struct dial_end *end)
 {
     switch (end->kind) {
     case DIAL_END_HTTP: return judge_status(end->code);
-    case DIAL_END_CLOSE: return judge_code(end->code);
+    case DIAL_END_CLOSE: return judge_close(end);
     case DIAL_END_TLS:
     case DIAL_END_PROTOCOL: return l->opened_once ? TRY_AGAIN : GIVE_UP;
     case DIAL_END_LOCAL: return GIVE_UP;

@@ -50,8 +50,9 @@ static void usage(FILE *to)
         "channels\n"
         "have no offsets: what is published meanwhile is missed, and nothing is printed twice.\n"
         "A refused token (401, 403, 4401, 3005) is final unless --token-cmd or --token-file gives\n"
-        "another one; so are 404, and the close codes 1002, 1003, 1007, 1008, 1009, 3501-3999, "
-        "4500-4999.\n"
+        "another one; so are 404, and the close codes 1002, 1003, 1007, 1009, 3501-3999, "
+        "4500-4999,\n"
+        "and 1008 but for the reason \"rate\".\n"
         "A token's renewal changes the connection: the old one is closed before the new one is\n"
         "subscribed, so a publication of that moment (two round trips) can be missed.\n"
         "Status: 0 done, 1 refused for good or timeout, 2 wrong usage, 130 interrupted.\n",

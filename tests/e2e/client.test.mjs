@@ -191,6 +191,17 @@ test('--timeout: 0 by itself, 1 when --count was not reached; wrong usage is 2',
   assert.match((await run(['sub', '--help'])).out, /^usage: roost sub/);
 });
 
+test('closed with 1008 for a rate: it comes back; for anything else it does not', async () => {
+  const wss = new WebSocketServer({ host: '127.0.0.1', port: 0 });
+  atEnd(() => { wss.clients.forEach((c) => c.terminate()); wss.close(); });
+  await new Promise((resolve) => wss.on('listening', resolve));
+  let came = 0;
+  wss.on('connection', (ws) => ws.close(1008, came++ ? 'publishing is not permitted' : 'rate'));
+  const sub = start(['sub', `ws://127.0.0.1:${wss.address().port}`, 'chat']);
+  assert.equal((await ended(sub)).code, 1);
+  assert.equal(came, 2, sub.errors);
+});
+
 test('a server that pings less often than expected is not taken for dead', async () => {
   const wss = new WebSocketServer({ host: '127.0.0.1', port: 0 });
   atEnd(() => { wss.clients.forEach((c) => c.terminate()); wss.close(); });
