@@ -148,6 +148,14 @@ static void add_reloads(struct metrics_text *t, const struct metrics_process *p)
                       (uint64_t)p->reloaded_s);
 }
 
+static void add_certificates(struct metrics_text *t, const struct metrics_process *p)
+{
+    if (p->certificates_end_s > 0)
+        metrics_add_gauge(t, "certificate_not_after_seconds",
+                          "When the first of the certificates in use ends, Unix time",
+                          (uint64_t)p->certificates_end_s);
+}
+
 static void add_process(struct metrics_text *t, const struct metrics_process *p)
 {
     metrics_family(t, "roost_build_info", "gauge", "Version of this binary");
@@ -175,6 +183,7 @@ static void add_process(struct metrics_text *t, const struct metrics_process *p)
                 (unsigned long long)p->cpu_us % 1000000);
     add_spans(t, p);
     add_reloads(t, p);
+    add_certificates(t, p);
 }
 
 static void add_cells(struct metrics_text *t)

@@ -313,6 +313,7 @@ static struct metrics_process process_of(const struct server *s)
     p.reloads = atomic_load_explicit(&s->reloads, memory_order_relaxed);
     p.unfinished_bytes = (uint64_t)atomic_load_explicit(&s->unfinished_bytes, memory_order_relaxed);
     p.reloads_failed = atomic_load_explicit(&s->reloads_failed, memory_order_relaxed);
+    p.certificates_end_s = atomic_load_explicit(&s->certificates_end_s, memory_order_relaxed);
     p.reloaded_s = atomic_load_explicit(&s->reloaded_s, memory_order_relaxed);
     struct trace_totals spans;
     trace_export_totals(&spans);
@@ -448,7 +449,8 @@ static int64_t plain_http(struct conn *c, const struct http_request *r)
                (options()->metrics_public || for_operators(c))) {
         if (is_read(c, r)) metrics(c, r);
     } else if (for_operators(c) && http_str_is(r->path, "/debug/slow")) {
-        debug_slow(c, r);
+        struct api_caller who;
+        if (c->flags & CONN_LOCAL || api_may_all(c, r, &who)) debug_slow(c, r);
     } else if (for_operators(c) && console_has(r->path)) {
         return console_head(c, r);
     } else {

@@ -42,6 +42,10 @@ int tls_server_reload(struct tls_server *s, const struct tls_files *files, size_
                       size_t err_len);
 void tls_server_delete(struct tls_server *s); /* no session may be left; s may be NULL */
 
+/* tls_server_not_after: when the first of the certificates that are shown ends, Unix time. Main
+ * thread. */
+int64_t tls_server_not_after(struct tls_server *s);
+
 /* tls_client_new: ca_file NULL = $SSL_CERT_FILE or the system's bundle; insecure = no verification
  * (ca_file is not read). NULL with a line in err on failure. */
 struct tls_client *tls_client_new(const char *ca_file, bool insecure, char *err, size_t err_len);

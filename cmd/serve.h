@@ -105,6 +105,7 @@ void serve_close_unix(struct serve *s);
 void serve_reload(struct serve *s);
 bool serve_reloading(struct serve *s);
 void serve_look_at_certificates(struct serve *s);
+void serve_note_certificates(struct serve *s); /* their end, for /metrics */
 
 int serve_open_signals(void); /* a descriptor, or -1 with errno */
 

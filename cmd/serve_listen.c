@@ -186,6 +186,7 @@ int serve_listen(struct serve *s)
         s->tls = tls_server_new(files, count, err, sizeof err);
         if (!s->tls) return serve_say("TLS", err);
         if (*err) log_event(LOG_WARN, "certificate", LOG_STR("problem", err));
+        serve_note_certificates(s);
     }
     for (size_t i = 0; i < c->listen.count; i++) {
         int status = listen_on(s, c->listen.items[i], false);

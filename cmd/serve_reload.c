@@ -32,6 +32,12 @@ static void reopen_log(const struct config *c)
 
 /* ---- certificates ---- */
 
+void serve_note_certificates(struct serve *s)
+{
+    atomic_store_explicit(&s->server.certificates_end_s, tls_server_not_after(s->tls),
+                          memory_order_relaxed);
+}
+
 /* read_certificates: handshakes from now on see what is in c's files. What is wrong with them is
  * told to the log, and the old ones stay: false. */
 static bool read_certificates(struct serve *s, const struct config *c)
@@ -44,6 +50,7 @@ static bool read_certificates(struct serve *s, const struct config *c)
         log_event(LOG_ERROR, "the old certificates stay", LOG_STR("problem", err));
         return false;
     }
+    serve_note_certificates(s);
     log_event(*err ? LOG_WARN : LOG_INFO, "certificates read again", LOG_U64("count", count),
               LOG_STR("problem", err));
     return true;

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include <mbedtls/platform.h>
 
@@ -291,6 +292,30 @@ int tls_server_reload(struct tls_server *s, const struct tls_files *files, size_
     }
     tls_server_let_go(s, old);
     return fresh ? 0 : -1;
+}
+
+static int64_t not_after(const mbedtls_x509_crt *c)
+{
+    const mbedtls_x509_time *t = &c->valid_to; /* UTC: RFC 5280 section 4.1.2.5 */
+    struct tm tm = {.tm_year = t->year - 1900,
+                    .tm_mon = t->mon - 1,
+                    .tm_mday = t->day,
+                    .tm_hour = t->hour,
+                    .tm_min = t->min,
+                    .tm_sec = t->sec};
+    return (int64_t)timegm(&tm);
+}
+
+int64_t tls_server_not_after(struct tls_server *s)
+{
+    struct tls_settings *now = tls_server_hold(s);
+    int64_t first = INT64_MAX;
+    for (size_t i = 0; i < now->count; i++) {
+        const int64_t end = not_after(&now->pairs[i].chain);
+        if (end < first) first = end;
+    }
+    tls_server_let_go(s, now);
+    return first;
 }
 
 void tls_server_delete(struct tls_server *s)

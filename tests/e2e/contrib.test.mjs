@@ -58,9 +58,9 @@ function mounted() {
 }
 
 test('kubernetes.yaml: what each kind must have, and nothing that belongs to a namespace', () => {
-  const kinds = { ConfigMap: 'v1', Deployment: 'apps/v1', Service: 'v1', PodDisruptionBudget: 'policy/v1', HorizontalPodAutoscaler: 'autoscaling/v2' };
+  const kinds = { ConfigMap: 'v1', Deployment: 'apps/v1', Service: 'v1', NetworkPolicy: 'networking.k8s.io/v1', PodDisruptionBudget: 'policy/v1', HorizontalPodAutoscaler: 'autoscaling/v2' };
   assert.deepEqual(ALL.map((o) => `${o.kind}/${o.metadata.name}`),
-    ['ConfigMap/roost', 'Deployment/roost', 'Service/roost', 'Service/roost-pods', 'PodDisruptionBudget/roost', 'HorizontalPodAutoscaler/roost']);
+    ['ConfigMap/roost', 'Deployment/roost', 'Service/roost', 'Service/roost-pods', 'NetworkPolicy/roost', 'PodDisruptionBudget/roost', 'HorizontalPodAutoscaler/roost']);
   for (const o of ALL) {
     assert.equal(o.apiVersion, kinds[o.kind]);
     assert.equal(o.metadata.namespace, undefined);
@@ -75,6 +75,10 @@ test('kubernetes.yaml: what each kind must have, and nothing that belongs to a n
   assert.equal(POD.spec.volumes[0].configMap.name, one('ConfigMap').metadata.name);
   assert.ok(BOX.resources.requests.cpu && BOX.resources.requests.memory === BOX.resources.limits.memory);
   assert.equal(one('PodDisruptionBudget').spec.maxUnavailable, 1);
+  const { podSelector, ingress } = one('NetworkPolicy').spec;
+  assert.deepEqual(podSelector.matchLabels, POD.metadata.labels);
+  assert.deepEqual(ingress.map((rule) => [rule.ports[0].port, Boolean(rule.from)]), [['ws', false], ['admin', true]]);
+  for (const rule of ingress) portNamed(rule.ports[0].port);
 });
 
 test('the pod has no rights that it does not need', () => {

@@ -2,7 +2,7 @@
  * whatever connections come to, probes in the binary. */
 import {
   assert, serve, connect, upgraded, test, done, metrics, request, Raw, until, command, skip, ROOST, token, refused, publish, scaled, path, fs, temporary,
-  API_KEY, sanitizerEnv,
+  API_KEY, certificate, sanitizerEnv,
 } from './lib.mjs';
 import { fileURLToPath } from 'node:url';
 import { Speaker, settings } from './centrifuge.mjs';
@@ -128,7 +128,8 @@ function rules(text) {
 }
 
 test('contrib/grafana-roost.json and contrib/alerts.yml ask for metrics that are there', async () => {
-  const server = await serve([...settings(), '--workers', '2']);
+  const { cert, key } = await certificate();
+  const server = await serve([...settings(), '--workers', '2', '--listen', 'ws://127.0.0.1:0', '--listen', 'wss://127.0.0.1:0', '--cert', cert, '--key', key]);
   await traffic(server);
   const m = await scrape(server);
   const there = new Set([...m.families.values()].flatMap((f) => f.samples.map((s) => s.name)));

@@ -1,6 +1,6 @@
 /* client.total_queue_max_size: too much waits for those who do not read. They go, the slowest first; who reads
  * loses nothing; newcomers are refused while that is not enough. */
-import { assert, serve, connect, upgraded, refused, fresh, test, done, until, metrics, request, requestHead, Raw, OP } from './lib.mjs';
+import { assert, serve, connect, upgraded, refused, fresh, test, done, until, metrics, request, requestHead, Raw, OP, API_KEY } from './lib.mjs';
 import { Speaker, settings, result } from './centrifuge.mjs';
 
 const DATA = 'x'.repeat(16 * 1024);
@@ -164,6 +164,13 @@ test('/debug/slow is for operators: with an admin listener there alone', async (
   const server = await start('0', ['--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0']);
   assert.equal((await slow(server)).status, 404);
   assert.equal((await slow(server, '/debug/slow', 1)).status, 200);
+});
+
+test('/debug/slow names users: from elsewhere than this machine it wants a key of scope all', async () => {
+  const keys = JSON.stringify([{ name: 'reader', key: 'a-key-that-reads-0123456789', scope: 'read' }]);
+  const server = await start('0', ['--listen', 'ws://127.0.0.1:0', '--admin-listen', 'ws://127.0.0.1:0', '--http_server.trusted_proxies', '127.0.0.1', '--http_api.keys', keys]);
+  const ask = async (headers) => (await request(server, { target: '/debug/slow', nth: 1, headers: { 'X-Forwarded-For': '203.0.113.9', ...headers } })).status;
+  assert.deepEqual([await ask({}), await ask({ 'X-API-Key': 'a-key-that-reads-0123456789' }), await ask({ 'X-API-Key': API_KEY })], [401, 403, 200]);
 });
 
 test('when that does not help, newcomers get 503 and /readyz says so; those who read go on; then all is well again', async () => {
