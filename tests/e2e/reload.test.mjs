@@ -70,7 +70,7 @@ test('a renewed file is noticed without a signal; a certificate without its key 
 test('the deploy hook for certbot, as docs/operations.md has it', async () => {
   const [etc, lineage] = [temporary(), temporary()];
   make(etc, ['localhost']);
-  const server = await start([{ cert: path.join(etc, 'cert.pem'), key: path.join(etc, 'key.pem') }]);
+  const server = await start([{ cert: path.join(etc, 'cert.pem'), key: path.join(etc, 'key.pem') }], ['--listen', 'ws://127.0.0.1:0']);
   const before = await shown(server, 'localhost');
   const renewed = make(lineage, ['localhost']);
   fs.renameSync(renewed.cert, path.join(lineage, 'fullchain.pem'));
@@ -82,7 +82,7 @@ test('the deploy hook for certbot, as docs/operations.md has it', async () => {
   assert.equal(fs.statSync(path.join(etc, 'key.pem')).mode & 0o777, 0o640);
   await until(async () => (await shown(server, 'localhost')).print !== before.print, 'the new one', patience(20000));
   const end = (file) => Date.parse(spawnSync('openssl', ['x509', '-in', file, '-noout', '-enddate']).stdout.toString().trim().slice('notAfter='.length)) / 1000;
-  assert.equal((await metrics(server, { scheme: 'wss' })).get('certificate_not_after_seconds'), end(path.join(etc, 'cert.pem')));
+  assert.equal((await metrics(server)).get('certificate_not_after_seconds'), end(path.join(etc, 'cert.pem')));
 }, { seconds: 60 });
 
 test('what does not fit is said at the start', async () => {
