@@ -5,8 +5,9 @@
  * takes. That of messages holds a second's worth; that of bytes also one message of the largest
  * size, so that none is too large for ever.
  *
- * What we have left unread for a while, for our own reasons, may have been sent all the while: then
- * time counts from the last bytes. */
+ * What we have left unread for a while, for our own reasons, may have been sent all the while:
+ * then, until it is read to its end, time counts from the last bytes before (CONN_WAITED,
+ * last_seen). */
 #include "conn.h"
 
 #define SECOND_NS 1000000000ll
@@ -42,6 +43,7 @@ size_t conn_rate_bytes(struct conn *c, size_t len)
     int64_t *empty_at = &rate_of(c)->bytes_ns;
     const int64_t left = left_ns(c, empty_at, most * SECOND_NS / o->byte_rate);
     const int64_t cost = (int64_t)len * SECOND_NS / o->byte_rate;
+    if (left <= 0) return 0; /* a reload may have made the bucket smaller than what is in it */
     if (cost <= left) {
         *empty_at += cost;
         return len;

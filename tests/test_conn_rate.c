@@ -36,12 +36,19 @@ static void begin(int64_t bytes, int64_t messages, int64_t largest)
     c->last_seen = worker_tick(&worker);
 }
 
-/* come is what received() does around what is read. */
-static size_t come(size_t len)
+/* some is what received() does around what is read; come, if that was all there is. */
+static size_t some(size_t len)
 {
     const size_t within = conn_rate_bytes(c, len);
-    c->last_seen = worker_tick(&worker);
+    if (!(c->flags & CONN_WAITED)) c->last_seen = worker_tick(&worker);
+    return within;
+}
+
+static size_t come(size_t len)
+{
+    const size_t within = some(len);
     c->flags &= ~(uint32_t)CONN_WAITED;
+    c->last_seen = worker_tick(&worker);
     return within;
 }
 
@@ -126,6 +133,32 @@ static void test_unread_for_a_while(void **state)
     assert_int_equal(come(8001), 8000);
 }
 
+/* The same in several reads: what waited is one backlog. */
+static void test_unread_in_pieces(void **state)
+{
+    (void)state;
+    begin(1000, 0, 100);
+    assert_int_equal(come(1000), 1000);
+    at(8000);
+    c->flags |= CONN_WAITED;
+    for (int i = 0; i < 7; i++) assert_int_equal(some(1000), 1000);
+    assert_int_equal(come(1000), 1000);
+    assert_int_equal(come(1), 0);
+}
+
+/* A reload makes the largest message smaller than what a bucket holds: nothing more is within, and
+ * never more than came. */
+static void test_smaller_bucket(void **state)
+{
+    (void)state;
+    begin(1000, 0, 131072);
+    assert_int_equal(come(100000), 100000);
+    options.max_message_bytes = 1024;
+    assert_int_equal(come(10), 0);
+    at(99000); /* 1038 are free */
+    assert_int_equal(come(10), 10);
+}
+
 static void test_messages(void **state)
 {
     (void)state;
@@ -165,6 +198,8 @@ int main(void)
         cmocka_unit_test(test_the_largest_message),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_unread_for_a_while),
+        cmocka_unit_test(test_unread_in_pieces),
+        cmocka_unit_test(test_smaller_bucket),
         cmocka_unit_test(test_messages),
         cmocka_unit_test(test_off),
     };
