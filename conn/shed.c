@@ -128,7 +128,8 @@ static bool is_calm(uint64_t waiting, uint64_t budget)
 bool conn_queues_full(struct server *s)
 {
     if (!atomic_load_explicit(&s->crowded, memory_order_relaxed)) return false;
-    if (!is_calm(conn_queues_bytes(s), (uint64_t)conn_options()->queues_max_bytes)) return true;
+    const uint64_t budget = (uint64_t)conn_options()->queues_max_bytes; /* 0 since a reload */
+    if (budget && !is_calm(conn_queues_bytes(s), budget)) return true;
     note_calm(s);
     return false;
 }
@@ -258,7 +259,11 @@ bool conn_shed(struct worker *w)
     const uint64_t budget = (uint64_t)conn_options()->queues_max_bytes;
     uint64_t waiting;
     if (w->waiting.count) sample(w);
-    if (!budget || !has_reason(w) || w->now_ms < w->look_at_ms) return false;
+    if (!budget || !has_reason(w)) {
+        w->look_at_ms = 0; /* nobody is woken for it */
+        return false;
+    }
+    if (w->now_ms < w->look_at_ms) return false;
     if (!is_over(w, budget, &waiting)) return false;
     others_look(w);
     const uint64_t target = budget / 8 * 7, part = part_of(w, waiting - target, target);

@@ -132,6 +132,38 @@ static void test_at_the_budget(void **state)
     end();
 }
 
+/* When all is well again nobody looks any more: a worker with nothing to do sleeps. */
+static void test_calm_sleeps(void **state)
+{
+    (void)state;
+    begin(2, 100 * KIB);
+    put(sleeper(0), 200);
+    worker_turn(worker_of(0), 0);
+    assert_int_equal(engine_metric(METRIC_SHED), 1);
+    assert_true(worker_of(0)->look_at_ms > 0);
+    hang_up(&peers[0]);
+    worker_turn(worker_of(0), 0);
+    worker_turn(worker_of(0), 0);
+    worker_turn(worker_of(1), 0); /* it sees that all is well */
+    assert_int_equal(engine.server.over_since_ms, 0);
+    worker_turn(worker_of(0), 0);
+    assert_int_equal(worker_of(0)->look_at_ms, 0);
+    end();
+}
+
+/* A reload takes the limit away while newcomers are refused: they are not any more. */
+static void test_limit_goes(void **state)
+{
+    (void)state;
+    begin(1, 100 * KIB);
+    engine.server.crowded = true;
+    engine.server.over_since_ms = 1;
+    engine.conn.queues_max_bytes = 0;
+    assert_false(conn_queues_full(&engine.server));
+    assert_false(engine.server.crowded);
+    end();
+}
+
 static void test_no_limit(void **state)
 {
     (void)state;
@@ -355,6 +387,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_at_the_budget),
+        cmocka_unit_test(test_calm_sleeps),
+        cmocka_unit_test(test_limit_goes),
         cmocka_unit_test(test_no_limit),
         cmocka_unit_test(test_shared_frames),
         cmocka_unit_test(test_shares),
