@@ -69,6 +69,24 @@ static bool budget_has(struct conn *c, const struct conn_in *in, int64_t more)
     return false;
 }
 
+uint8_t *conn_in_alloc(struct conn *c, size_t len)
+{
+    if (!budget_has(c, c->in, (int64_t)len)) return NULL;
+    uint8_t *p = mem_alloc(c->worker->pool, len);
+    if (p)
+        book(c->worker->server, c->in, (int64_t)len);
+    else
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+    return p;
+}
+
+void conn_in_give_back(struct worker *w, uint8_t *p, size_t len)
+{
+    if (!p) return;
+    atomic_fetch_sub_explicit(&w->server->unfinished_bytes, (int64_t)len, memory_order_relaxed);
+    mem_free(w->pool, p, len);
+}
+
 void conn_in_verified(struct conn *c)
 {
     struct conn_in *in = c->in;
@@ -106,7 +124,10 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     int64_t more = (int64_t)cap - in->cap;
     if (!budget_has(c, in, more)) return false;
     uint8_t *bigger = mem_alloc(c->worker->pool, cap);
-    if (!bigger) return false;
+    if (!bigger) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        return false;
+    }
     if (in->len) memcpy(bigger, in->buf, in->len);
     mem_free(c->worker->pool, in->buf, in->cap);
     book(c->worker->server, in, more);
@@ -120,8 +141,8 @@ void conn_in_free(struct worker *w, struct conn_in **in)
     if (!*in) return;
     if ((*in)->cap) book(w->server, *in, -(int64_t)(*in)->cap);
     mem_free(w->pool, (*in)->buf, (*in)->cap);
-    mem_free(w->pool, (*in)->kept, (*in)->kept_cap);
-    mem_free(w->pool, (*in)->held, (*in)->held_len);
+    conn_in_give_back(w, (*in)->kept, (*in)->kept_cap);
+    conn_in_give_back(w, (*in)->held, (*in)->held_len);
     mem_free(w->pool, *in, sizeof **in);
     *in = NULL;
 }
@@ -798,8 +819,15 @@ static void received(struct conn *c, uint8_t *bytes, size_t len)
     metric_add(&c->worker->metrics, METRIC_BYTES_IN, len);
     c->flags &= ~(uint32_t)CONN_PONG_DUE;
     take_in(c, bytes, len);
-    c->last_seen = worker_tick(c->worker); /* conn/rate.c asks for the one before */
-    c->flags &= ~(uint32_t)CONN_WAITED;
+    /* conn/rate.c asks for the one before; of a backlog, for the one before all of it */
+    if (!(c->flags & CONN_WAITED)) c->last_seen = worker_tick(c->worker);
+}
+
+/* all_read: the next byte is a new edge. */
+static void all_read(struct conn *c)
+{
+    c->flags &= ~(uint32_t)(CONN_READABLE | CONN_WAITED);
+    c->last_seen = worker_tick(c->worker);
 }
 
 static uint8_t *receive_buffer(struct conn *c)
@@ -882,13 +910,14 @@ static void read_some(struct conn *c)
         }
         if (n < 0) {
             if (errno == EINTR) continue;
+            const bool failed = errno != EAGAIN;
             c->flags &= ~(uint32_t)(CONN_READABLE | CONN_WAITED);
-            if (errno != EAGAIN) conn_drop(c, WS_CLOSE_ABNORMAL);
+            if (failed) conn_drop(c, WS_CLOSE_ABNORMAL);
             return;
         }
         received(c, buf, (size_t)n);
         if ((size_t)n < c->worker->rx_size && !(c->flags & CONN_HUP)) {
-            c->flags &= ~(uint32_t)CONN_READABLE; /* drained: the next byte is a new edge */
+            all_read(c);
             return;
         }
     }
@@ -916,6 +945,7 @@ static void go_on(struct conn *c)
 {
     if (!conn_may_read(c)) return;
     if (must_wait(c)) {
+        if (c->flags & CONN_READABLE) c->flags |= CONN_WAITED;
         push_ready(c);
         return;
     }

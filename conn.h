@@ -435,6 +435,11 @@ void conn_ws_input(struct conn *c, uint8_t *bytes,
                    size_t len);               /* both: without bytes, go on with what was kept */
 struct conn_in *conn_in_need(struct conn *c); /* makes it; NULL: out of memory, c is dropped */
 bool conn_in_reserve(struct conn *c, size_t len, size_t max); /* room for len bytes in all in buf */
+/* conn_in_alloc gives memory for what is put off of a WebSocket's input, of the budget of c->in;
+ * NULL: there is none, or the budget has no room. conn_in_give_back takes it back; p may be NULL.
+ */
+uint8_t *conn_in_alloc(struct conn *c, size_t len);
+void conn_in_give_back(struct worker *w, uint8_t *p, size_t len);
 void conn_in_verified(struct conn *c); /* what is kept is no stranger's any more */
 void conn_in_free(struct worker *w, struct conn_in **in);
 

@@ -188,7 +188,6 @@ static void data(struct conn *c, const struct ws_event *e)
     struct conn_in *in = conn_in_need(c);
     if (!in) return;
     if (!conn_in_reserve(c, in->len + e->len, (size_t)conn_options()->max_message_bytes)) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
         fail(c, WS_CLOSE_INTERNAL);
         return;
     }
@@ -214,14 +213,13 @@ static void keep(struct conn *c, const uint8_t *bytes, size_t len)
     size_t need = in->kept_len + len;
     if (need > in->kept_cap) {
         size_t cap = need > 2 * (size_t)in->kept_cap ? need : 2 * (size_t)in->kept_cap;
-        uint8_t *bigger = mem_alloc(c->worker->pool, cap);
+        uint8_t *bigger = conn_in_alloc(c, cap);
         if (!bigger) {
-            metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
             fail(c, WS_CLOSE_INTERNAL);
             return;
         }
         if (in->kept_len) memcpy(bigger, in->kept, in->kept_len);
-        mem_free(c->worker->pool, in->kept, in->kept_cap);
+        conn_in_give_back(c->worker, in->kept, in->kept_cap);
         in->kept = bigger;
         in->kept_cap = (uint32_t)cap;
     }
@@ -232,7 +230,7 @@ static void keep(struct conn *c, const uint8_t *bytes, size_t len)
 static void forget_kept(struct conn *c)
 {
     struct conn_in *in = c->in;
-    mem_free(c->worker->pool, in->kept, in->kept_cap);
+    conn_in_give_back(c->worker, in->kept, in->kept_cap);
     in->kept = NULL;
     in->kept_at = in->kept_len = in->kept_cap = 0;
 }
@@ -241,9 +239,8 @@ void conn_hold(struct conn *c, enum ws_opcode opcode, const uint8_t *bytes, size
 {
     struct conn_in *in = conn_in_need(c);
     if (!in) return;
-    in->held = mem_alloc(c->worker->pool, len);
+    in->held = conn_in_alloc(c, len);
     if (!in->held) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
         fail(c, WS_CLOSE_INTERNAL);
         return;
     }
@@ -260,8 +257,9 @@ static void hand_held(struct conn *c)
     const uint32_t len = in->held_len;
     in->held = NULL;
     in->held_len = 0;
+    struct worker *w = c->worker;
     hand_over(c, (enum ws_opcode)in->held_opcode, bytes, len);
-    mem_free(c->worker->pool, bytes, len);
+    conn_in_give_back(w, bytes, len);
 }
 
 /* rest forgets the reader when it is between messages: an idle connection owns none. */
