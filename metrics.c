@@ -150,10 +150,16 @@ static void add_reloads(struct metrics_text *t, const struct metrics_process *p)
 
 static void add_certificates(struct metrics_text *t, const struct metrics_process *p)
 {
-    if (p->certificates_end_s > 0)
-        metrics_add_gauge(t, "certificate_not_after_seconds",
-                          "When the first of the certificates in use ends, Unix time",
-                          (uint64_t)p->certificates_end_s);
+    if (p->certificates_end_s <= 0) return;
+    metrics_family(t, "roost_certificate_reads_total", "counter",
+                   "Times certificates were read again, by SIGHUP or because a file has changed");
+    metrics_add(t, "roost_certificate_reads_total{result=\"ok\"} %llu\n",
+                (unsigned long long)p->certificate_reads);
+    metrics_add(t, "roost_certificate_reads_total{result=\"failed\"} %llu\n",
+                (unsigned long long)p->certificate_reads_failed);
+    metrics_add_gauge(t, "certificate_not_after_seconds",
+                      "When the first of the certificates in use ends, Unix time",
+                      (uint64_t)p->certificates_end_s);
 }
 
 static void add_process(struct metrics_text *t, const struct metrics_process *p)

@@ -230,6 +230,7 @@ struct metrics_process {               /* what belongs to no worker */
     uint64_t spans_sent, spans_dropped, spans_failed;
     int64_t start_time_s;
     uint64_t unfinished_bytes;
+    uint64_t certificate_reads, certificate_reads_failed;
     int64_t certificates_end_s;                   /* Unix time; 0 = there are none */
     uint64_t generation, reloads, reloads_failed; /* of the configuration */
     int64_t reloaded_s; /* wall clock of the last reload that went well; 0 = none */

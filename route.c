@@ -313,6 +313,9 @@ static struct metrics_process process_of(const struct server *s)
     p.reloads = atomic_load_explicit(&s->reloads, memory_order_relaxed);
     p.unfinished_bytes = (uint64_t)atomic_load_explicit(&s->unfinished_bytes, memory_order_relaxed);
     p.reloads_failed = atomic_load_explicit(&s->reloads_failed, memory_order_relaxed);
+    p.certificate_reads = atomic_load_explicit(&s->certificate_reads, memory_order_relaxed);
+    p.certificate_reads_failed =
+        atomic_load_explicit(&s->certificate_reads_failed, memory_order_relaxed);
     p.certificates_end_s = atomic_load_explicit(&s->certificates_end_s, memory_order_relaxed);
     p.reloaded_s = atomic_load_explicit(&s->reloaded_s, memory_order_relaxed);
     struct trace_totals spans;

@@ -42,7 +42,8 @@ int tls_server_reload(struct tls_server *s, const struct tls_files *files, size_
                       size_t err_len);
 void tls_server_delete(struct tls_server *s); /* no session may be left; s may be NULL */
 
-/* tls_server_not_after: when the first of the certificates that are shown ends, Unix time. Main
+/* tls_server_not_after: when the first of the certificates that are shown, those of
+ * their chains among them, ends, Unix time. Main
  * thread. */
 int64_t tls_server_not_after(struct tls_server *s);
 

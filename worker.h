@@ -112,7 +112,8 @@ struct server { /* the process */
     _Atomic bool closing;  /* newcomers are refused, and then closed who is there; set by main */
     _Atomic uint64_t reloads, reloads_failed; /* written by main */
     _Atomic int64_t reloaded_s;               /* wall clock of the last that went well; 0 = none */
-    _Atomic int64_t certificates_end_s;       /* of the first; 0 = there are none; by main */
+    _Atomic uint64_t certificate_reads, certificate_reads_failed; /* again, by main */
+    _Atomic int64_t certificates_end_s; /* of the first; 0 = there are none; by main */
     /* set by main before it stops workers: how many connections there are, and how many of them a
      * second are closed, in all */
     uint32_t drain_from, drain_rate;

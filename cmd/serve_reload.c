@@ -32,6 +32,11 @@ static void reopen_log(const struct config *c)
 
 /* ---- certificates ---- */
 
+static void add_one(_Atomic uint64_t *n)
+{
+    atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
+}
+
 void serve_note_certificates(struct serve *s)
 {
     atomic_store_explicit(&s->server.certificates_end_s, tls_server_not_after(s->tls),
@@ -48,9 +53,11 @@ static bool read_certificates(struct serve *s, const struct config *c)
     if (!s->tls || !count) return true;
     if (tls_server_reload(s->tls, files, count, err, sizeof err) == -1) {
         log_event(LOG_ERROR, "the old certificates stay", LOG_STR("problem", err));
+        add_one(&s->server.certificate_reads_failed);
         return false;
     }
     serve_note_certificates(s);
+    add_one(&s->server.certificate_reads);
     log_event(*err ? LOG_WARN : LOG_INFO, "certificates read again", LOG_U64("count", count),
               LOG_STR("problem", err));
     return true;
@@ -142,11 +149,6 @@ static void put_in_force(struct serve *s, struct serve_set *fresh)
         reactor_wake(&s->server.workers[i]->reactor);
 }
 
-static void count(_Atomic uint64_t *n)
-{
-    atomic_fetch_add_explicit(n, 1, memory_order_relaxed);
-}
-
 static void reload_configuration(struct serve *s)
 {
     notify("RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=reading the configuration again",
@@ -157,7 +159,7 @@ static void reload_configuration(struct serve *s)
         return;
     }
     serve_set_free(fresh);
-    count(&s->server.reloads_failed);
+    add_one(&s->server.reloads_failed);
     log_event(LOG_ERROR, "reload failed: nothing has changed");
     notify("READY=1\nSTATUS=the last reload failed: see the log");
 }
@@ -168,7 +170,7 @@ bool serve_reloading(struct serve *s)
     if (!worker_all_took(&s->server, s->set->settings.generation)) return true;
     serve_set_free(s->old);
     s->old = NULL;
-    count(&s->server.reloads);
+    add_one(&s->server.reloads);
     atomic_store_explicit(&s->server.reloaded_s, (int64_t)time(NULL), memory_order_relaxed);
     log_event(LOG_INFO, "reloaded", LOG_U64("generation", s->set->settings.generation),
               LOG_STR("changed", s->changed));

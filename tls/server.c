@@ -311,8 +311,10 @@ int64_t tls_server_not_after(struct tls_server *s)
     struct tls_settings *now = tls_server_hold(s);
     int64_t first = INT64_MAX;
     for (size_t i = 0; i < now->count; i++) {
-        const int64_t end = not_after(&now->pairs[i].chain);
-        if (end < first) first = end;
+        for (const mbedtls_x509_crt *c = &now->pairs[i].chain; c; c = c->next) {
+            const int64_t end = not_after(c);
+            if (end < first) first = end;
+        }
     }
     tls_server_let_go(s, now);
     return first;

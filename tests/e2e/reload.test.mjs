@@ -1,6 +1,6 @@
 /* A reload: SIGHUP replaces the configuration as a whole while connections go on, or nothing; certificates also
  * by themselves when their files change (docs/operations.md). */
-import { assert, fs, path, serve, connect, refused, request, metrics, token, test, done, until, patience, temporary, scaled, spread } from './lib.mjs';
+import { assert, bearer, frame, OP, upgraded, fs, path, serve, connect, refused, request, metrics, token, test, done, until, patience, temporary, scaled, spread } from './lib.mjs';
 import { Speaker, OPEN, HISTORY } from './centrifuge.mjs';
 import tls from 'node:tls';
 import { spawnSync } from 'node:child_process';
@@ -82,7 +82,12 @@ test('the deploy hook for certbot, as docs/operations.md has it', async () => {
   assert.equal(fs.statSync(path.join(etc, 'key.pem')).mode & 0o777, 0o640);
   await until(async () => (await shown(server, 'localhost')).print !== before.print, 'the new one', patience(20000));
   const end = (file) => Date.parse(spawnSync('openssl', ['x509', '-in', file, '-noout', '-enddate']).stdout.toString().trim().slice('notAfter='.length)) / 1000;
-  assert.equal((await metrics(server)).get('certificate_not_after_seconds'), end(path.join(etc, 'cert.pem')));
+  const reads = (m, result) => m.get(`certificate_reads_total{result="${result}"}`);
+  const m = await until(async () => { const now = await metrics(server); return reads(now, 'ok') && now; }, 'told to /metrics', patience(20000));
+  assert.equal(m.get('certificate_not_after_seconds'), end(path.join(etc, 'cert.pem')));
+  fs.writeFileSync(path.join(etc, 'cert.pem'), 'no certificate');
+  await until(async () => reads(await metrics(server), 'failed') > reads(m, 'failed'), 'one that is refused is counted', patience(20000));
+  assert.equal((await metrics(server)).get('certificate_not_after_seconds'), m.get('certificate_not_after_seconds'));
 }, { seconds: 60 });
 
 test('what does not fit is said at the start', async () => {
@@ -348,5 +353,19 @@ test('what only a restart changes is named, and the rest is taken', async () => 
   await server.logged(/these options change with a restart only: the old values stay" keys="pid_file worker\.fanout_slice"/);
   await (await connect(server, '/raw/a', server.with(2))).end();
 });
+
+test('a smaller message limit, where a rate of bytes counts with it: nobody is given what another client sent', async () => {
+  const limited = (size) => base(1, { client: { byte_rate_limit: 1000 }, websocket: { message_size_limit: size } });
+  const server = await configured(limited(131072), ['--echo', '--workers', '1']);
+  const [a, b] = [await upgraded(server, '/echo', bearer(signed(1))), await upgraded(server, '/echo', bearer(signed(1)))];
+  a.write(frame(OP.BINARY, Buffer.alloc(100000)));
+  assert.equal((await a.frame()).payload.length, 100000);
+  await server.reload(limited(1024));
+  b.write(frame(OP.TEXT, 'private '.repeat(60)));
+  assert.equal((await b.frame()).payload.length, 480);
+  a.write(Buffer.from([0x82, 0xfe, 0, 200, 0, 0, 0, 0])); /* the head of a message, and no more */
+  const f = await a.frame();
+  assert.deepEqual([f.opcode, f.payload.readUInt16BE(0)], [OP.CLOSE, 1008]);
+}, { final: true });
 
 await done();
