@@ -94,9 +94,9 @@ struct config_namespaces {
     size_t count;
 };
 
-/* How the API says that a call failed: in the body of a 200, or by the status as well. */
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
 
+/* How the API says that a call failed: in the body of a 200, or by the status as well. */
 enum config_api_errors { CONFIG_API_ERRORS_REPLY, CONFIG_API_ERRORS_TRANSPORT };
 
 /* A size that is to be found from what the machine has ("auto"). */

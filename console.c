@@ -156,22 +156,12 @@ static bool host_is_loopback(struct http_str host)
     return false;
 }
 
-/* access_now: a password may come later, with SIGHUP. One that goes opens nothing. */
-static enum console_access access_now(void)
-{
-    if (options()->access != CONSOLE_LOOPBACK) return options()->access;
-    pthread_mutex_lock(&secrets.lock);
-    const bool asks = secrets.has_password;
-    pthread_mutex_unlock(&secrets.lock);
-    return asks ? CONSOLE_PASSWORD : CONSOLE_LOOPBACK;
-}
-
 /* is_page: is it our page that asks, and not one of another origin? Answers if not. */
 static bool is_page(struct conn *c, const struct http_request *r)
 {
     if (!http_header(r, "X-Roost-Console", 0))
         return refuse(c, r, 403, "the header X-Roost-Console is missing");
-    if (access_now() == CONSOLE_LOOPBACK && !host_is_loopback(r->host))
+    if (options()->access == CONSOLE_LOOPBACK && !host_is_loopback(r->host))
         return refuse(c, r, 403, "open the page as localhost or 127.0.0.1");
     return true;
 }
@@ -180,7 +170,7 @@ static bool is_page(struct conn *c, const struct http_request *r)
 static bool may_call(struct conn *c, const struct http_request *r)
 {
     if (!is_page(c, r)) return false;
-    if (access_now() == CONSOLE_LOOPBACK || is_signed_in(c, r)) return true;
+    if (options()->access == CONSOLE_LOOPBACK || is_signed_in(c, r)) return true;
     return refuse(c, r, 401, "sign in: POST /admin/login");
 }
 
@@ -209,7 +199,7 @@ static void settings(struct conn *c, const struct http_request *r)
     const char *path = c->flags & CONN_CLIENTS ? options()->client_path : NULL;
     struct json_out o = {.p = json, .cap = sizeof json};
     json_puts(&o, "{\"version\":\"" ROOST_VERSION "\",\"sign_in\":");
-    json_puts(&o, access_now() == CONSOLE_PASSWORD ? "true" : "false");
+    json_puts(&o, options()->access == CONSOLE_PASSWORD ? "true" : "false");
     json_puts(&o, options()->tokens ? ",\"tokens\":true" : ",\"tokens\":false");
     json_puts(&o, ",\"websocket\":");
     if (path)
@@ -330,7 +320,7 @@ static struct http_str api_method(const struct http_request *r)
 
 static bool is_login(const struct http_request *r)
 {
-    return access_now() == CONSOLE_PASSWORD && http_str_is(r->path, "/admin/login");
+    return options()->access == CONSOLE_PASSWORD && http_str_is(r->path, "/admin/login");
 }
 
 static bool is_token(const struct http_request *r)

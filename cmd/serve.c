@@ -125,7 +125,6 @@ static uint32_t descriptors_in_use(void)
     return n > 3 ? n - 3 : 0; /* ".", "..", and the one that reads */
 }
 
-/* open_traces makes the workers' tracers, if spans are to be sent anywhere. */
 /* write_pid takes the pid file, which is locked as long as we live: it is never another server's
  * that is taken or removed. Returns what is wrong, or NULL. */
 static const char *write_pid(struct serve *s)

@@ -104,6 +104,7 @@ void serve_close_unix(struct serve *s);
  * and then. */
 void serve_reload(struct serve *s);
 bool serve_reloading(struct serve *s);
+#define SERVE_LOOK_MS 2000 /* how often, about */
 void serve_look_at_certificates(struct serve *s);
 void serve_note_certificates(struct serve *s); /* their end, for /metrics */
 

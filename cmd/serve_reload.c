@@ -16,8 +16,6 @@
 
 extern char **environ;
 
-#define LOOK_MS 2000 /* how often the certificates' files are looked at */
-
 /* reopen_log: the file may have been renamed by a rotation. */
 static void reopen_log(const struct config *c)
 {
@@ -67,7 +65,7 @@ void serve_look_at_certificates(struct serve *s)
 {
     const int64_t now_ms = clock_us() / 1000;
     if (!s->tls || now_ms < s->look_at_ms) return;
-    s->look_at_ms = now_ms + LOOK_MS;
+    s->look_at_ms = now_ms + SERVE_LOOK_MS;
     const uint64_t mark = serve_files_mark(&s->set->config);
     if (mark == s->certificates) return;
     s->certificates = mark; /* while one file is new and the other still old they do not fit: then
@@ -107,6 +105,26 @@ static struct serve_set *read_set(const struct serve *s)
     return NULL;
 }
 
+static bool same_urls(const struct config_urls *a, const struct config_urls *b)
+{
+    if (a->count != b->count) return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (a->items[i].scheme != b->items[i].scheme || a->items[i].port != b->items[i].port ||
+            strcmp(a->items[i].host, b->items[i].host) != 0 ||
+            strcmp(a->items[i].path, b->items[i].path) != 0)
+            return false;
+    return true;
+}
+
+/* has_same_doors: secrets, keys and access are judged by where roost listens and by dev, which only
+ * a restart changes. A configuration that was good with others need not be so with ours: without a
+ * secret on loopback, say. So it is not taken. */
+static bool has_same_doors(const struct config *ours, const struct config *fresh)
+{
+    return ours->dev == fresh->dev && same_urls(&ours->listen, &fresh->listen) &&
+           same_urls(&ours->admin_listen, &fresh->admin_listen);
+}
+
 /* keep_fixed leaves fresh with the running values of what only a restart changes, and says so. */
 static void keep_fixed(struct serve *s, struct serve_set *fresh)
 {
@@ -121,6 +139,13 @@ static void keep_fixed(struct serve *s, struct serve_set *fresh)
 static bool make(struct serve *s, struct serve_set *fresh)
 {
     const uint64_t mark = serve_files_mark(&fresh->config);
+    if (!has_same_doors(&s->set->config, &fresh->config)) {
+        log_event(LOG_ERROR, "SIGHUP: the configuration is wrong",
+                  LOG_STR("problem",
+                          "listen, admin_listen or dev is another: that needs a restart, "
+                          "and what else is in it is meant for it"));
+        return false;
+    }
     keep_fixed(s, fresh);
     const char *why = serve_set_make(fresh, s->set);
     if (why) log_event(LOG_ERROR, "SIGHUP: the configuration is wrong", LOG_STR("problem", why));
@@ -174,6 +199,7 @@ bool serve_reloading(struct serve *s)
     atomic_store_explicit(&s->server.reloaded_s, (int64_t)time(NULL), memory_order_relaxed);
     log_event(LOG_INFO, "reloaded", LOG_U64("generation", s->set->settings.generation),
               LOG_STR("changed", s->changed));
+    if (atomic_load_explicit(&s->server.draining, memory_order_relaxed)) return false;
     notify("READY=1\nSTATUS=serving with %u workers", s->server.worker_count);
     if (!s->reload_again) return false;
     s->reload_again = false;

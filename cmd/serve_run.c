@@ -13,7 +13,6 @@
 #include "notify.h"
 #include "trace/export.h"
 
-#define LOOK_MS 2000     /* how often the certificates' files are looked at, about */
 #define RELOAD_MS 20     /* how often it is looked whether all workers have a new set */
 #define PROGRESS_MS 1000 /* how often a stop tells how far it is */
 
@@ -81,7 +80,7 @@ static bool wait_for(struct serve *s, int64_t timeout_ms)
         tell_figures(s, false);
         if (left > emf_left_ms(&s->emf, clock_us() / 1000))
             left = emf_left_ms(&s->emf, clock_us() / 1000);
-        if (s->tls && left > LOOK_MS) left = LOOK_MS;
+        if (s->tls && left > SERVE_LOOK_MS) left = SERVE_LOOK_MS;
         if (serve_reloading(s) && left > RELOAD_MS) left = RELOAD_MS;
         if (notify_watchdog_ms() && left > notify_watchdog_ms()) left = notify_watchdog_ms();
         struct pollfd p[2] = {{.fd = s->signal_fd, .events = POLLIN},

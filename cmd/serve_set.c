@@ -177,17 +177,20 @@ static void make_route(struct route_options *o, const struct config *c)
     fill_rules(&o->auth.rules, &c->token);
 }
 
-static enum console_access console_access(const struct config *c)
+/* console_access: a password that goes by a reload opens nothing: then nobody gets in. */
+static enum console_access console_access(const struct config *c, const struct serve_set *before)
 {
     if (c->console_password.len && (c->console || c->dev)) return CONSOLE_PASSWORD;
-    return c->dev ? CONSOLE_LOOPBACK : CONSOLE_OFF;
+    if (!c->dev) return CONSOLE_OFF;
+    return before && before->console.access == CONSOLE_PASSWORD ? CONSOLE_PASSWORD
+                                                                : CONSOLE_LOOPBACK;
 }
 
-static void make_console(struct serve_set *set)
+static void make_console(struct serve_set *set, const struct serve_set *before)
 {
     const struct config *c = &set->config;
     set->console =
-        (struct console_options){.access = console_access(c),
+        (struct console_options){.access = console_access(c, before),
                                  .client_path = *c->websocket_path ? c->websocket_path : NULL,
                                  .tokens = c->dev ? &set->connect_rules : NULL};
 }
@@ -215,7 +218,7 @@ const char *serve_set_make(struct serve_set *set, const struct serve_set *before
     make_client(set);
     make_api(set);
     make_route(&set->route, c);
-    make_console(set);
+    make_console(set, before);
     return NULL;
 }
 

@@ -354,6 +354,36 @@ test('what only a restart changes is named, and the rest is taken', async () => 
   await (await connect(server, '/raw/a', server.with(2))).end();
 });
 
+/* What guards the doors is judged by which doors there are. */
+test('other listeners, or dev, with a reload: refused whole, and nobody gets in who did not before', async () => {
+  const server = await configured(base(1));
+  const info = async () => (await request(server, { method: 'POST', target: '/api/info', body: '{}' })).status;
+  assert.equal(await info(), 401);
+  for (const more of [{ admin_listen: ['ws://127.0.0.1:0'], http_api: { insecure: true } }, { dev: true }, { dev: true, client: { token: { hmac_secret_key: 'short' } } }]) {
+    const from = server.log.length;
+    await server.fails({ ...base(2), ...more });
+    assert.match(server.log.slice(from), /that needs a restart|there is no such option|--dev|level=error/);
+    assert.equal(await info(), 401);
+    await (await connect(server, '/raw/a', server.with(1))).end();
+    assert.equal((await refused(server, '/raw/a', server.with(2))).status, 401);
+  }
+});
+
+test('a console of --dev whose password goes with a reload opens nothing', async () => {
+  const password = path.join(temporary(), 'password');
+  fs.writeFileSync(password, 'a password for the console\n');
+  const file = path.join(temporary(), 'roost.json');
+  const write = (admin) => fs.writeFileSync(file, JSON.stringify({ dev: true, listen: ['ws://127.0.0.1:0'], admin }));
+  write({ password_file: password });
+  const server = await serve(['--config', file, '--listen', 'ws://127.0.0.1:0']);
+  const ask = async () => (await request(server, { method: 'POST', target: '/admin/api/info', headers: { 'X-Roost-Console': '1', Host: 'localhost' }, body: '{}' })).status;
+  assert.equal(await ask(), 401);
+  write({});
+  server.child.kill('SIGHUP');
+  await server.logged(/msg=reloaded/);
+  assert.equal(await ask(), 401);
+});
+
 test('a smaller message limit, where a rate of bytes counts with it: nobody is given what another client sent', async () => {
   const limited = (size) => base(1, { client: { byte_rate_limit: 1000 }, websocket: { message_size_limit: size } });
   const server = await configured(limited(131072), ['--echo', '--workers', '1']);
