@@ -829,10 +829,11 @@ static void slice(struct local *l)
     }
     l->busy = true;
     if (is_followed(l)) show_slice(l);
-    for (uint32_t steps = 0; steps < pubsub_options()->slice && l->cursor < l->count;) {
+    const uint32_t most = pubsub_options()->slice;
+    for (uint32_t steps = 0; steps < most && l->cursor < l->count;) {
         struct subscriber s =
             l->subscribers[l->cursor++]; /* first: it may be closed and leave by this */
-        steps += hand_over(l, &s, pubsub_options()->slice - steps);
+        steps += hand_over(l, &s, most - steps);
     }
     l->busy = false;
     metric_add(&l->worker->metrics, METRIC_DELIVERIES, l->delivered);

@@ -212,8 +212,10 @@ void serve_reload(struct serve *s)
     reopen_log(&s->set->config);
     if (atomic_load_explicit(&s->server.draining, memory_order_relaxed))
         log_event(LOG_WARN, "SIGHUP: the server stops, and reads no configuration");
-    else if (s->old)
-        s->reload_again = true;
-    else
+    else if (!s->old)
         reload_configuration(s);
+    else if (!s->reload_again) {
+        s->reload_again = true;
+        log_event(LOG_INFO, "SIGHUP: put off until every worker has the configuration before");
+    }
 }

@@ -222,8 +222,9 @@ void channel_make_epoch(struct channel *ch)
 }
 
 /* look_up takes the options of the calling worker's settings. A history that is not kept any more
- * ends at once; its numbers go on (pubsub_publish), so that nobody is told later that it has missed
- * nothing of what was not kept. */
+ * ends then: with the channel's next use, or when its timer fires; its numbers go on
+ * (pubsub_publish), so that nobody is told later that it has missed nothing of what was not kept.
+ */
 static void look_up(struct channel *ch)
 {
     static const struct channel_options none; /* of a namespace that is no more */
