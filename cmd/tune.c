@@ -325,14 +325,16 @@ static int save(const struct tune *t, const char *path)
     for (unsigned i = 0; i < t->settings_count; i++)
         fprintf(f, WAS "%s = %s\n%s = %s\n", t->settings[i].name, t->settings[i].was,
                 t->settings[i].name, t->settings[i].line);
-    const bool good = fflush(f) == 0 && fchmod(fileno(f), 0644) == 0 && fsync(fileno(f)) == 0;
+    bool good = fflush(f) == 0 && fchmod(fileno(f), 0644) == 0 && fsync(fileno(f)) == 0;
     int saved = errno;
-    if (fclose(f) == -1 && good)
+    if (fclose(f) == -1 && good) {
         saved = errno;
-    else if (good && rename(new_path, path) == 0)
-        return 0;
-    else if (good)
+        good = false;
+    }
+    if (good) {
+        if (rename(new_path, path) == 0) return 0;
         saved = errno;
+    }
     (void)unlink(new_path);
     errno = saved;
     return -1;
