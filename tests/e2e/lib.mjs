@@ -93,12 +93,15 @@ async function outcome(t) {
   return ['FLAKY', `${took()} passed when run again; before:\n${explain(first)}`];
 }
 
+let running = 'before the first test'; /* for what no test awaits */
+
 /* One line a test: the runner counts them. E2E_ONLY is a part of a test's name. */
 export async function done() {
   const file = path.basename(process.argv[1], '.test.mjs');
   const only = process.env.E2E_ONLY || '';
   for (const t of tests) {
     if (only && !`${file}: ${t.name}`.includes(only)) continue;
+    running = t.name;
     const [word, more] = await outcome(t);
     console.log(`${word.padEnd(5)} ${file}: ${t.name}${more}`);
     if (word === 'FAIL') process.exitCode = 1;
@@ -107,10 +110,12 @@ export async function done() {
   process.exit();
 }
 
-process.on('unhandledRejection', (error) => {
-  console.log(`FAIL  ${path.basename(process.argv[1], '.test.mjs')}: unhandled rejection\n${explain(error)}`);
-  process.exit(1);
-});
+for (const event of ['unhandledRejection', 'uncaughtException']) {
+  process.on(event, (error) => {
+    console.log(`FAIL  ${path.basename(process.argv[1], '.test.mjs')}: ${running}: ${event}\n${explain(error)}`);
+    process.exit(1);
+  });
+}
 
 /* until asks again and again, for what no event tells. */
 export async function until(condition, what, ms = 10000) {
