@@ -42,7 +42,7 @@ static void connect_once(struct tls_client *c, struct tls_server *s, const struc
         assert_string_equal(tls_suite(e->t), suite->name);
         assert_int_equal(tls_resumed(e->t), resumed);
         assert_string_equal(tls_why(e->t), "");
-        assert_string_equal(mbedtls_ssl_get_alpn_protocol(&e->t->ssl), "http/1.1");
+        assert_string_equal(mbedtls_ssl_get_alpn_protocol(&tls_attached(e->t)->ssl), "http/1.1");
     }
     converse(p);
     free_pair(p);

@@ -217,13 +217,14 @@ static void test_alpn(void **state)
         mbedtls_ssl_conf_alpn_protocols(&c->conf, both);
         p = new_pair(c, server, "localhost");
         assert_true(handshake(p));
-        assert_string_equal(mbedtls_ssl_get_alpn_protocol(&p->server.t->ssl), "http/1.1");
+        assert_string_equal(mbedtls_ssl_get_alpn_protocol(&tls_attached(p->server.t)->ssl),
+                            "http/1.1");
         free_pair(p);
 
         c->conf.alpn_list = NULL; /* a client that does not speak of it */
         p = new_pair(c, server, "localhost");
         assert_true(handshake(p));
-        assert_null(mbedtls_ssl_get_alpn_protocol(&p->server.t->ssl));
+        assert_null(mbedtls_ssl_get_alpn_protocol(&tls_attached(p->server.t)->ssl));
         converse(p);
         free_pair(p);
         tls_client_delete(c);
@@ -347,17 +348,17 @@ static void test_truncation(void **state)
 static void send_message(struct end *e, uint8_t type, const uint8_t *body, size_t len)
 {
     uint8_t out[TLS_OUT_MAX];
-    mbedtls_ssl_context *ssl = &e->t->ssl;
+    mbedtls_ssl_context *ssl = &tls_attached(e->t)->ssl;
 
-    e->t->out = out;
-    e->t->out_cap = sizeof out;
-    e->t->out_len = 0;
+    tls_attached(e->t)->out = out;
+    tls_attached(e->t)->out_cap = sizeof out;
+    tls_attached(e->t)->out_len = 0;
     ssl->out_msgtype = MBEDTLS_SSL_MSG_HANDSHAKE;
     ssl->out_msglen = len + 4;
     memcpy(ssl->out_msg, (uint8_t[]){type, 0, (uint8_t)(len >> 8), (uint8_t)len}, 4);
     memcpy(ssl->out_msg + 4, body, len);
     assert_int_equal(mbedtls_ssl_write_record(ssl, 1), 0);
-    put(e->out, out, e->t->out_len);
+    put(e->out, out, tls_attached(e->t)->out_len);
 }
 
 /* RFC 5246 7.2.2: no_renegotiation, and the connection goes on; not for ever. In 1.3 a ClientHello

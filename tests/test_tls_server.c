@@ -26,7 +26,8 @@ static size_t shows(struct tls_server *s, const struct cert_files *trust, int mi
     tls_client_set_version(c, minor);
     struct pair *p = new_pair(c, s, host);
     *believed = handshake(p);
-    size_t at = (size_t)(p->server.t->pair - p->server.t->settings->pairs);
+    size_t at =
+        (size_t)(tls_attached(p->server.t)->pair - tls_attached(p->server.t)->settings->pairs);
     free_pair(p);
     tls_client_delete(c);
     return at;

@@ -159,7 +159,7 @@ static void test_many_bad_tickets(void **state)
         for (int i = 0; i < (slow() ? 100 : 5000); i++) {
             struct pair *p = new_pair(c, server, "localhost");
             kept.ticket[(size_t)random() % kept.ticket_len] ^= (uint8_t)(1 + random() % 255);
-            assert_int_equal(mbedtls_ssl_set_session(&p->client.t->ssl, &kept), 0);
+            assert_int_equal(mbedtls_ssl_set_session(&tls_attached(p->client.t)->ssl, &kept), 0);
             shake(&p->client, WHOLE);
             shake(&p->server, WHOLE); /* up to the server's whole flight */
             assert_int_equal(p->server.answer, IO_WANT_READ);

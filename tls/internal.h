@@ -1,4 +1,4 @@
-/* tls/internal.h - what tls.c, tls/setup.c, tls/server.c and tls/cert.c share; nobody else includes
+/* tls/internal.h - what tls.c and the files of tls/ share; nobody else includes
  * it, but for their tests.
  *
  * mbedTLS's private fields are read in a few places; that is why the build pins 3.6. */
@@ -57,7 +57,18 @@ struct tls_client {
     char session_host[MBEDTLS_SSL_MAX_HOST_NAME_LEN + 1]; /* whom it is for */
 };
 
+/* What both backends know of a session; the backend's own state lies around it. */
 struct tls {
+    bool detached;       /* struct tls_detached, else struct tls_attached */
+    bool over;           /* the handshake is */
+    bool failed;         /* nothing more comes in or goes out */
+    bool closed_cleanly; /* the peer said close_notify: nothing more comes in */
+    bool said_goodbye;   /* we said close_notify: nothing more goes out */
+    const char *why;     /* NULL: nothing has failed */
+};
+
+struct tls_attached { /* mbedTLS does the records: about 40 KiB */
+    struct tls base;
     mbedtls_ssl_context ssl;
     struct tls_client *client;     /* NULL in a server's session */
     struct tls_server *server;     /* NULL in a client's session, as the next two are */
@@ -71,18 +82,30 @@ struct tls {
     size_t in_len, in_used, out_cap, out_len;
     bool starved; /* mbedTLS asked for more than the input has */
 
-    bool over;           /* the handshake is */
-    bool full;           /* the handshake showed a certificate: not resumed */
-    bool failed;         /* nothing more comes in or goes out */
-    bool closed_cleanly; /* the peer said close_notify: nothing more comes in */
-    bool said_goodbye;   /* we said close_notify: nothing more goes out */
-    bool reading;        /* application data is */
-    uint8_t refusals;    /* renegotiations that the peer asked for */
-    uint8_t ip_len;      /* client: host is an IP address of 4 or 16 bytes */
+    bool full;        /* the handshake showed a certificate: not resumed */
+    bool reading;     /* application data is */
+    uint8_t refusals; /* renegotiations that the peer asked for */
+    uint8_t ip_len;   /* client: host is an IP address of 4 or 16 bytes */
     uint8_t ip[16];
-    const char *why;
     char host[]; /* client: as given to tls_connect */
 };
+
+/* tls_attached: t, which is not detached. */
+static inline struct tls_attached *tls_attached(const struct tls *t)
+{
+    return (struct tls_attached *)(uintptr_t)t; /* base is its first field */
+}
+
+/* What tls.h says of tls_handshake, tls_open, tls_seal, tls_close_notify and tls_free. */
+enum io tls_attached_handshake(struct tls_attached *t, const uint8_t *in, size_t len, size_t *used,
+                               uint8_t *out, size_t cap, size_t *out_len);
+enum io tls_attached_open(struct tls_attached *t, const uint8_t *in, size_t len, size_t *used,
+                          uint8_t *plain, size_t cap, size_t *n, uint8_t *out, size_t out_cap,
+                          size_t *out_len);
+enum io tls_attached_seal(struct tls_attached *t, const uint8_t *plain, size_t len, size_t *used,
+                          uint8_t *out, size_t cap, size_t *out_len);
+void tls_attached_close_notify(struct tls_attached *t, uint8_t *out, size_t cap, size_t *out_len);
+void tls_attached_free(struct tls_attached *t);
 
 /* tls_server_hold gives the settings for a new session, counted. tls_server_let_go ends that. Any
  * thread. */
@@ -113,10 +136,10 @@ const char *tls_text(int error);
 /* tls_now_version is the version under negotiation in the session that this thread is inside of,
  * for the ticket callbacks, to which mbedTLS does not say it. */
 mbedtls_ssl_protocol_version tls_now_version(void);
-struct tls *tls_now(void); /* that session, or NULL */
+struct tls_attached *tls_now(void); /* that session, or NULL */
 
 /* tls_session_arrived stores a new ticket of session t in its tls_client. */
-void tls_session_arrived(struct tls *t);
+void tls_session_arrived(struct tls_attached *t);
 
 /* tls_load_pair reads a certificate chain and the key that belongs to its first certificate from
  * PEM files into what the caller has initialised, and checks them; 0, or -1 with a line in err. */

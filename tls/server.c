@@ -202,8 +202,9 @@ static int try_version(struct tls_server *s, size_t pair, int minor, const char 
     at_server = tls_accept(s);
     at_client = tls_connect(c, "localhost");
     if (at_server && pair > 0) {
-        const struct tls_pair *p = at_server->pair = &s->current->pairs[pair];
-        (void)mbedtls_ssl_set_hs_own_cert(&at_server->ssl, (mbedtls_x509_crt *)&p->chain,
+        const struct tls_pair *p = tls_attached(at_server)->pair = &s->current->pairs[pair];
+        (void)mbedtls_ssl_set_hs_own_cert(&tls_attached(at_server)->ssl,
+                                          (mbedtls_x509_crt *)&p->chain,
                                           (mbedtls_pk_context *)&p->key);
     }
     if (at_server && at_client && shake_hands(at_client, at_server))

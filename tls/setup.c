@@ -301,7 +301,7 @@ void tls_client_keep_sessions(struct tls_client *c, bool keep)
     if (!keep) forget_session(c);
 }
 
-void tls_session_arrived(struct tls *t)
+void tls_session_arrived(struct tls_attached *t)
 {
     struct tls_client *c = t->client;
     mbedtls_ssl_session session;
