@@ -68,6 +68,7 @@ struct large { /* in front of an object above MEM_SLAB_MAX */
 
 struct mem_pool {
     _Atomic(const char *) owner; /* the owner's thread_identity */
+    bool secret;                 /* chunks are not for core dumps */
     struct list large;
     _Atomic size_t used_bytes, mapped_bytes; /* relaxed, written by the owner only */
     _Atomic uint64_t failed;                 /* likewise */
@@ -179,6 +180,11 @@ void mem_pool_own(struct mem_pool *p)
     atomic_store_explicit(&p->owner, &thread_identity, memory_order_relaxed);
 }
 
+void mem_pool_keep_secret(struct mem_pool *p)
+{
+    p->secret = true;
+}
+
 static inline struct chunk *chunk_of(const struct slab *s, void *object)
 {
     return (struct chunk *)((uintptr_t)object & ~((uintptr_t)s->chunk_bytes - 1));
@@ -204,6 +210,7 @@ static struct chunk *chunk_map(struct mem_pool *p, const struct slab *s)
 {
     struct chunk *c = must_fail() ? NULL : map_aligned(s->chunk_bytes);
     if (!c) return NULL;
+    if (p->secret) (void)madvise(c, s->chunk_bytes, MADV_DONTDUMP);
     add(&p->mapped_bytes, s->chunk_bytes);
     list_init(&c->link); /* the rest is zero */
     HIDE(c + 1, s->chunk_bytes - sizeof *c);

@@ -30,6 +30,10 @@ struct mem_pool *mem_pool_new(void);
 void mem_pool_own(struct mem_pool *p);
 void mem_pool_delete(struct mem_pool *p);
 
+/* mem_pool_keep_secret keeps the slabs of p out of core dumps from now on (MADV_DONTDUMP), for keys.
+ * What is freed is the caller's to wipe. Owner, before the first mem_alloc. */
+void mem_pool_keep_secret(struct mem_pool *p);
+
 /* mem_alloc gives size bytes (1..64 MiB + 64), 8-byte aligned, or NULL when memory is out
  * (counted). The size class is found from size again at mem_free, so both must be given the same
  * size. Slack of a class is at most 8 bytes up to 256 bytes, about 1/8 above. */

@@ -294,6 +294,33 @@ static void test_delete_takes_objects_in_use_along(void **state)
     mem_pool_delete(NULL);
 }
 
+/* dumped: would the page at address be in a core dump? /proc says "dd" of those that would not. */
+static bool dumped(const void *address)
+{
+    char line[512];
+    bool here = false, dumped = true;
+    FILE *f = fopen("/proc/self/smaps", "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = (uintptr_t)address >= from && (uintptr_t)address < to;
+        else if (here && strncmp(line, "VmFlags:", 8) == 0)
+            dumped = !strstr(line, " dd");
+    }
+    fclose(f);
+    return dumped;
+}
+
+static void test_secrets_are_not_dumped(void **state)
+{
+    struct mem_pool *secrets = mem_pool_new();
+    mem_pool_keep_secret(secrets);
+    assert_true(dumped(mem_alloc(*state, 184)));
+    for (int i = 0; i < 5000; i++) assert_false(i % 500 == 0 && dumped(mem_alloc(secrets, 184)));
+    mem_pool_delete(secrets);
+}
+
 struct freeing { /* what one thread frees: every THREADS-th of many */
     struct mem_pool *pool;
     int first;
@@ -370,6 +397,7 @@ int main(void)
         with_pool(test_random_operations),
         with_pool(test_fail_at),
         cmocka_unit_test(test_delete_takes_objects_in_use_along),
+        with_pool(test_secrets_are_not_dumped),
         with_pool(test_remote_frees_come_back),
         with_pool(test_owner_may_change),
     };
