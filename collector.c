@@ -198,8 +198,8 @@ static bool send_plain(struct collector *c, const char *bytes, size_t len)
     if (!c->tls) return send_all(c, bytes, len);
     while (len) {
         size_t used = 0, n = 0;
-        enum io io =
-            tls_seal(c->tls, (const uint8_t *)bytes, len, &used, c->out, sizeof c->out, &n);
+        const struct iovec plain = {(void *)(uintptr_t)bytes, len};
+        enum io io = tls_seal(c->tls, &plain, 1, &used, c->out, sizeof c->out, &n);
         if (io == IO_CLOSED || !used) return fail(c, "TLS: %s", tls_why(c->tls));
         if (!send_all(c, c->out, n)) return false;
         bytes += used;

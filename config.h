@@ -94,6 +94,7 @@ struct config_namespaces {
     size_t count;
 };
 
+enum config_tls_backend { CONFIG_TLS_AUTO, CONFIG_TLS_DETACHED, CONFIG_TLS_MBEDTLS };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
 
 /* How the API says that a call failed: in the body of a 200, or by the status as well. */
@@ -112,6 +113,7 @@ struct config {
     struct config_strings proxy_protocol_from, trusted_proxies; /* blocks of addresses */
     struct config_strings tls_cert_files;                       /* PEM chains */
     struct config_strings tls_key_files;                        /* the key of each */
+    enum config_tls_backend tls_backend;
     int64_t tls_max_handshakes; /* in flight at once, whole process */
     char *config_file;          /* as given by --config, "" = none */
     int64_t workers;            /* 0: as many as the CPUs this process may use */

@@ -15,8 +15,6 @@
 
 #define LIMIT_LOG_S 10 /* a line about a limit in so many seconds */
 #define IOV_MAX_PIECES 64
-#define SEALED_ROOM                                                                                \
-    (44u * 1024) /* of the worker's tx: sealed records; behind it plain bytes are gathered */
 
 static const uint8_t may_become[] = {
     [CONN_TLS_HANDSHAKE] = 1 << CONN_HTTP | 1 << CONN_LINGER | 1 << CONN_CLOSED,
@@ -44,18 +42,16 @@ void conn_limit_met(struct conn *c, enum metric why, const char *option)
 
 /* ---- unfinished input ---- */
 
-/* book adds bytes (or takes them away) to what in's buffer is counted in. */
-static void book(struct server *s, const struct conn_in *in, int64_t bytes)
+void conn_book(struct server *s, bool unverified, int64_t bytes)
 {
-    atomic_fetch_add_explicit(in->unverified ? &s->unauthenticated_bytes : &s->unfinished_bytes,
-                              bytes, memory_order_relaxed);
+    atomic_fetch_add_explicit(unverified ? &s->unauthenticated_bytes : &s->unfinished_bytes, bytes,
+                              memory_order_relaxed);
 }
 
-/* budget_has: does the budget of in have room for more bytes? */
-static bool budget_has(struct conn *c, const struct conn_in *in, int64_t more)
+bool conn_budget_has(struct conn *c, bool unverified, int64_t more)
 {
     const struct server *s = c->worker->server;
-    if (in->unverified) {
+    if (unverified) {
         if (atomic_load_explicit(&s->unauthenticated_bytes, memory_order_relaxed) + more <=
             conn_options()->unauthenticated_max_bytes)
             return true;
@@ -71,10 +67,10 @@ static bool budget_has(struct conn *c, const struct conn_in *in, int64_t more)
 
 uint8_t *conn_in_alloc(struct conn *c, size_t len)
 {
-    if (!budget_has(c, c->in, (int64_t)len)) return NULL;
+    if (!conn_budget_has(c, c->in->unverified, (int64_t)len)) return NULL;
     uint8_t *p = mem_alloc(c->worker->pool, len);
     if (p)
-        book(c->worker->server, c->in, (int64_t)len);
+        conn_book(c->worker->server, c->in->unverified, (int64_t)len);
     else
         metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
     return p;
@@ -91,9 +87,9 @@ void conn_in_verified(struct conn *c)
 {
     struct conn_in *in = c->in;
     if (!in->unverified) return;
-    book(c->worker->server, in, -(int64_t)in->cap);
+    conn_book(c->worker->server, in->unverified, -(int64_t)in->cap);
     in->unverified = false;
-    book(c->worker->server, in, in->cap);
+    conn_book(c->worker->server, in->unverified, in->cap);
 }
 
 struct conn_in *conn_in_need(struct conn *c)
@@ -122,7 +118,7 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     if (len > max) return false;
     uint32_t cap = grown(in->cap, len, max);
     int64_t more = (int64_t)cap - in->cap;
-    if (!budget_has(c, in, more)) return false;
+    if (!conn_budget_has(c, in->unverified, more)) return false;
     uint8_t *bigger = mem_alloc(c->worker->pool, cap);
     if (!bigger) {
         metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
@@ -130,7 +126,7 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
     }
     if (in->len) memcpy(bigger, in->buf, in->len);
     mem_free(c->worker->pool, in->buf, in->cap);
-    book(c->worker->server, in, more);
+    conn_book(c->worker->server, in->unverified, more);
     in->buf = bigger;
     in->cap = cap;
     return true;
@@ -139,7 +135,7 @@ bool conn_in_reserve(struct conn *c, size_t len, size_t max)
 void conn_in_free(struct worker *w, struct conn_in **in)
 {
     if (!*in) return;
-    if ((*in)->cap) book(w->server, *in, -(int64_t)(*in)->cap);
+    if ((*in)->cap) conn_book(w->server, (*in)->unverified, -(int64_t)(*in)->cap);
     mem_free(w->pool, (*in)->buf, (*in)->cap);
     conn_in_give_back(w, (*in)->kept, (*in)->kept_cap);
     conn_in_give_back(w, (*in)->held, (*in)->held_len);
@@ -241,19 +237,10 @@ void conn_left_open(struct conn *c, unsigned code, const char *reason)
     w->server->app->handlers[c->protocol].closed(c);
 }
 
-static void handshake_over(struct conn *c)
-{
-    atomic_fetch_sub_explicit(&c->worker->server->tls_in_flight, 1, memory_order_relaxed);
-    metric_sub(&c->worker->metrics, METRIC_TLS_IN_FLIGHT, 1);
-}
-
 void conn_drop(struct conn *c, unsigned code)
 {
     if (c->state == CONN_CLOSED) return;
-    if (c->state == CONN_TLS_HANDSHAKE && c->tls) {
-        handshake_over(c);
-        metric_add(&c->worker->metrics, METRIC_TLS_FAILED, 1);
-    }
+    if (c->state == CONN_TLS_HANDSHAKE && c->tls) conn_tls_failed(c);
     conn_left_open(c, code, NULL);
     conn_address_leave(c);
     conn_set_state(c, CONN_CLOSED);
@@ -281,7 +268,7 @@ static void release(struct conn *c)
     w->server->app->ended(c);
     if (c->flags & CONN_TURNED_AWAY) w->turned_away--;
     close(c->fd);
-    tls_free(c->tls);
+    conn_tls_free(c);
     conn_in_free(w, &c->in);
     metric_sub(&w->metrics, METRIC_QUEUED_BYTES, outq_bytes(c->out));
     conn_waits_no_more(c);
@@ -415,7 +402,7 @@ void conn_queue(struct conn *c, struct out_entry e)
         out_of_memory(c); /* it could not be made */
 }
 
-static void unqueued(struct conn *c, size_t n)
+void conn_unqueued(struct conn *c, size_t n)
 {
     metric_sub(&c->worker->metrics, METRIC_QUEUED_BYTES, n);
 }
@@ -438,7 +425,7 @@ static void make_way(struct conn *c, uint32_t len, enum slow_policy policy)
     case SLOW_KEEP_LATEST: dropped = outq_drop_all(c->out); break;
     case SLOW_RECOVER: return;
     }
-    unqueued(c, before - c->out->bytes);
+    conn_unqueued(c, before - c->out->bytes);
     c->messages_out -= dropped;
     if (policy != SLOW_CLOSE) count_dropped(c, dropped);
 }
@@ -492,7 +479,7 @@ void conn_pause_if_full(struct conn *c)
 
 /* socket_took notes n bytes of want that the socket took, or its error. Returns whether it took
  * all. */
-static bool socket_took(struct conn *c, ssize_t n, size_t want)
+bool conn_socket_took(struct conn *c, ssize_t n, size_t want)
 {
     if (n < 0) {
         if (errno == EAGAIN || errno == EINTR)
@@ -532,87 +519,12 @@ static void flush_plain(struct conn *c)
             struct msghdr m = {.msg_iov = iov, .msg_iovlen = pieces};
             n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
         }
-        bool all = socket_took(c, n, want);
+        bool all = conn_socket_took(c, n, want);
         if (n > 0) {
             outq_sent(c->out, (size_t)n);
-            unqueued(c, (size_t)n);
+            conn_unqueued(c, (size_t)n);
         }
         if (!all) return;
-    }
-}
-
-/* send_sealed sends TLS bytes behind what waits already; the rest is kept. */
-static void send_sealed(struct conn *c, const uint8_t *bytes, size_t len)
-{
-    size_t taken = 0;
-    if (!(c->flags & CONN_BLOCKED) && !(c->out && c->out->cipher)) {
-        ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
-        if (socket_took(c, n, len) || c->state == CONN_CLOSED) return;
-        taken = n > 0 ? (size_t)n : 0;
-    }
-    if (!outq_add_cipher(c->worker->pool, &c->out, bytes + taken, (uint32_t)(len - taken))) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
-        conn_drop(c, WS_CLOSE_INTERNAL); /* the stream has a hole now */
-        return;
-    }
-    metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, len - taken);
-}
-
-static bool flush_cipher(struct conn *c)
-{
-    struct out_queue *q = c->out;
-    size_t want = q->cipher->len - q->cipher_at;
-    ssize_t n = send(c->fd, q->cipher->bytes + q->cipher_at, want, MSG_NOSIGNAL);
-    bool all = socket_took(c, n, want);
-    if (n > 0) {
-        outq_cipher_sent(q, (uint32_t)n);
-        unqueued(c, (size_t)n);
-    }
-    return all;
-}
-
-/* gather gives up to a record's worth of plain bytes of the queue in one piece: in place if the
- * first frame has as many. */
-static const uint8_t *gather(struct conn *c, size_t *len)
-{
-    struct iovec iov[IOV_MAX_PIECES];
-    unsigned pieces = outq_iov(c->out, iov, IOV_MAX_PIECES, TLS_RECORD_MAX);
-    if (pieces == 1 || iov[0].iov_len >= TLS_RECORD_MAX) {
-        *len = iov[0].iov_len < TLS_RECORD_MAX ? iov[0].iov_len : TLS_RECORD_MAX;
-        return iov[0].iov_base;
-    }
-    uint8_t *plain = c->worker->tx + SEALED_ROOM;
-    *len = 0;
-    for (unsigned i = 0; i < pieces && *len < TLS_RECORD_MAX; i++) {
-        size_t n = iov[i].iov_len;
-        if (n > TLS_RECORD_MAX - *len) n = TLS_RECORD_MAX - *len;
-        memcpy(plain + *len, iov[i].iov_base, n);
-        *len += n;
-    }
-    return plain;
-}
-
-static void flush_tls(struct conn *c)
-{
-    struct worker *w = c->worker;
-    if (c->out->cipher && !flush_cipher(c)) return;
-    while (c->out->count) {
-        size_t sealed = 0;
-        while (c->out->count && SEALED_ROOM - sealed >= TLS_RECORD_MAX + TLS_OVERHEAD) {
-            size_t len, used = 0, n = 0;
-            const uint8_t *plain = gather(c, &len);
-            if (tls_seal(c->tls, plain, len, &used, w->tx + sealed, SEALED_ROOM - sealed, &n) ==
-                    IO_CLOSED ||
-                used == 0) {
-                conn_drop(c, WS_CLOSE_ABNORMAL);
-                return;
-            }
-            sealed += n;
-            outq_sent(c->out, used);
-            unqueued(c, used);
-        }
-        send_sealed(c, w->tx, sealed);
-        if (c->flags & CONN_BLOCKED || c->state == CONN_CLOSED) return;
     }
 }
 
@@ -620,9 +532,7 @@ static void flush_tls(struct conn *c)
 static void shut(struct conn *c)
 {
     if (c->tls) {
-        size_t n = 0;
-        tls_close_notify(c->tls, c->worker->tx, c->worker->tx_size, &n); /* gives it once */
-        if (n) send_sealed(c, c->worker->tx, n);
+        conn_tls_goodbye(c);
         if (c->state == CONN_CLOSED || !outq_empty(c->out)) return; /* the flush comes here again */
     }
     if (!(c->flags & CONN_SHUT)) shutdown(c->fd, SHUT_WR);
@@ -653,7 +563,7 @@ static void send_queued(struct conn *c)
 {
     if (!outq_empty(c->out)) {
         if (c->tls)
-            flush_tls(c);
+            conn_tls_flush(c);
         else
             flush_plain(c);
         if (c->state == CONN_CLOSED) return;
@@ -692,7 +602,7 @@ static void flush_dirty(struct worker *w)
 
 /* ---- reading ---- */
 
-static void end_of_input(struct conn *c)
+void conn_end_of_input(struct conn *c)
 {
     c->flags |= CONN_EOF;
     c->flags &= ~(uint32_t)CONN_READABLE;
@@ -717,108 +627,15 @@ void conn_input(struct conn *c, uint8_t *plain, size_t len)
     }
 }
 
-/* begin_tls makes the session, about 40 KiB, now that a handshake record has begun. */
-static bool begin_tls(struct conn *c, const uint8_t *bytes, size_t len)
-{
-    struct worker *w = c->worker;
-    if (!tls_looks_like_handshake(bytes, len)) {
-        static const char plain_http[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
-                                         "Content-Type: text/plain\r\nContent-Length: 43\r\n\r\n"
-                                         "this port speaks TLS: use https:// or wss:\n";
-        (void)send(c->fd, plain_http, sizeof plain_http - 1, MSG_NOSIGNAL);
-        metric_add(&w->metrics, METRIC_TLS_FAILED, 1);
-        conn_drop(c, WS_CLOSE_ABNORMAL);
-        return false;
-    }
-    int64_t before = atomic_fetch_add_explicit(&w->server->tls_in_flight, 1, memory_order_relaxed);
-    metric_add(&w->metrics, METRIC_TLS_IN_FLIGHT, 1);
-    if (before < conn_options()->tls_max_handshakes)
-        c->tls = tls_accept(w->listeners[c->sub_index].tls);
-    if (!c->tls) {
-        handshake_over(c);
-        if (before < conn_options()->tls_max_handshakes)
-            metric_add(&w->metrics, METRIC_REFUSED_MEMORY, 1);
-        else
-            conn_limit_met(c, METRIC_REFUSED_TLS_LIMIT, "http_server.tls.max_handshakes");
-        conn_drop(c, WS_CLOSE_ABNORMAL);
-        return false;
-    }
-    c->sub_index = 0;
-    return true;
-}
-
-/* shake_hands feeds the handshake; returns how many bytes it used, or -1 when c is dropped. */
-static int64_t shake_hands(struct conn *c, const uint8_t *bytes, size_t len)
-{
-    struct worker *w = c->worker;
-    if (!c->tls && !begin_tls(c, bytes, len)) return -1;
-    size_t at = 0;
-    enum io io;
-    do {
-        size_t used = 0, n = 0;
-        io = tls_handshake(c->tls, bytes + at, len - at, &used, w->tx, w->tx_size, &n);
-        at += used;
-        if (n) send_sealed(c, w->tx, n);
-        if (c->state == CONN_CLOSED) return -1;
-    } while (io == IO_WANT_WRITE);
-    if (io == IO_CLOSED) {
-        char peer[CONN_PEER_TEXT];
-        log_limited(20, LOG_DEBUG, "TLS handshake failed", LOG_STR("why", tls_why(c->tls)),
-                    LOG_STR("peer", conn_peer_text(c, peer)));
-        conn_drop(c, WS_CLOSE_ABNORMAL);
-        return -1;
-    }
-    if (io == IO_DONE) {
-        handshake_over(c);
-        metric_add(&w->metrics, tls_resumed(c->tls) ? METRIC_TLS_RESUMED : METRIC_TLS_HANDSHAKES,
-                   1);
-        conn_set_state(c, CONN_HTTP);
-    }
-    return (int64_t)at;
-}
-
-static void open_records(struct conn *c, const uint8_t *bytes, size_t len)
-{
-    struct worker *w = c->worker;
-    for (;;) {
-        uint8_t alert[256];
-        size_t used = 0, n = 0, alert_len = 0;
-        enum io io = tls_open(c->tls, bytes, len, &used, w->rx, w->rx_size, &n, alert, sizeof alert,
-                              &alert_len);
-        bytes += used;
-        len -= used;
-        if (alert_len) send_sealed(c, alert, alert_len);
-        if (n && c->state != CONN_CLOSED) conn_input(c, w->rx, n);
-        if (c->state == CONN_CLOSED || io == IO_WANT_READ) return;
-        if (io != IO_DONE) {
-            end_of_input(c);
-            return;
-        }
-    }
-}
-
-static void take_in(struct conn *c, uint8_t *bytes, size_t len)
-{
-    if (!(c->flags & CONN_TLS)) {
-        conn_input(c, bytes, len);
-        return;
-    }
-    if (c->state == CONN_TLS_HANDSHAKE) {
-        c->worker->handshakes++;
-        int64_t used = shake_hands(c, bytes, len);
-        if (used < 0 || c->state == CONN_TLS_HANDSHAKE) return;
-        bytes += used;
-        len -= (size_t)used;
-    }
-    open_records(c, bytes, len);
-}
-
 static void received(struct conn *c, uint8_t *bytes, size_t len)
 {
     c->bytes_in += len;
     metric_add(&c->worker->metrics, METRIC_BYTES_IN, len);
     c->flags &= ~(uint32_t)CONN_PONG_DUE;
-    take_in(c, bytes, len);
+    if (c->flags & CONN_TLS)
+        conn_tls_input(c, bytes, len);
+    else
+        conn_input(c, bytes, len);
     /* conn/rate.c asks for the one before; of a backlog, for the one before all of it */
     if (!(c->flags & CONN_WAITED)) c->last_seen = worker_tick(c->worker);
 }
@@ -905,7 +722,7 @@ static void read_some(struct conn *c)
         }
         ssize_t n = recv(c->fd, buf, c->worker->rx_size, 0);
         if (n == 0) {
-            end_of_input(c);
+            conn_end_of_input(c);
             return;
         }
         if (n < 0) {
@@ -950,7 +767,7 @@ static void go_on(struct conn *c)
         return;
     }
     if (c->in) conn_input(c, NULL, 0);
-    if (c->flags & CONN_EOF) end_of_input(c);
+    if (c->flags & CONN_EOF) conn_end_of_input(c);
     if (c->state != CONN_CLOSED) read_some(c);
 }
 

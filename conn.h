@@ -2,13 +2,13 @@
  * WebSocket messages on it.
  *
  * conn.c moves bytes between socket, TLS and queue; conn/http.c reads requests and writes responses
- * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/address.c counts them by their
- * clients' addresses, conn/rate.c what they send; conn/drain.c closes them all and conn/rebalance.c
- * the oldest. What a request or a message means is said by the layers above, through struct app. An
- * idle connection owns its struct and its TLS session and nothing else: unfinished input and unsent
- * output are made when they are needed and freed when they are done. Threads: a connection belongs
- * to its worker for life; everything here is worker only. A connection stays readable memory until
- * the end of the turn that closed it. */
+ * (RFC 9112); conn/ws.c reads and sends messages (RFC 6455); conn/tls.c has TLS; conn/address.c
+ * counts them by their clients' addresses, conn/rate.c what they send; conn/drain.c closes them all
+ * and conn/rebalance.c the oldest. What a request or a message means is said by the layers above,
+ * through struct app. An idle connection owns its struct and its TLS session and nothing else:
+ * unfinished input and unsent output are made when they are needed and freed when they are done.
+ * Threads: a connection belongs to its worker for life; everything here is worker only. A
+ * connection stays readable memory until the end of the turn that closed it. */
 #ifndef CONN_H
 #define CONN_H
 
@@ -408,6 +408,24 @@ struct trace_parent;
 bool conn_trace_parent(const struct http_request *r, struct trace_parent *p);
 
 /* ---- between conn.c and the files of conn/ ---- */
+/* conn_book books bytes (fewer than 0: gives back) kept of unfinished input in the budget of
+ * clients whose token is not verified yet, or of others; conn_budget_has: has it room for more? */
+void conn_book(struct server *s, bool unverified, int64_t bytes);
+bool conn_budget_has(struct conn *c, bool unverified, int64_t more);
+/* conn_socket_took notes n bytes of want that the socket took, or its error; returns whether it
+ * took all. conn_unqueued: n bytes of the queue are gone. conn_end_of_input: the peer's FIN, or as
+ * good. */
+bool conn_socket_took(struct conn *c, ssize_t n, size_t want);
+void conn_unqueued(struct conn *c, size_t n);
+void conn_end_of_input(struct conn *c);
+/* conn/tls.c: received bytes; send what is queued; say close_notify; the handshake has failed; the
+ * client's token is verified, what is kept is no stranger's any more; the end of the session. */
+void conn_tls_input(struct conn *c, const uint8_t *bytes, size_t len);
+void conn_tls_flush(struct conn *c);
+void conn_tls_goodbye(struct conn *c);
+void conn_tls_failed(struct conn *c);
+void conn_tls_verified(struct conn *c);
+void conn_tls_free(struct conn *c);
 void conn_waits(struct conn *c);         /* its queue is not empty after a flush */
 void conn_waits_no_more(struct conn *c); /* before its queue is freed */
 void conn_ask_kernel(struct worker *w);  /* once a second */

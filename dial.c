@@ -161,8 +161,9 @@ static void flush_tls(struct dial *d)
     while (d->state >= DIAL_HTTP_HEAD && d->state < DIAL_CLOSED && queue_len(&d->out) &&
            queue_len(&d->wire) == 0 && !d->send_broken) {
         size_t used = 0, len = 0;
-        enum io io = tls_seal(d->tls, d->out.p + d->out.at, queue_len(&d->out), &used,
-                              d->loop->sealed, sizeof d->loop->sealed, &len);
+        const struct iovec plain = {d->out.p + d->out.at, queue_len(&d->out)};
+        enum io io =
+            tls_seal(d->tls, &plain, 1, &used, d->loop->sealed, sizeof d->loop->sealed, &len);
         if (io == IO_CLOSED || used == 0) {
             say(d, DIAL_END_TLS, 0, "TLS: %s", tls_why(d->tls));
             over(d);

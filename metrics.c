@@ -166,6 +166,10 @@ static void add_process(struct metrics_text *t, const struct metrics_process *p)
 {
     metrics_family(t, "roost_build_info", "gauge", "Version of this binary");
     metrics_add(t, "roost_build_info{version=\"%s\"} 1\n", p->version);
+    if (p->tls_backend) {
+        metrics_family(t, "roost_tls_backend_info", "gauge", "Who seals and opens TLS records");
+        metrics_add(t, "roost_tls_backend_info{records=\"%s\"} 1\n", p->tls_backend);
+    }
     metrics_add_gauge(t, "start_time_seconds", "When the process started, Unix time",
                       (uint64_t)p->start_time_s);
     metrics_add_gauge(t, "workers", "Worker threads", t->count);

@@ -61,6 +61,8 @@
     X(TLS_RESUMED, "tls_handshakes_total", COUNTER, "result=\"resumed\"", "")                      \
     X(TLS_FAILED, "tls_handshakes_total", COUNTER, "result=\"failed\"", "")                        \
     X(TLS_IN_FLIGHT, "tls_handshakes_in_flight", GAUGE, "", "TLS handshakes begun and not ended")  \
+    X(TLS_DETACHED, "tls_sessions_detached", GAUGE, "",                                            \
+      "TLS connections whose records roost does itself, from some 200 bytes each")                 \
     X(TIMED_OUT_HANDSHAKE, "timeouts_total", COUNTER, "what=\"handshake\"",                        \
       "Deadlines that passed")                                                                     \
     X(TIMED_OUT_IDLE, "timeouts_total", COUNTER, "what=\"http_idle\"", "")                         \
@@ -223,6 +225,7 @@ void metrics_add_end(struct metrics_text *t);
 #define METRICS_TEXT_MAX (160u * 1024) /* those of kernel.h included */
 struct metrics_process {               /* what belongs to no worker */
     const char *version;
+    const char *tls_backend; /* NULL: no TLS */
     bool draining;
     uint64_t channels, used_channels, history_bytes, memory_used_bytes, memory_mapped_bytes;
     uint64_t resident_bytes, cpu_us;

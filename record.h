@@ -6,7 +6,8 @@
  * down and read back by another process. The expanded key of a record is made anew for each in
  * scratch memory of the thread, which records of all connections share.
  *
- * Who reads and writes sockets is the caller; records come and go whole. Nothing is allocated here.
+ * Who reads and writes sockets is the caller; records come and go whole. Nothing is
+ * allocated here, but by HKDF when keys are made or updated.
  * Threads: a record belongs to one thread at a time. Sizes are bytes. */
 #ifndef RECORD_H
 #define RECORD_H
@@ -16,13 +17,9 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "aead.h"
+
 enum record_version { RECORD_TLS12 = 2, RECORD_TLS13 = 3 };
-enum record_suite {
-    RECORD_AES_128_GCM,
-    RECORD_AES_256_GCM, /* in 1.3 with SHA-384 */
-    RECORD_CHACHA20_POLY1305,
-    RECORD_SUITES
-};
 enum record_direction { RECORD_IN, RECORD_OUT };
 
 struct record; /* record_size bytes, 8-byte aligned */
@@ -38,10 +35,10 @@ struct record; /* record_size bytes, 8-byte aligned */
 
 struct record_keys { /* of a fresh handshake, for record_init; the caller wipes it */
     enum record_version version;
-    enum record_suite suite;
+    enum aead suite;
     bool client; /* whose end this is: a client ignores NewSessionTicket messages */
     /* by enum record_direction. 1.3: the application traffic secrets (32 bytes, 48 with
-     * RECORD_AES_256_GCM). 1.2: not used. */
+     * AEAD_AES_256_GCM). 1.2: not used. */
     uint8_t secret[2][48];
     /* 1.2: write key (16 or 32 bytes) and the implicit part of the nonce (4 bytes; ChaCha20: 12) of
      * the key block (RFC 5246 section 6.3). 1.3: not used. */
@@ -49,7 +46,7 @@ struct record_keys { /* of a fresh handshake, for record_init; the caller wipes 
     uint64_t seq[2]; /* of the next record */
 };
 
-size_t record_size(enum record_version version, enum record_suite suite);
+size_t record_size(enum record_version version, enum aead suite);
 
 /* record_init fills r (record_size bytes); false: HKDF failed. */
 bool record_init(struct record *r, const struct record_keys *k);
@@ -92,11 +89,8 @@ size_t record_seal(struct record *r, const struct iovec *pieces, unsigned count,
  * afterwards. Returns its length; 0: it was said, or the record has failed. */
 size_t record_goodbye(struct record *r, uint8_t *out);
 
-/* record_self_test: known answers, and a record there and back, of a suite in both versions. False:
- * it must not be used. Some ten microseconds. */
-bool record_self_test(enum record_suite suite);
-
-/* record_kernel names what seals: "ipsec-mb vaes", "mbedtls" ... */
-const char *record_kernel(void);
+/* record_alert_text says what a fatal alert (RFC 8446 section 6) from the peer means. Static text.
+ */
+const char *record_alert_text(int description);
 
 #endif

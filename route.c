@@ -235,6 +235,15 @@ static void reply_text(struct conn *c, const struct http_request *r, int status,
     conn_http_reply(c, r, &reply);
 }
 
+static void reply_ready(struct conn *c, const struct http_request *r)
+{
+    const char *tls = c->worker->server->tls_backend;
+    char headers[256] = "";
+    if (tls) snprintf(headers, sizeof headers, "Roost-TLS: %s\r\n", tls);
+    struct http_reply reply = {.status = 200, .headers = headers, .body = "ok\n", .len = 3};
+    conn_http_reply(c, r, &reply);
+}
+
 static void readyz(struct conn *c, const struct http_request *r)
 {
     const struct server *s = c->worker->server;
@@ -247,7 +256,7 @@ static void readyz(struct conn *c, const struct http_request *r)
     else if (conn_queues_full(c->worker->server))
         conn_http_error(c, r, 503, "too much waits to be sent to slow clients");
     else
-        reply_text(c, r, 200, "ok\n");
+        reply_ready(c, r);
 }
 
 /* render writes all of it, at most METRICS_TEXT_MAX bytes; -1 if that is too little. */
@@ -301,6 +310,7 @@ static void ask_system(struct metrics_process *p)
 static struct metrics_process process_of(const struct server *s)
 {
     struct metrics_process p = {.version = ROOST_VERSION,
+                                .tls_backend = s->tls_backend,
                                 .channels = pubsub_channel_count(),
                                 .used_channels = pubsub_used_count(),
                                 .history_bytes = pubsub_history_bytes(),
@@ -324,9 +334,10 @@ static struct metrics_process process_of(const struct server *s)
     p.spans_dropped = spans.dropped;
     p.spans_failed = spans.failed;
     for (unsigned i = 0; i < s->worker_count; i++) {
-        struct mem_stats m = mem_pool_stats(s->workers[i]->pool);
-        p.memory_used_bytes += m.used_bytes;
-        p.memory_mapped_bytes += m.mapped_bytes;
+        const struct mem_stats m = mem_pool_stats(s->workers[i]->pool),
+                               secrets = mem_pool_stats(s->workers[i]->secrets);
+        p.memory_used_bytes += m.used_bytes + secrets.used_bytes;
+        p.memory_mapped_bytes += m.mapped_bytes + secrets.mapped_bytes;
     }
     ask_system(&p);
     return p;

@@ -2,8 +2,9 @@
  * out, and the other way.
  *
  * A session turns bytes that were received into plain bytes and plain bytes into bytes to send; who
- * reads and writes the socket is the caller. So what a connection keeps between turns is one
- * pointer, and a later backend may keep plain bytes there instead of an mbedTLS context.
+ * reads and writes the socket is the caller. Two backends do the records: attached, mbedTLS itself
+ * (about 40 KiB a session); and detached, for which mbedTLS shakes hands only and leaves keys and
+ * sequence numbers as plain bytes (record.h, some 200 bytes). docs/tls.md.
  *
  * Threads: a tls_server is shared by all workers (tickets are valid across them); a session belongs
  * to one worker; a tls_client and its sessions belong to one thread. */
@@ -13,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* Every transport's answers; bytes moved are told through a pointer. */
 enum io { IO_DONE, IO_WANT_READ, IO_WANT_WRITE, IO_CLOSED };
@@ -20,6 +22,21 @@ enum io { IO_DONE, IO_WANT_READ, IO_WANT_WRITE, IO_CLOSED };
 struct tls_server; /* certificate chain, key, settings, ticket keys of one listener */
 struct tls_client; /* trust anchors and settings of roost sub/pub/bench */
 struct tls;        /* a session */
+
+/* Which backend sessions get. tls_backend_set: before any worker runs. tls_backend_try shakes hands
+ * with itself over s, in each version and suite that it offers, detaches and talks both ways; a
+ * suite that does not stand this, or whose known answers are not right, stays attached from then on
+ * (in that version). Returns how many do not stand it, with one line in err. Main thread, before
+ * workers run. tls_backend_in_use: "detached (ipsec-mb)", "attached (mbedTLS)", "detached,
+ * attached: ...".*/
+enum tls_backend {
+    TLS_BACKEND_AUTO,     /* detached where it has stood its test */
+    TLS_BACKEND_DETACHED, /* the same; but the server does not start if a suite has not */
+    TLS_BACKEND_MBEDTLS,
+};
+void tls_backend_set(enum tls_backend b);
+unsigned tls_backend_try(struct tls_server *s, char *err, size_t err_len);
+const char *tls_backend_in_use(void);
 
 struct tls_files { /* PEM: a chain, the server's own certificate first; and its key */
     const char *cert, *key;
@@ -83,24 +100,42 @@ void tls_free(struct tls *t); /* wipes; t may be NULL */
 enum io tls_handshake(struct tls *t, const uint8_t *in, size_t len, size_t *used, uint8_t *out,
                       size_t cap, size_t *out_len);
 
+/* tls_detach, once tls_handshake has said IO_DONE, gives the session that takes the place of t: a
+ * detached one in memory of pool, which must outlive it; or t itself, where the backend is not to
+ * be used or memory is out. A client's gets no more tickets. */
+struct mem_pool;
+struct tls *tls_detach(struct tls *t, struct mem_pool *pool);
+bool tls_is_detached(const struct tls *t);
+
+/* A note of the caller's, which detaching keeps; 0 at first. */
+uint8_t tls_note(const struct tls *t);
+void tls_set_note(struct tls *t, uint8_t note);
+
 /* tls_open takes received bytes and gives plain bytes. *used = consumed, *n = plain bytes in plain
- * (cap >= 1). Alerts to be sent are put into out (out_cap >= TLS_OVERHEAD), *out_len bytes, often
- * 0. IO_DONE: call again with the rest, even if that is empty: there may be more; IO_WANT_READ:
- * everything was used and nothing complete is left, *n may be > 0; IO_CLOSED: close_notify
- * (tls_closed_cleanly) or a fatal error (tls_why), always with *n = 0: what came before it was
- * given out by an earlier call. An incomplete record's bytes are kept inside the session. */
+ * (cap >= TLS_OPEN_ROOM; of an attached session >= 1). Alerts, and answers to KeyUpdates, to be
+ * sent in front of what is sealed later, are put into out (out_cap >= TLS_REPLY_ROOM), *out_len
+ * bytes, often 0. IO_DONE: call again with the rest, even if that is empty: there may be more;
+ * IO_WANT_READ: everything was used and nothing complete is left, *n may be > 0; IO_CLOSED:
+ * close_notify (tls_closed_cleanly) or a fatal error (tls_why), always with *n = 0: what came
+ * before it was given out by an earlier call. An incomplete record's bytes are kept inside the
+ * session; tls_kept says how much memory a detached one has for that, at most TLS_OPEN_ROOM. */
+#define TLS_OPEN_ROOM (17u * 1024)
+#define TLS_REPLY_ROOM 128u
 enum io tls_open(struct tls *t, const uint8_t *in, size_t len, size_t *used, uint8_t *plain,
                  size_t cap, size_t *n, uint8_t *out, size_t out_cap, size_t *out_len);
 
-/* tls_seal turns up to 16 KiB of plain bytes into one record in out. *used = plain bytes taken,
- * *out_len = bytes to send. Takes as much as fits: at most cap - TLS_OVERHEAD. IO_DONE (call again
- * for the rest); IO_WANT_WRITE: no room for a single byte; IO_CLOSED: the session has failed or
- * said goodbye. A sealed record must be sent wholly and in order: what the socket does not take is
- * the caller's to keep. Works after the peer's close_notify as well (RFC 8446 6.1: half-close). */
+size_t tls_kept(const struct tls *t);
+
+/* tls_seal turns up to 16 KiB of plain bytes, of count pieces, into one record in out, which must
+ * not overlap with them. *used = plain bytes taken, *out_len = bytes to send. Takes as much as
+ * fits: at most cap - TLS_OVERHEAD. IO_DONE (call again for the rest); IO_WANT_WRITE: no room for a
+ * single byte; IO_CLOSED: the session has failed or said goodbye. A sealed record must be sent
+ * wholly and in order: what the socket does not take is the caller's to keep. Works after the
+ * peer's close_notify as well (RFC 8446 6.1: half-close). */
 #define TLS_RECORD_MAX 16384u
 #define TLS_OVERHEAD 64u
-enum io tls_seal(struct tls *t, const uint8_t *plain, size_t len, size_t *used, uint8_t *out,
-                 size_t cap, size_t *out_len);
+enum io tls_seal(struct tls *t, const struct iovec *pieces, unsigned count, size_t *used,
+                 uint8_t *out, size_t cap, size_t *out_len);
 
 /* tls_close_notify puts the closing alert into out (cap >= TLS_OVERHEAD), once; nothing before the
  * handshake is over or after a failure. Nothing can be sealed afterwards. */
@@ -109,7 +144,8 @@ bool tls_closed_cleanly(const struct tls *t); /* the peer's close_notify was rec
 bool tls_resumed(const struct tls *t);    /* the handshake used a ticket; valid once it is over */
 const char *tls_why(const struct tls *t); /* static text: why a handshake or a record failed */
 const char *tls_version(const struct tls *t); /* "TLSv1.3" */
-const char *tls_suite(const struct tls *t);   /* "TLS1-3-AES-128-GCM-SHA256" */
+/* tls_suite: "TLS1-3-AES-128-GCM-SHA256"; of a detached session its AEAD, "AES-128-GCM". */
+const char *tls_suite(const struct tls *t);
 
 /* tls_memory counts what mbedTLS does with the heap, all threads together. tls_allocations is
  * calls, for tests that none are made. Relaxed: exact while no other thread is inside mbedTLS. */

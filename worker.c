@@ -126,9 +126,11 @@ struct worker *worker_new(struct server *s, unsigned index)
     mailbox_init(&w->mailbox, s->options.mailbox_max_bytes);
     mailbox_init(&w->errands, 0);
     w->pool = mem_pool_new();
-    w->rx = malloc(w->rx_size);
+    w->secrets = mem_pool_new();
+    w->rx = malloc(w->rx_size + RX_MARGIN);
     w->tx = malloc(w->tx_size);
-    if (!w->pool || !w->rx || !w->tx || !map_vectors(w)) goto fail;
+    if (!w->pool || !w->secrets || !w->rx || !w->tx || !map_vectors(w)) goto fail;
+    mem_pool_keep_secret(w->secrets);
     w->spare_fd = open_spare();
     if (reactor_open(&w->reactor) == -1) goto fail;
     return w;
@@ -162,6 +164,7 @@ void worker_delete(struct worker *w)
     free(w->tx);
     free(w->cipher);
     mem_pool_delete(w->pool);
+    mem_pool_delete(w->secrets);
     free(w);
     errno = saved;
 }
@@ -294,7 +297,7 @@ static void trim(struct worker *w)
 {
     if (w->now_ms < w->trim_at_ms) return;
     w->trim_at_ms = w->now_ms + TRIM_MS;
-    w->trimming = mem_pool_trim(w->pool);
+    w->trimming = mem_pool_trim(w->pool) | mem_pool_trim(w->secrets);
     if (w->server->ops->second) w->server->ops->second(w);
 }
 
@@ -454,6 +457,7 @@ static void *run(void *arg)
     struct worker *w = arg;
     log_thread((int)w->index);
     mem_pool_own(w->pool);
+    mem_pool_own(w->secrets);
     bool drained = false;
     while (w->stopped != WORKER_ENDS && !(drained && all_drained(w->server))) {
         worker_turn(w, SLEEP_MAX_MS);

@@ -101,6 +101,7 @@ struct server { /* the process */
     uint32_t conns_max;   /* per worker: the descriptor limit */
     uint32_t sockets_max; /* of the process: descriptors that are not in use for anything else */
     int64_t started_ms, started_s;
+    const char *tls_backend; /* who does TLS records, static text; NULL: there is no TLS */
     /* relaxed counters that several workers write: once per connection, never per message */
     _Atomic int64_t connections;           /* WebSocket connections open */
     _Atomic int64_t tls_in_flight;         /* TLS handshakes begun and not ended */
@@ -157,9 +158,10 @@ struct worker {
     int64_t ahead_at_us;    /* now_us of the turn that read it */
     uint64_t wake;          /* bits of workers whose mailbox was empty when this one pushed */
     struct mem_pool *pool;
-    struct wheel wheel; /* ticks of WORKER_TICK_MS */
+    struct mem_pool *secrets; /* keys of TLS sessions: not in core dumps */
+    struct wheel wheel;       /* ticks of WORKER_TICK_MS */
     struct metrics metrics;
-    uint8_t *rx;     /* the one receive buffer: plain bytes, rx_size */
+    uint8_t *rx;     /* the one receive buffer: plain bytes, rx_size and RX_MARGIN more */
     uint8_t *cipher; /* received TLS bytes, rx_size; made when the first TLS connection comes */
     uint8_t *tx;     /* bytes on their way out: several frames or TLS records, tx_size */
     size_t rx_size, tx_size;
@@ -205,6 +207,8 @@ struct worker {
 };
 
 #define WORKER_TICK_MS 8
+#define RX_MARGIN                                                                                  \
+    (17u * 1024) /* a TLS record is opened into rx if it could be of the largest size */
 
 /* worker_new makes a worker, not yet running, with its memory and reactor. NULL with errno.
  * worker_delete ends it; its thread is gone. Main thread. */

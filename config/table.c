@@ -34,6 +34,12 @@ static const char *const namespace_slow_policies[] = {
 static const char *const log_levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL,
 };
+static const char *const tls_backends[] = {
+    [CONFIG_TLS_AUTO] = "auto",
+    [CONFIG_TLS_DETACHED] = "detached",
+    [CONFIG_TLS_MBEDTLS] = "mbedtls",
+    NULL,
+};
 static const char *const log_formats[] = {
     [CONFIG_LOG_TEXT] = "text",
     [CONFIG_LOG_JSON] = "json",
@@ -200,6 +206,13 @@ const struct option option_table[] = {
      .restart = true},
     {"echo", "echo", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(echo), .initial = "false",
      .help = "Serve /echo, which sends every message back: for conformance suites and benchmarks."},
+    {"http_server.tls.backend", "tls-backend", NULL, GROUP_LISTEN, OPTION_CHOICE,
+     FIELD(tls_backend), .initial = "auto", .choices = tls_backends,
+     .help =
+         "Who seals and opens TLS records once a handshake is over. detached: roost itself, with "
+         "some 200 bytes a connection. mbedtls: the library, with about 40 KiB. auto: detached, "
+         "but mbedtls for a cipher suite that fails its test at the start.",
+     .restart = true},
     {"http_server.tls.max_handshakes", NULL, "N", GROUP_LISTEN, OPTION_INT,
      FIELD(tls_max_handshakes), .initial = "1024", .min = 1, .max = 1 << 20,
      .help = "TLS handshakes under way at once, each about 40 KiB; a connection that would be "

@@ -155,6 +155,7 @@ void conn_upgrade(struct conn *c, const struct http_request *r, enum conn_protoc
     conn_queue(c, (struct out_entry){.frame = f, .kind = OUT_REPLY});
     if (c->state == CONN_CLOSED) return;
     conn_set_state(c, CONN_OPEN);
+    conn_tls_verified(c);
     c->protocol = protocol & 7;
     c->opened = worker_tick(c->worker);
     c->flags |= CONN_COUNTED;

@@ -140,8 +140,9 @@ static void say(const uint8_t *bytes, size_t len, bool goodbye)
     size_t at = 0;
     while (peer.tls && len) {
         size_t used = 0, n = 0;
-        assert_int_equal(tls_seal(peer.tls, bytes, len < 100 ? len : 100, &used, sealed + at,
-                                  sizeof sealed - at, &n),
+        assert_int_equal(tls_seal(peer.tls,
+                                  &(struct iovec){(void *)(uintptr_t)bytes, len < 100 ? len : 100},
+                                  1, &used, sealed + at, sizeof sealed - at, &n),
                          IO_DONE);
         at += n;
         bytes += used;

@@ -212,19 +212,24 @@ static void test_transfers(void **state)
 static void test_seal_without_room(void **state)
 {
     (void)state;
-    uint8_t out[TLS_OVERHEAD];
+    uint8_t out[TLS_OVERHEAD], byte[1] = {0};
     size_t used = 1, out_len = 1;
     struct tls_server *s = new_server(&ecdsa_files);
     struct tls_client *c = new_client(&ecdsa_files);
     struct pair *p = new_pair(c, s, "localhost");
 
-    assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len), IO_CLOSED);
+    assert_int_equal(
+        tls_seal(p->client.t, &(struct iovec){byte, 1}, 1, &used, out, sizeof out, &out_len),
+        IO_CLOSED);
     assert_true(handshake(p));
-    assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len),
-                     IO_WANT_WRITE);
+    assert_int_equal(
+        tls_seal(p->client.t, &(struct iovec){byte, 1}, 1, &used, out, sizeof out, &out_len),
+        IO_WANT_WRITE);
     assert_int_equal(used + out_len, 0);
     converse(p);
-    assert_int_equal(tls_seal(p->client.t, out, 1, &used, out, sizeof out, &out_len), IO_CLOSED);
+    assert_int_equal(
+        tls_seal(p->client.t, &(struct iovec){byte, 1}, 1, &used, out, sizeof out, &out_len),
+        IO_CLOSED);
     free_pair(p);
     tls_client_delete(c);
     tls_server_delete(s);

@@ -269,7 +269,9 @@ static void expect_alert(struct pair *p, const char *words)
     if (!strstr(tls_why(p->client.t), words)) fail_msg("%s", tls_why(p->client.t));
     uint8_t out[TLS_OUT_MAX];
     size_t used, out_len; /* nothing more goes out */
-    assert_int_equal(tls_seal(p->server.t, out, 1, &used, out, sizeof out, &out_len), IO_CLOSED);
+    assert_int_equal(tls_seal(p->server.t, &(struct iovec){(uint8_t[]){0}, 1}, 1, &used, out,
+                              sizeof out, &out_len),
+                     IO_CLOSED);
     tls_close_notify(p->server.t, out, sizeof out, &out_len);
     assert_int_equal(out_len, 0);
 }

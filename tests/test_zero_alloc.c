@@ -142,7 +142,9 @@ static void say(struct client *c, const void *bytes, size_t len)
     static uint8_t sealed[TLS_RECORD_MAX + TLS_OVERHEAD];
     while (c->tls && len) {
         size_t used = 0, n = 0;
-        need(tls_seal(c->tls, p, len, &used, sealed, sizeof sealed, &n) == IO_DONE, "seal");
+        need(tls_seal(c->tls, &(struct iovec){(void *)(uintptr_t)p, len}, 1, &used, sealed,
+                      sizeof sealed, &n) == IO_DONE,
+             "seal");
         send_all(c, sealed, n);
         p += used;
         len -= used;

@@ -295,7 +295,9 @@ static UNUSED void seal_all(struct end *e, const uint8_t *plain, size_t len, siz
     size_t used, out_len;
 
     while (len > 0) {
-        assert_int_equal(tls_seal(e->t, plain, len, &used, out, cap, &out_len), IO_DONE);
+        assert_int_equal(tls_seal(e->t, &(struct iovec){(void *)(uintptr_t)plain, len}, 1, &used,
+                                  out, cap, &out_len),
+                         IO_DONE);
         assert_true(used > 0 && used <= len && out_len > used && out_len <= cap);
         assert_true(out_len - used <= TLS_OVERHEAD);
         put(e->out, out, out_len);

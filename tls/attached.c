@@ -6,6 +6,7 @@
 
 #include <mbedtls/error.h>
 #include <mbedtls/platform.h>
+#include <mbedtls/platform_util.h>
 
 /* A session is an mbedTLS context behind a memory BIO: the receive callback reads from the slice
  * that the caller lent for the call, the send callback appends to the caller's buffer.
@@ -110,41 +111,6 @@ static uint8_t alert_for(const struct tls_attached *t, int error)
     }
 }
 
-static const char *alert_text(int description) /* RFC 8446 section 6 */
-{
-    static const struct {
-        int description;
-        const char *text;
-    } says[] = {
-        {10, "the peer says: unexpected_message"},
-        {20, "the peer says: bad_record_mac"},
-        {22, "the peer says: record_overflow"},
-        {40, "the peer says: handshake_failure (no common cipher suite, group or signature)"},
-        {42, "the peer says: bad_certificate"},
-        {43, "the peer says: unsupported_certificate"},
-        {44, "the peer says: certificate_revoked"},
-        {45, "the peer says: certificate_expired"},
-        {46, "the peer says: certificate_unknown"},
-        {47, "the peer says: illegal_parameter"},
-        {48, "the peer says: unknown_ca"},
-        {49, "the peer says: access_denied"},
-        {50, "the peer says: decode_error"},
-        {51, "the peer says: decrypt_error"},
-        {70, "the peer says: protocol_version"},
-        {71, "the peer says: insufficient_security"},
-        {80, "the peer says: internal_error"},
-        {90, "the peer says: user_canceled"},
-        {109, "the peer says: missing_extension"},
-        {112, "the peer says: unrecognized_name"},
-        {116, "the peer says: certificate_required"},
-        {120, "the peer says: no_application_protocol"},
-    };
-
-    for (size_t i = 0; i < sizeof says / sizeof says[0]; i++)
-        if (says[i].description == description) return says[i].text;
-    return "the peer sent a fatal alert";
-}
-
 static const char *refusal_text(uint32_t flags) /* why a certificate was not accepted */
 {
     static const struct {
@@ -181,10 +147,10 @@ static bool is_plain_alert(const struct tls_attached *t)
 static const char *explain(const struct tls_attached *t, int error)
 {
     if (error == MBEDTLS_ERR_SSL_INVALID_MAC && is_plain_alert(t))
-        return alert_text(t->ssl.in_hdr[6]);
+        return record_alert_text(t->ssl.in_hdr[6]);
     switch (error) {
     case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
-        return t->ssl.in_msg ? alert_text(t->ssl.in_msg[1]) : alert_text(-1);
+        return t->ssl.in_msg ? record_alert_text(t->ssl.in_msg[1]) : record_alert_text(-1);
     case MBEDTLS_ERR_X509_CERT_VERIFY_FAILED:
         return refusal_text(mbedtls_ssl_get_verify_result(&t->ssl));
     case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY: return "the peer closed during the handshake";
@@ -220,6 +186,7 @@ static struct tls_attached *session_new(const mbedtls_ssl_config *conf, size_t h
         return NULL;
     }
     mbedtls_ssl_set_bio(&t->ssl, t, transmit, receive, NULL);
+    tls_export(t);
     return t;
 }
 
@@ -294,6 +261,7 @@ void tls_attached_free(struct tls_attached *t)
 {
     mbedtls_ssl_free(&t->ssl);
     if (t->server) tls_server_let_go(t->server, t->settings);
+    mbedtls_platform_zeroize(&t->exported, sizeof t->exported);
     mbedtls_free(t);
 }
 
@@ -386,18 +354,32 @@ enum io tls_attached_open(struct tls_attached *t, const uint8_t *in, size_t len,
     return answer;
 }
 
-enum io tls_attached_seal(struct tls_attached *t, const uint8_t *plain, size_t len, size_t *used,
-                          uint8_t *out, size_t cap, size_t *out_len)
+/* gather puts up to room of the pieces' bytes into one piece at to; returns how many. */
+static size_t gather(const struct iovec *pieces, unsigned count, uint8_t *to, size_t room)
+{
+    size_t at = 0;
+    for (unsigned i = 0; i < count && at < room; i++) {
+        size_t n = pieces[i].iov_len;
+        if (n > room - at) n = room - at;
+        if (n) memcpy(to + at, pieces[i].iov_base, n);
+        at += n;
+    }
+    return at;
+}
+
+enum io tls_attached_seal(struct tls_attached *t, const struct iovec *pieces, unsigned count,
+                          size_t *used, uint8_t *out, size_t cap, size_t *out_len)
 {
     *used = *out_len = 0;
     if (!t->base.over || t->base.failed || t->base.said_goodbye) return IO_CLOSED;
-    if (len == 0) return IO_DONE;
+    if (tls_plain_len(pieces, count) == 0) return IO_DONE;
     if (cap <= TLS_OVERHEAD) return IO_WANT_WRITE;
-    if (len > TLS_RECORD_MAX) len = TLS_RECORD_MAX;
-    if (len > cap - TLS_OVERHEAD) len = cap - TLS_OVERHEAD;
+    const size_t room = cap - TLS_OVERHEAD;
+    /* mbedTLS takes a copy before it has anything to put into out. */
+    const size_t len = gather(pieces, count, out, room < TLS_RECORD_MAX ? room : TLS_RECORD_MAX);
 
     borrow(t, NULL, 0, out, cap);
-    int ret = mbedtls_ssl_write(&t->ssl, plain, len);
+    int ret = mbedtls_ssl_write(&t->ssl, out, len);
     if (ret > 0)
         *used = (size_t)ret;
     else

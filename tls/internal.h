@@ -7,6 +7,8 @@
 
 #define MBEDTLS_ALLOW_PRIVATE_ACCESS
 
+#include "mem.h"
+#include "record.h"
 #include "tls.h"
 
 #include <pthread.h>
@@ -64,7 +66,17 @@ struct tls {
     bool failed;         /* nothing more comes in or goes out */
     bool closed_cleanly; /* the peer said close_notify: nothing more comes in */
     bool said_goodbye;   /* we said close_notify: nothing more goes out */
+    uint8_t note;        /* the caller's */
     const char *why;     /* NULL: nothing has failed */
+};
+
+/* What a handshake has agreed on, as mbedTLS exports it: of 1.3 both application traffic secrets,
+ * of 1.2 the master secret and both randoms. */
+struct tls_exported {
+    uint8_t secret[2][48]; /* 1.3: the client's, the server's; 1.2: [0] is the master secret */
+    uint8_t secret_len[2];
+    uint8_t randoms[64]; /* 1.2: the server's, the client's, as the key block takes them */
+    mbedtls_tls_prf_types prf;
 };
 
 struct tls_attached { /* mbedTLS does the records: about 40 KiB */
@@ -74,6 +86,7 @@ struct tls_attached { /* mbedTLS does the records: about 40 KiB */
     struct tls_server *server;     /* NULL in a client's session, as the next two are */
     struct tls_settings *settings; /* counted */
     const struct tls_pair *pair;   /* what is shown */
+    struct tls_exported exported;
 
     /* The memory BIO, valid during one call: what was received, and where to put what is to be
      * sent. */
@@ -90,11 +103,43 @@ struct tls_attached { /* mbedTLS does the records: about 40 KiB */
     char host[]; /* client: as given to tls_connect */
 };
 
-/* tls_attached: t, which is not detached. */
+struct tls_detached { /* record.h does them */
+    struct tls base;
+    struct mem_pool *pool; /* of this, its record and kept */
+    uint8_t *kept;         /* the beginning of a record whose end has not been received */
+    uint32_t kept_len, kept_cap;
+    uint32_t size;   /* of all this */
+    uint8_t version; /* enum record_version */
+    uint8_t suite;   /* enum aead */
+    bool resumed;
+    _Alignas(8) uint8_t record[]; /* struct record */
+};
+
+/* tls_attached: t, which is not detached. tls_detached: t, which is. */
 static inline struct tls_attached *tls_attached(const struct tls *t)
 {
     return (struct tls_attached *)(uintptr_t)t; /* base is its first field */
 }
+
+static inline struct tls_detached *tls_detached(const struct tls *t)
+{
+    return (struct tls_detached *)(uintptr_t)t;
+}
+
+static inline struct record *tls_record(struct tls_detached *t)
+{
+    return (struct record *)(void *)t->record;
+}
+
+static inline size_t tls_plain_len(const struct iovec *pieces, unsigned count)
+{
+    size_t len = 0;
+    for (unsigned i = 0; i < count; i++) len += pieces[i].iov_len;
+    return len;
+}
+
+/* tls_export has mbedTLS tell what detaching needs; before the handshake. */
+void tls_export(struct tls_attached *t);
 
 /* What tls.h says of tls_handshake, tls_open, tls_seal, tls_close_notify and tls_free. */
 enum io tls_attached_handshake(struct tls_attached *t, const uint8_t *in, size_t len, size_t *used,
@@ -102,15 +147,34 @@ enum io tls_attached_handshake(struct tls_attached *t, const uint8_t *in, size_t
 enum io tls_attached_open(struct tls_attached *t, const uint8_t *in, size_t len, size_t *used,
                           uint8_t *plain, size_t cap, size_t *n, uint8_t *out, size_t out_cap,
                           size_t *out_len);
-enum io tls_attached_seal(struct tls_attached *t, const uint8_t *plain, size_t len, size_t *used,
-                          uint8_t *out, size_t cap, size_t *out_len);
+enum io tls_attached_seal(struct tls_attached *t, const struct iovec *pieces, unsigned count,
+                          size_t *used, uint8_t *out, size_t cap, size_t *out_len);
 void tls_attached_close_notify(struct tls_attached *t, uint8_t *out, size_t cap, size_t *out_len);
 void tls_attached_free(struct tls_attached *t);
+enum io tls_detached_open(struct tls_detached *t, const uint8_t *in, size_t len, size_t *used,
+                          uint8_t *plain, size_t cap, size_t *n, uint8_t *out, size_t out_cap,
+                          size_t *out_len);
+enum io tls_detached_seal(struct tls_detached *t, const struct iovec *pieces, unsigned count,
+                          size_t *used, uint8_t *out, size_t cap, size_t *out_len);
+void tls_detached_close_notify(struct tls_detached *t, uint8_t *out, size_t cap, size_t *out_len);
+void tls_detached_free(struct tls_detached *t);
+
+/* tls_detached_new makes a session of what k says; NULL: out of memory, or the keys can not be
+ * made. */
+struct tls_detached *tls_detached_new(struct mem_pool *pool, const struct record_keys *k);
 
 /* tls_server_hold gives the settings for a new session, counted. tls_server_let_go ends that. Any
  * thread. */
 struct tls_settings *tls_server_hold(struct tls_server *s);
 void tls_server_let_go(struct tls_server *s, struct tls_settings *settings);
+
+/* tls_backend_may: are sessions of this kind to be detached? Any thread. tls_suite_of: the AEAD of
+ * a suite (mbedTLS's number, which is IANA's); false: none of record.h's. */
+bool tls_backend_may(enum record_version version, enum aead suite);
+bool tls_suite_of(int id, enum aead *suite);
+
+/* tls_shake_hands: a handshake between two sessions of this process. */
+bool tls_shake_hands(struct tls *client, struct tls *server);
 
 /* tls_set_up fills conf with what an endpoint (MBEDTLS_SSL_IS_...) offers; 0 or an mbedTLS error.
  */
