@@ -172,6 +172,8 @@ struct worker {
     unsigned turned_away;       /* connections that are told that their address has too many */
     unsigned full_turns; /* turns in a row in which the kernel had more events than were taken */
     int64_t trim_at_ms;
+    int64_t heap_used_ms; /* when malloc's heap was last used for something large: a TLS handshake,
+                             40 KiB; 0 = not since it was trimmed */
     int64_t look_at_ms; /* when what waits is looked at again, in a turn for that; 0 = in the next
                            one that comes */
     uint32_t sampled;   /* of waiting: who is asked next */

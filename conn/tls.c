@@ -16,6 +16,7 @@ static void handshake_over(struct conn *c)
 {
     atomic_fetch_sub_explicit(&c->worker->server->tls_in_flight, 1, memory_order_relaxed);
     metric_sub(&c->worker->metrics, METRIC_TLS_IN_FLIGHT, 1);
+    c->worker->heap_used_ms = c->worker->now_ms;
 }
 
 void conn_tls_failed(struct conn *c)
