@@ -140,6 +140,15 @@ enum io tls_seal(struct tls *t, const struct iovec *pieces, unsigned count, size
 /* tls_close_notify puts the closing alert into out (cap >= TLS_OVERHEAD), once; nothing before the
  * handshake is over or after a failure. Nothing can be sealed afterwards. */
 void tls_close_notify(struct tls *t, uint8_t *out, size_t cap, size_t *out_len);
+/* tls_save writes a detached session down, in the byte order of this host, so that another process
+ * can go on with it: out has room for cap bytes, TLS_SAVED_MAX are enough. Returns how many; 0: it
+ * is attached, has failed, or there is no room. Afterwards only one of the two may be used: free
+ * this one. tls_load makes a session of that; NULL: it is not what tls_save writes, or memory is
+ * out. */
+#define TLS_SAVED_MAX (TLS_OPEN_ROOM + 256u)
+size_t tls_save(const struct tls *t, uint8_t *out, size_t cap);
+struct tls *tls_load(struct mem_pool *pool, const uint8_t *bytes, size_t len);
+
 bool tls_closed_cleanly(const struct tls *t); /* the peer's close_notify was received */
 bool tls_resumed(const struct tls *t);    /* the handshake used a ticket; valid once it is over */
 const char *tls_why(const struct tls *t); /* static text: why a handshake or a record failed */

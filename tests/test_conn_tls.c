@@ -379,6 +379,80 @@ static void test_handshakes_a_turn(void **state)
     end();
 }
 
+/* ---- the beginning of a record is kept, within a budget ---- */
+
+/* say_part sends the first part bytes of the record that has bytes in it; returns the rest's
+ * beginning. */
+static size_t say_part(uint8_t *sealed, size_t cap, const uint8_t *bytes, size_t len, size_t part)
+{
+    size_t used = 0, n = 0;
+    settle();
+    assert_true(peer.shaken);
+    assert_int_equal(tls_seal(peer.tls, &(struct iovec){(void *)(uintptr_t)bytes, len}, 1, &used,
+                              sealed, cap, &n),
+                     IO_DONE);
+    assert_int_equal(used, len);
+    transmit(sealed, part);
+    settle();
+    return n;
+}
+
+static void test_record_budgets(void **state)
+{
+    (void)state;
+    static uint8_t sealed[TLS_RECORD_MAX + TLS_OVERHEAD], large[5000];
+    begin();
+    dial(0);
+    size_t len = say_part(sealed, sizeof sealed, (const uint8_t *)UPGRADE("/echo"),
+                          sizeof UPGRADE("/echo") - 1, 100);
+    assert_true(engine.server.unauthenticated_bytes >= 100);
+    assert_int_equal(engine.server.unfinished_bytes, 0);
+    transmit(sealed + 100, len - 100);
+    settle();
+    assert_true(peer.len > 12 && memcmp(peer.got, "HTTP/1.1 101", 12) == 0);
+    assert_int_equal(engine.server.unauthenticated_bytes, 0);
+
+    script.len = masked_frame(script.bytes, WS_BINARY, true, large, sizeof large);
+    len = say_part(sealed, sizeof sealed, script.bytes, script.len, 4000);
+    assert_true(engine.server.unfinished_bytes >= 4000 && engine.server.unfinished_bytes < 6000);
+    transmit(sealed + 4000, len - 4000);
+    settle();
+    assert_int_equal(engine.server.unfinished_bytes, 0);
+
+    say_part(sealed, sizeof sealed, script.bytes, script.len, 4000); /* gone in the middle of one */
+    hang_up();
+    for (unsigned i = 0; i < 100 && w->conns.count; i++) worker_turn(w, 0);
+    assert_int_equal(engine.server.unfinished_bytes, 0);
+    assert_int_equal(engine_metric(METRIC_TLS_DETACHED), 0);
+    end();
+}
+
+static void test_record_caps(void **state)
+{
+    (void)state;
+    static uint8_t sealed[TLS_RECORD_MAX + TLS_OVERHEAD], large[5000];
+    begin();
+    engine.conn.unauthenticated_max_bytes = 2000;
+    dial(0);
+    say_part(sealed, sizeof sealed, large, sizeof large, 1000);
+    assert_int_equal(w->conns.count, 1);
+    transmit(sealed + 1000, 2000);
+    settle();
+    assert_true(peer.eof);
+    assert_int_equal(engine_metric(METRIC_REFUSED_UNAUTHENTICATED), 1);
+    assert_int_equal(engine.server.unauthenticated_bytes, 0);
+    hang_up();
+
+    engine.conn.unfinished_max_bytes = 2000;
+    dial(0);
+    say((const uint8_t *)UPGRADE("/echo"), sizeof UPGRADE("/echo") - 1);
+    say_part(sealed, sizeof sealed, large, sizeof large, 3000);
+    assert_true(peer.eof);
+    assert_int_equal(engine_metric(METRIC_REFUSED_UNFINISHED), 1);
+    assert_int_equal(engine.server.unfinished_bytes, 0);
+    end();
+}
+
 /* ---- memory runs out ---- */
 
 static void short_life(void)
@@ -450,7 +524,8 @@ int main(void)
         cmocka_unit_test(test_in_any_pieces),     cmocka_unit_test(test_gone_at_every_byte),
         cmocka_unit_test(test_fin_behind_data),   cmocka_unit_test(test_blocked),
         cmocka_unit_test(test_plain_http),        cmocka_unit_test(test_cap),
-        cmocka_unit_test(test_handshakes_a_turn), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_handshakes_a_turn), cmocka_unit_test(test_record_budgets),
+        cmocka_unit_test(test_record_caps),       cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_out_of_tls_memory),
     };
     return cmocka_run_group_tests(tests, make_tls, free_tls);

@@ -118,6 +118,7 @@ unsigned tls_backend_try(struct tls_server *s, char *err, size_t err_len)
 {
     unsigned fail = 0;
     tls_say(err, err_len, "%s", "");
+    memset(refused, 0, sizeof refused);
     if (chosen == TLS_BACKEND_MBEDTLS) return 0;
     struct mem_pool *pool = mem_pool_new();
     struct talk *k = mbedtls_calloc(1, sizeof *k);

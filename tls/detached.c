@@ -5,17 +5,27 @@
 
 #include <string.h>
 
-struct tls_detached *tls_detached_new(struct mem_pool *pool, const struct record_keys *k)
+#include <mbedtls/platform_util.h>
+
+/* blank makes a session whose record is still to be filled in. */
+static struct tls_detached *blank(struct mem_pool *pool, enum record_version version,
+                                  enum aead suite)
 {
-    const size_t size = sizeof(struct tls_detached) + record_size(k->version, k->suite);
+    const size_t size = sizeof(struct tls_detached) + record_size(version, suite);
     struct tls_detached *t = mem_zalloc(pool, size);
     if (!t) return NULL;
     t->base.detached = t->base.over = true;
     t->pool = pool;
     t->size = (uint32_t)size;
-    t->version = (uint8_t)k->version;
-    t->suite = (uint8_t)k->suite;
-    if (record_init(tls_record(t), k)) return t;
+    t->version = (uint8_t)version;
+    t->suite = (uint8_t)suite;
+    return t;
+}
+
+struct tls_detached *tls_detached_new(struct mem_pool *pool, const struct record_keys *k)
+{
+    struct tls_detached *t = blank(pool, k->version, k->suite);
+    if (!t || record_init(tls_record(t), k)) return t;
     tls_detached_free(t);
     return NULL;
 }
@@ -30,11 +40,9 @@ static void forget_kept(struct tls_detached *t)
 void tls_detached_free(struct tls_detached *t)
 {
     forget_kept(t);
-    record_wipe(tls_record(t));
+    mbedtls_platform_zeroize(t->record, t->size - sizeof *t);
     mem_free(t->pool, t, t->size);
 }
-
-/* ---- in ---- */
 
 enum { KEPT_MIN = 256 };
 
@@ -58,6 +66,76 @@ static bool keep(struct tls_detached *t, const uint8_t *bytes, size_t len, size_
     t->kept_len = (uint32_t)need;
     return true;
 }
+
+/* ---- from process to process ---- */
+
+struct saved { /* followed by the record and what is kept */
+    uint8_t format, version, suite, note;
+    uint8_t resumed, closed_cleanly, said_goodbye; /* 0 or 1 */
+    uint8_t unused;
+    uint32_t kept_len;
+};
+enum { SAVED_FORMAT = 1 };
+
+size_t tls_save(const struct tls *s, uint8_t *out, size_t cap)
+{
+    if (!s->detached || s->failed) return 0;
+    const struct tls_detached *t = tls_detached(s);
+    const struct saved head = {.format = SAVED_FORMAT,
+                               .version = t->version,
+                               .suite = t->suite,
+                               .note = s->note,
+                               .resumed = t->resumed,
+                               .closed_cleanly = s->closed_cleanly,
+                               .said_goodbye = s->said_goodbye,
+                               .kept_len = t->kept_len};
+    const size_t record_len = t->size - sizeof *t;
+    if (cap < sizeof head + record_len + t->kept_len) return 0;
+    memcpy(out, &head, sizeof head);
+    memcpy(out + sizeof head, t->record, record_len);
+    if (t->kept_len) memcpy(out + sizeof head + record_len, t->kept, t->kept_len);
+    return sizeof head + record_len + t->kept_len;
+}
+
+static bool saved_valid(const struct saved *head, size_t len)
+{
+    if (head->format != SAVED_FORMAT || head->unused || head->suite >= AEADS) return false;
+    if ((head->resumed | head->closed_cleanly | head->said_goodbye) > 1) return false;
+    if (head->version != RECORD_TLS12 && head->version != RECORD_TLS13) return false;
+    return head->kept_len <= RECORD_MAX &&
+           len == sizeof *head + head->kept_len +
+                      record_size((enum record_version)head->version, (enum aead)head->suite);
+}
+
+/* loaded_valid: the record is of the kind that was announced. */
+static bool loaded_valid(const struct tls_detached *t)
+{
+    const size_t len = t->size - sizeof *t;
+    return record_valid(t->record, len) &&
+           len == record_size((enum record_version)t->version, (enum aead)t->suite);
+}
+
+struct tls *tls_load(struct mem_pool *pool, const uint8_t *bytes, size_t len)
+{
+    struct saved head;
+    if (len < sizeof head) return NULL;
+    memcpy(&head, bytes, sizeof head);
+    if (!saved_valid(&head, len)) return NULL;
+    struct tls_detached *t = blank(pool, (enum record_version)head.version, (enum aead)head.suite);
+    if (!t) return NULL;
+    t->base.note = head.note;
+    t->base.closed_cleanly = head.closed_cleanly;
+    t->base.said_goodbye = head.said_goodbye;
+    t->resumed = head.resumed;
+    memcpy(t->record, bytes + sizeof head, t->size - sizeof *t);
+    if (loaded_valid(t) &&
+        (!head.kept_len || keep(t, bytes + len - head.kept_len, head.kept_len, 0)))
+        return &t->base;
+    tls_detached_free(t);
+    return NULL;
+}
+
+/* ---- in ---- */
 
 /* whole_at: how long the record at bytes is, 0 if that can not be seen yet. Of one that is too long
  * its header is enough. */
