@@ -9,7 +9,7 @@
  *
  * Nonces: a sequence number is used once for each key, since seal_record and open_record, the only
  * places that use one, count it up before they are done, and it never wraps: long before, keys are
- * replaced (1.3) or the connection ends (1.2). */
+ * replaced (1.3) or the connection ends, and at the very end seal_record seals nothing. */
 
 enum { /* RFC 8446 section 5.1, appendix B; RFC 5246 section 7.2, 7.4 */
        TYPE_ALERT = 21,
@@ -34,11 +34,17 @@ enum { /* RFC 8446 section 5.1, appendix B; RFC 5246 section 7.2, 7.4 */
 
 #define EXPLICIT_NONCE 8u      /* TLS 1.2 AES-GCM: RFC 5288 section 3 */
 #define UPDATE_AT (1ull << 24) /* RFC 8446 section 5.5 allows some 2^24.5 records a key */
-#define END_AT (1ull << 32)    /* 1.2 has no KeyUpdate: the connection ends */
+#define END_AT (1ull << 32)    /* 1.2 has no KeyUpdate, and a peer may not heed ours: it ends */
 #define QUIET_MAX 32u          /* records in a row without a byte for the layer above */
 #define PIECES_MAX 65u         /* of a record, its content type one of them */
 
-enum { CLIENT = 1 << 0, FAILED = 1 << 1, SAID_GOODBYE = 1 << 2, FLAGS = (1 << 3) - 1 };
+enum {
+    CLIENT = 1 << 0,
+    FAILED = 1 << 1,
+    SAID_GOODBYE = 1 << 2,
+    HEARD_GOODBYE = 1 << 3,
+    FLAGS = (1 << 4) - 1,
+};
 
 struct record {
     uint8_t version; /* enum record_version */
@@ -169,6 +175,7 @@ bool record_valid(const void *bytes, size_t len)
     const struct record *r = bytes;
     return len >= sizeof *r && (r->version == RECORD_TLS12 || r->version == RECORD_TLS13) &&
            r->suite < AEADS && (r->flags & ~FLAGS) == 0 && r->unused == 0 &&
+           r->seq[RECORD_IN] <= END_AT && r->seq[RECORD_OUT] <= END_AT + QUIET_MAX &&
            len == record_size(version_of(r), suite_of(r));
 }
 
@@ -216,26 +223,28 @@ static size_t make_aad(const struct record *r, enum record_direction d, const ui
     return 13;
 }
 
-/* seal_record puts one record of the pieces' len bytes into out; returns its length. The array has
- * room for one more piece, which it uses. */
+/* seal_record puts one record of the pieces' len bytes into out; returns its length; 0: there are
+ * no sequence numbers left. The array has room for one more piece, which it uses. */
 static size_t seal_record(struct record *r, uint8_t type, struct iovec *pieces, unsigned count,
                           size_t len, uint8_t *out)
 {
+    static const uint8_t inner[] = {TYPE_ALERT, TYPE_HANDSHAKE, TYPE_DATA};
     const bool tls13 = version_of(r) == RECORD_TLS13;
     const size_t before = explicit_nonce(r) ? EXPLICIT_NONCE : 0;
     uint8_t nonce[AEAD_NONCE], aad[13];
-    if (tls13) pieces[count++] = (struct iovec){&type, 1}; /* the inner one: no padding */
-    const size_t inner = len + (tls13 ? 1 : 0);
+    if (r->seq[RECORD_OUT] == UINT64_MAX) return 0;
+    if (tls13) pieces[count++] = (struct iovec){(void *)(uintptr_t)&inner[type - TYPE_ALERT], 1};
+    const size_t inner_len = len + (tls13 ? 1 : 0); /* no padding */
     out[0] = tls13 ? TYPE_DATA : type;
     put_u16(out + 1, 0x0303);
-    put_u16(out + 3, before + inner + AEAD_TAG);
+    put_u16(out + 3, before + inner_len + AEAD_TAG);
     if (before) put_u64(out + RECORD_HEADER, r->seq[RECORD_OUT]);
     make_nonce(r, RECORD_OUT, out + RECORD_HEADER, nonce);
-    const size_t aad_len = make_aad(r, RECORD_OUT, out, inner, aad);
+    const size_t aad_len = make_aad(r, RECORD_OUT, out, inner_len, aad);
     r->seq[RECORD_OUT]++;
     aead_seal(suite_of(r), key_of(r, RECORD_OUT), nonce, aad, aad_len, pieces, count,
               out + RECORD_HEADER + before);
-    return RECORD_HEADER + before + inner + AEAD_TAG;
+    return RECORD_HEADER + before + inner_len + AEAD_TAG;
 }
 
 static size_t seal_bytes(struct record *r, uint8_t type, const uint8_t *bytes, size_t len,
@@ -251,12 +260,15 @@ static size_t seal_alert(struct record *r, uint8_t level, uint8_t description, u
     return seal_bytes(r, TYPE_ALERT, (const uint8_t[]){level, description}, 2, out);
 }
 
-/* seal_key_update announces new keys under the old ones, and takes them; 0: HKDF failed. */
+/* seal_key_update announces new keys under the old ones, and takes them; 0: that failed, and
+ * nothing may be sealed any more. */
 static size_t seal_key_update(struct record *r, bool ask, uint8_t *out)
 {
     const uint8_t message[] = {KEY_UPDATE, 0, 0, 1, ask};
     const size_t len = seal_bytes(r, TYPE_HANDSHAKE, message, sizeof message, out);
-    return update_keys(r, RECORD_OUT) ? len : 0;
+    if (len && update_keys(r, RECORD_OUT)) return len;
+    r->flags |= FAILED;
+    return 0;
 }
 
 /* ---- in ---- */
@@ -342,10 +354,14 @@ static enum record_got quiet(struct opening *o)
 
 static enum record_got take_alert(struct opening *o)
 {
+    if (o->n == 0 && version_of(o->r) == RECORD_TLS13) return unexpected(o); /* section 5.4 */
     if (o->n != 2) return fail(o, DECODE_ERROR, "bad alert");
     const uint8_t level = o->plain[0], description = o->plain[1];
     o->n = 0;
-    if (description == CLOSE_NOTIFY) return RECORD_CLOSED;
+    if (description == CLOSE_NOTIFY) {
+        o->r->flags |= HEARD_GOODBYE;
+        return RECORD_CLOSED;
+    }
     const bool warning = version_of(o->r) == RECORD_TLS12
                              ? level == ALERT_WARNING
                              : description == USER_CANCELED; /* RFC 8446 section 6.1 */
@@ -360,7 +376,9 @@ static enum record_got take_alert(struct opening *o)
 static enum record_got take_key_update(struct opening *o)
 {
     struct record *r = o->r;
-    if (o->n != 5 || memcmp(o->plain + 1, (const uint8_t[]){0, 0, 1}, 3) != 0) return unexpected(o);
+    if (o->n >= 4 && memcmp(o->plain + 1, (const uint8_t[]){0, 0, 1}, 3) != 0)
+        return fail(o, DECODE_ERROR, "bad KeyUpdate");
+    if (o->n != 5) return unexpected(o); /* cut, or not the last message of its record */
     const uint8_t request = o->plain[4];
     o->n = 0;
     if (request > 1) return fail(o, ILLEGAL_PARAMETER, "bad KeyUpdate");
@@ -431,6 +449,7 @@ static bool open_record(struct record *r, const uint8_t *record, size_t len, uin
 {
     const size_t before = explicit_nonce(r) ? EXPLICIT_NONCE : 0;
     uint8_t nonce[AEAD_NONCE], aad[13];
+    if (len != (size_t)record_length(r, record, len)) return false;
     if (len < RECORD_HEADER + before + AEAD_TAG) return false;
     *n = len - RECORD_HEADER - before - AEAD_TAG;
     make_nonce(r, RECORD_IN, record + RECORD_HEADER, nonce);
@@ -444,17 +463,18 @@ static enum record_got open_in(struct opening *o, const uint8_t *record, size_t 
 {
     struct record *r = o->r;
     const bool tls13 = version_of(r) == RECORD_TLS13;
+    const uint8_t type = record[0]; /* the plain bytes may be put over it */
     if (r->flags & FAILED) return RECORD_FAILED;
-    if (tls13 ? record[0] != TYPE_DATA : record[0] < TYPE_ALERT || record[0] > TYPE_DATA)
-        return unexpected(o);
+    if (r->flags & HEARD_GOODBYE) return RECORD_CLOSED; /* RFC 8446 section 6.1: is ignored */
+    if (tls13 ? type != TYPE_DATA : type < TYPE_ALERT || type > TYPE_DATA) return unexpected(o);
     if (record_length(r, record, len) < 0) return fail(o, RECORD_OVERFLOW, "record too long");
-    if (!tls13 && r->seq[RECORD_IN] >= END_AT)
+    if (r->seq[RECORD_IN] >= END_AT)
         return fail(o, INTERNAL_ERROR, "as many records as a key may open");
     if (!open_record(r, record, len, o->plain, &o->n))
         return fail(o, BAD_RECORD_MAC, "record not authentic");
     if (o->n > RECORD_PLAIN_MAX + (tls13 ? 1u : 0u))
         return fail(o, RECORD_OVERFLOW, "record too long");
-    return take(o, tls13 ? inner_type(o) : record[0]);
+    return take(o, tls13 ? inner_type(o) : type);
 }
 
 /* ask_for_keys: the peer has used its key for as many records as it should. */
@@ -462,7 +482,7 @@ static bool ask_for_keys(struct opening *o)
 {
     struct record *r = o->r;
     if (version_of(r) != RECORD_TLS13 || r->seq[RECORD_IN] != UPDATE_AT) return true;
-    if (r->flags & (FAILED | SAID_GOODBYE)) return true;
+    if (r->flags & (FAILED | SAID_GOODBYE | HEARD_GOODBYE)) return true;
     const size_t len = seal_key_update(r, true, o->reply + o->reply_len);
     o->reply_len += len;
     return len > 0;

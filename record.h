@@ -64,7 +64,7 @@ int record_length(const struct record *r, const uint8_t *bytes, size_t len);
 enum record_got {
     RECORD_DATA,    /* n plain bytes, possibly 0 */
     RECORD_NOTHING, /* something between the two ends that is not for the layer above */
-    RECORD_CLOSED,  /* close_notify */
+    RECORD_CLOSED,  /* close_notify; whatever comes behind it is not looked at */
     RECORD_FAILED,  /* why says it; the alert is in reply. Nothing can be opened or sealed any more
                      */
 };
