@@ -152,7 +152,8 @@ bool record_init(struct record *r, const struct record_keys *k)
     r->version = (uint8_t)k->version;
     r->suite = (uint8_t)k->suite;
     r->flags = k->client ? CLIENT : 0;
-    for (int d = RECORD_IN; d <= RECORD_OUT; d++) {
+    for (unsigned i = 0; i < 2; i++) {
+        const enum record_direction d = (enum record_direction)i;
         r->seq[d] = k->seq[d];
         if (k->version == RECORD_TLS13) {
             memcpy(secret_of(r, d), k->secret[d], secret_len(k->version, k->suite));
