@@ -1,8 +1,8 @@
 #include "worker.h"
 
 #include <errno.h>
-#include <malloc.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -294,7 +294,8 @@ void worker_wake_others(struct worker *w)
 
 /* trim gives memory that a wave needed and nobody uses back to the system, about once a second;
  * what else is to be done as often is done then. */
-/* trim_heap gives back what handshakes have left of malloc's heap, once there are none for a while. */
+/* trim_heap gives back what handshakes have left of malloc's heap, once there are none for a while.
+ */
 static bool trim_heap(struct worker *w)
 {
     if (w->heap_used_ms && w->now_ms - w->heap_used_ms >= TRIM_MS) {
@@ -308,7 +309,9 @@ static void trim(struct worker *w)
 {
     if (w->now_ms < w->trim_at_ms) return;
     w->trim_at_ms = w->now_ms + TRIM_MS;
-    w->trimming = mem_pool_trim(w->pool) | mem_pool_trim(w->secrets) | trim_heap(w);
+    const bool pool = mem_pool_trim(w->pool),
+               secrets = mem_pool_trim(w->secrets); /* each of them */
+    w->trimming = trim_heap(w) || pool || secrets;
     if (w->server->ops->second) w->server->ops->second(w);
 }
 
