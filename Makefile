@@ -44,10 +44,14 @@ WARN += $(if $(WERROR),-Werror)
 override CPPFLAGS += -D_GNU_SOURCE -DROOST_VERSION='"$(VERSION)"' $(if $(MINIMAL),-DROOST_MINIMAL) -I.
 override CPPFLAGS += -isystem $B/mbedtls/include -DMBEDTLS_USER_CONFIG_FILE='"roost_mbedtls_config.h"'
 override CFLAGS   += -std=c11 -g -fPIE -pthread $(MODE_$(VARIANT))
-# Curve25519 goes to Everest's code (x25519.c) wherever mbedTLS multiplies
-override LDFLAGS  += $(or $(LINK_$(VARIANT)),-pie) -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul,--wrap=mbedtls_ecp_mul_restartable
+# Nettle's curves (curves/hogweed.c), linked statically; without them mbedTLS's own are used
+HOGWEED := $(if $(MINIMAL)$(CROSS),,$(wildcard /usr/include/nettle/ecdsa.h))
+override CPPFLAGS += $(if $(HOGWEED),-DROOST_HOGWEED)
+# curves go to faster code (curves.c) wherever mbedTLS multiplies or signs
+override LDFLAGS  += $(or $(LINK_$(VARIANT)),-pie) -Wl,-z,relro,-z,now -Wl,--wrap=mbedtls_ecp_mul,--wrap=mbedtls_ecp_mul_restartable,--wrap=mbedtls_ecdsa_write_signature
 # a group, because mbedTLS calls back into ours (SHA-256, Curve25519)
 LIBS := -Wl,--start-group $B/libroost.a $B/mbedtls/libmbedtls.a -Wl,--end-group
+LIBS += $(if $(HOGWEED),-l:libhogweed.a -l:libnettle.a -l:libgmp.a)
 # for another machine scripts/cross-libs.sh brings cmocka
 CMOCKA := $(if $(CROSS),-L$B/lib -Wl$(comma)-rpath$(comma)$(abspath $B/lib)) -lcmocka
 

@@ -26,7 +26,8 @@ cp docs/*.md docs/roost.8 "$work/$name/docs/"
 cp bench/*.md "$work/$name/bench/"
 cp contrib/kubernetes.yaml contrib/keda.yaml contrib/alerts.yml contrib/grafana-roost.json "$work/$name/contrib/"
 mkdir "$work/$name/licenses" # that NOTICE speaks of; every Debian and Ubuntu has them here
-cp -L /usr/share/common-licenses/Apache-2.0 /usr/share/common-licenses/LGPL-2.1 "$work/$name/licenses/"
+cp -L /usr/share/common-licenses/Apache-2.0 /usr/share/common-licenses/LGPL-2.1 \
+    /usr/share/common-licenses/LGPL-3 /usr/share/common-licenses/GPL-3 "$work/$name/licenses/"
 chmod 755 "$work/$name" "$work/$name/roost"
 time=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$time" -C "$work" -cf - "$name" | gzip -9n > "$name.tar.gz"
