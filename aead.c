@@ -9,26 +9,13 @@
 #include <mbedtls/gcm.h>
 #include <mbedtls/platform_util.h>
 
-/* ---- mbedTLS's primitives, with a context of the thread that is keyed anew for each message ----
- */
+/* ---- mbedTLS's primitives, with a context that is keyed anew for each message, and wiped ---- */
 
-static _Thread_local mbedtls_gcm_context gcm;
-static _Thread_local mbedtls_chachapoly_context chacha;
-static _Thread_local bool ready;
-
-/* must: these fail for want of memory, or never. A record that can not be sealed right must not be
- * sent. */
+/* must: these never fail, since they allocate nothing (MBEDTLS_BLOCK_CIPHER_C). A record that can
+ * not be sealed right must not be sent. */
 static void must(int ret)
 {
     if (ret != 0) abort();
-}
-
-static void ready_thread(void)
-{
-    if (ready) return;
-    mbedtls_gcm_init(&gcm);
-    mbedtls_chachapoly_init(&chacha);
-    ready = true;
 }
 
 static bool everywhere(void)
@@ -39,8 +26,9 @@ static bool everywhere(void)
 static void crypt_gcm(const struct aead_message *m, bool seal, uint8_t *out,
                       uint8_t tag[static AEAD_TAG])
 {
+    mbedtls_gcm_context gcm;
     size_t n;
-    ready_thread();
+    mbedtls_gcm_init(&gcm);
     must(mbedtls_gcm_setkey(&gcm, MBEDTLS_CIPHER_ID_AES, m->key, (unsigned)m->key_len * 8));
     must(mbedtls_gcm_starts(&gcm, seal ? MBEDTLS_GCM_ENCRYPT : MBEDTLS_GCM_DECRYPT, m->nonce,
                             AEAD_NONCE));
@@ -51,6 +39,7 @@ static void crypt_gcm(const struct aead_message *m, bool seal, uint8_t *out,
         out += len;
     }
     must(mbedtls_gcm_finish(&gcm, NULL, 0, &n, tag, AEAD_TAG));
+    mbedtls_gcm_free(&gcm);
 }
 
 const struct aead_kernel aead_mbedtls = {"mbedTLS", everywhere, crypt_gcm};
@@ -58,7 +47,8 @@ const struct aead_kernel aead_mbedtls = {"mbedTLS", everywhere, crypt_gcm};
 static void crypt_chacha(const struct aead_message *m, bool seal, uint8_t *out,
                          uint8_t tag[static AEAD_TAG])
 {
-    ready_thread();
+    mbedtls_chachapoly_context chacha;
+    mbedtls_chachapoly_init(&chacha);
     must(mbedtls_chachapoly_setkey(&chacha, m->key));
     must(mbedtls_chachapoly_starts(&chacha, m->nonce,
                                    seal ? MBEDTLS_CHACHAPOLY_ENCRYPT : MBEDTLS_CHACHAPOLY_DECRYPT));
@@ -68,6 +58,7 @@ static void crypt_chacha(const struct aead_message *m, bool seal, uint8_t *out,
         out += m->pieces[i].iov_len;
     }
     must(mbedtls_chachapoly_finish(&chacha, tag));
+    mbedtls_chachapoly_free(&chacha);
 }
 
 /* ---- which one ---- */
@@ -77,6 +68,7 @@ static const struct aead_kernel *_Atomic in_use;
 void aead_use(const struct aead_kernel *k)
 {
 #if defined(__x86_64__)
+    if (!k && aead_vaes.works()) k = &aead_vaes;
     if (!k && aead_aesni.works()) k = &aead_aesni;
 #endif
     atomic_store_explicit(&in_use, k ? k : &aead_mbedtls, memory_order_relaxed);

@@ -1,9 +1,9 @@
 /* aead.h - the three AEADs of TLS (RFC 5116: AES-128-GCM and AES-256-GCM, NIST SP 800-38D; RFC
  * 8439: ChaCha20-Poly1305), one call a message.
  *
- * Keys come raw with each call: nothing is kept of them between calls but scratch memory of the
- * thread, which the next call overwrites. Nothing is allocated. Time depends on lengths alone.
- * Threads: any; each has scratch memory of its own. Sizes are bytes. */
+ * Keys come raw with each call: nothing is kept of them, and what was made of them on the stack is
+ * wiped. Nothing is allocated. Time depends on lengths alone where the CPU has instructions for
+ * AES. Threads: any. Sizes are bytes. */
 #ifndef AEAD_H
 #define AEAD_H
 
@@ -31,8 +31,9 @@ void aead_seal(enum aead a, const uint8_t *key, const uint8_t nonce[static AEAD_
                const uint8_t *aad, size_t aad_len, const struct iovec *pieces, unsigned count,
                uint8_t *out);
 
-/* aead_open decrypts len bytes, behind which the tag lies, to out, which may be in itself and does
- * not overlap with it otherwise. False: the tag is wrong, and out is zeros. */
+/* aead_open decrypts len bytes, behind which the tag lies, to out, which may be in itself or begin
+ * in front of it, and does not overlap with it otherwise. False: the tag is wrong, and out is
+ * zeros. */
 bool aead_open(enum aead a, const uint8_t *key, const uint8_t nonce[static AEAD_NONCE],
                const uint8_t *aad, size_t aad_len, const uint8_t *in, size_t len, uint8_t *out);
 

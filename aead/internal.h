@@ -24,6 +24,7 @@ struct aead_kernel {
 extern const struct aead_kernel aead_mbedtls; /* everywhere */
 #if defined(__x86_64__)
 extern const struct aead_kernel aead_aesni; /* AES-NI, PCLMULQDQ, AVX */
+extern const struct aead_kernel aead_vaes;  /* and VAES, VPCLMULQDQ, AVX2 */
 #endif
 
 /* aead_use makes k (NULL: the best that works here) the one in use; before other threads seal. */

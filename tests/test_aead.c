@@ -29,6 +29,7 @@ static const struct aead_kernel *const kernels[] = {
     &aead_mbedtls,
 #if defined(__x86_64__)
     &aead_aesni,
+    &aead_vaes,
 #endif
 };
 enum { KERNELS = sizeof kernels / sizeof kernels[0] };
@@ -91,7 +92,8 @@ static void test_kernels_agree(void **state)
     aead_use(NULL);
 }
 
-/* Counters near the end of 32 bits do not happen: a message has 2^10 blocks. But H of all kinds do. */
+/* Counters near the end of 32 bits do not happen: a message has 2^10 blocks. But H of all kinds do.
+ */
 static void test_many_keys(void **state)
 {
     (void)state;
@@ -192,9 +194,9 @@ static void test_self_test_can_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernels_agree),    cmocka_unit_test(test_many_keys),
-        cmocka_unit_test(test_wrong_tags),       cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_self_test), cmocka_unit_test(test_self_test_can_fail),
+        cmocka_unit_test(test_kernels_agree), cmocka_unit_test(test_many_keys),
+        cmocka_unit_test(test_wrong_tags),    cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_self_test),     cmocka_unit_test(test_self_test_can_fail),
     };
     srandom(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
