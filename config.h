@@ -216,7 +216,7 @@ struct config {
 
     /* the work of one turn of a worker */
     int64_t worker_accepts_per_turn;     /* connections accepted from a listener */
-    int64_t worker_handshakes_per_turn;  /* TLS handshake steps */
+    int64_t worker_handshake_time_ms; /* for TLS handshakes in a turn */
     int64_t worker_reads_per_turn;       /* recv calls for one connection */
     int64_t worker_receive_buffer_bytes; /* the worker's one receive buffer */
     int64_t worker_fanout_slice;         /* subscribers served before others get a turn */

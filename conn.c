@@ -661,7 +661,7 @@ static uint8_t *receive_buffer(struct conn *c)
 static bool must_wait(const struct conn *c)
 {
     if (c->state == CONN_TLS_HANDSHAKE)
-        return c->worker->handshakes >= conn_options()->handshakes_per_turn;
+        return c->worker->handshake_us >= conn_options()->handshake_us_per_turn;
     return c->flags & CONN_MAY_PUBLISH && c->worker->congested;
 }
 

@@ -154,7 +154,7 @@ enum slow_policy {
 
 struct conn_options {            /* a part of the settings (settings.h) */
     int64_t reads_per_turn;      /* recv calls for one connection */
-    int64_t handshakes_per_turn; /* TLS handshake steps for one worker */
+    int64_t handshake_us_per_turn; /* time for TLS handshakes of one worker */
     int64_t handshake_timeout_ms, http_idle_timeout_ms, close_timeout_ms;
     int64_t max_message_bytes;
     int64_t queue_max_bytes;

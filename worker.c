@@ -425,7 +425,7 @@ void worker_turn(struct worker *w, int timeout_ms)
     read_clock(w);
     take_settings(w);
     w->congested = any_mailbox_half_full(w->server);
-    w->handshakes = 0;
+    w->handshake_us = 0;
     dispatch(w, n);
     if (w->ready.count) ops->ready(w);
     enum worker_stop how = (enum worker_stop)atomic_load_explicit(&w->stop, memory_order_acquire);

@@ -168,7 +168,7 @@ struct worker {
     struct conn_vector conns; /* all of them; a connection knows its slot */
     struct conn_vector dirty, ready, closed;
     struct conn_vector waiting; /* those whose socket took less than there was (conn/shed.c) */
-    unsigned handshakes;        /* TLS handshake steps this turn */
+    int64_t handshake_us; /* spent on TLS handshakes in this turn */
     unsigned turned_away;       /* connections that are told that their address has too many */
     unsigned full_turns; /* turns in a row in which the kernel had more events than were taken */
     int64_t trim_at_ms;

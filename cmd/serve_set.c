@@ -41,7 +41,7 @@ static int64_t queues_max(const struct config *c)
 static bool make_conn(struct conn_options *o, const struct config *c)
 {
     *o = (struct conn_options){.reads_per_turn = c->worker_reads_per_turn,
-                               .handshakes_per_turn = c->worker_handshakes_per_turn,
+                               .handshake_us_per_turn = c->worker_handshake_time_ms * 1000,
                                .handshake_timeout_ms = c->handshake_timeout_ms,
                                .http_idle_timeout_ms = c->http_idle_timeout_ms,
                                .close_timeout_ms = c->close_timeout_ms,

@@ -218,8 +218,9 @@ static void open_records(struct conn *c, const uint8_t *bytes, size_t len)
 void conn_tls_input(struct conn *c, const uint8_t *bytes, size_t len)
 {
     if (c->state == CONN_TLS_HANDSHAKE) {
-        c->worker->handshakes++;
+        const int64_t from_us = clock_us();
         int64_t used = shake_hands(c, bytes, len);
+        c->worker->handshake_us += clock_us() - from_us;
         if (used < 0 || c->state == CONN_TLS_HANDSHAKE) return;
         bytes += used;
         len -= (size_t)used;

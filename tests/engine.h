@@ -69,7 +69,7 @@ static void engine_ended(struct conn *c)
 
 static const struct conn_options engine_conn_options = {
     .reads_per_turn = 4,
-    .handshakes_per_turn = 16,
+    .handshake_us_per_turn = 1000000,
     .handshake_timeout_ms = 5000,
     .http_idle_timeout_ms = 60000,
     .close_timeout_ms = 5000,

@@ -63,7 +63,7 @@ static void set_up(struct client_options o)
     signal(SIGPIPE, SIG_IGN);
     namespace_init(&rules);
     static const struct conn_options conn = {.reads_per_turn = 4,
-                                             .handshakes_per_turn = 16,
+                                             .handshake_us_per_turn = 1000000,
                                              .handshake_timeout_ms = 5000,
                                              .http_idle_timeout_ms = 60000,
                                              .close_timeout_ms = 10,

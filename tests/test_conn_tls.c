@@ -352,31 +352,37 @@ static void test_cap(void **state)
     end();
 }
 
-/* More begin at once than a turn takes: the others wait their turn, and the worker does not sleep.
- */
-static void test_handshakes_a_turn(void **state)
+/* More begin at once than a turn has time for: the others wait their turn, and the worker does not
+ * sleep. Any step takes longer than a microsecond. */
+static void begin_many(int64_t us_per_turn, unsigned per_turn)
 {
-    (void)state;
     static uint8_t hello[TLS_OUT_MAX];
     size_t used = 0, len = 0;
     struct tls *t = tls_connect(tls_client, "127.0.0.1");
     (void)tls_handshake(t, NULL, 0, &used, hello, sizeof hello, &len);
     begin();
-    engine.conn.handshakes_per_turn = 3;
+    engine.conn.handshake_us_per_turn = us_per_turn;
     int fds[10];
     for (unsigned i = 0; i < 10; i++) {
         fds[i] = connect_pair();
         assert_int_equal(send(fds[i], hello, len, MSG_NOSIGNAL), len);
     }
-    for (unsigned turn = 1, served; turn <= 4; turn++) {
+    for (unsigned turn = 1; turn <= 10 / per_turn; turn++) {
+        unsigned served = 0;
         worker_turn(w, 5000);
-        served = 0;
         for (unsigned i = 0; i < w->conns.count; i++) served += w->conns.items[i]->bytes_out > 0;
-        assert_int_equal(served, turn < 4 ? turn * 3 : 10);
+        assert_int_equal(served, turn * per_turn);
     }
     for (unsigned i = 0; i < 10; i++) close(fds[i]);
     tls_free(t);
     end();
+}
+
+static void test_handshakes_a_turn(void **state)
+{
+    (void)state;
+    begin_many(1, 1);
+    begin_many(1000000000, 10);
 }
 
 /* ---- the beginning of a record is kept, within a budget ---- */
