@@ -113,6 +113,7 @@ struct config {
     struct config_strings proxy_protocol_from, trusted_proxies; /* blocks of addresses */
     struct config_strings tls_cert_files;                       /* PEM chains */
     struct config_strings tls_key_files;                        /* the key of each */
+    struct config_strings tls_ticket_key_files;                 /* the first seals */
     enum config_tls_backend tls_backend;
     int64_t tls_max_handshakes; /* in flight at once, whole process */
     char *config_file;          /* as given by --config, "" = none */

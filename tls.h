@@ -42,6 +42,13 @@ struct tls_files { /* PEM: a chain, the server's own certificate first; and its 
     const char *cert, *key;
 };
 
+/* tls_ticket_keys reads keys for session tickets from files of 48 or 80 random bytes: what servers
+ * seal from their next tls_server_new or tls_server_reload on opens wherever the file is, for the
+ * same version and names. The first seals, all open. 0 files: keys of this process alone. -1 with a
+ * line in err, nothing has changed; 0, err may hold a warning. Main thread. */
+#define TLS_TICKET_KEYS_MAX 2
+int tls_ticket_keys(const char *const *files, size_t count, char *err, size_t err_len);
+
 /* tls_server_new loads certificates and keys, checks that they belong together and are strong
  * enough (RSA 2048 bits, P-256, P-384, P-521), and does a handshake with itself with each in each
  * version. A client that asks for a name (SNI, RFC 6066 section 3) is shown the certificate that

@@ -166,6 +166,8 @@ static void try_reload(const struct serve *s)
         may_read(s->set->config.tls_cert_files.items[i]);
     for (size_t i = 0; i < s->set->config.tls_key_files.count; i++)
         may_read(s->set->config.tls_key_files.items[i]);
+    for (size_t i = 0; i < s->set->config.tls_ticket_key_files.count; i++)
+        may_read(s->set->config.tls_ticket_key_files.items[i]);
 }
 
 /* give_files: what the user must be able to write, open anew or be asked by. */

@@ -95,6 +95,9 @@ void serve_fill_dev(const struct serve *s, struct config *c);
 size_t serve_files(const struct config *c, struct tls_files files[static TLS_PAIRS_MAX]);
 uint64_t serve_files_mark(const struct config *c);
 
+/* serve_ticket_keys reads the files of http_server.tls.ticket_key: tls_ticket_keys. */
+int serve_ticket_keys(const struct config *c, char *err, size_t err_len);
+
 /* serve_close_unix takes the files of Unix sockets away and refuses further connections. */
 void serve_close_unix(struct serve *s);
 

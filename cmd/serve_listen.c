@@ -161,8 +161,14 @@ static uint64_t mark_of(const char *path)
            (uint64_t)st.st_mtim.tv_nsec * 43;
 }
 
-/* files_mark is another number when one of the certificates' files is another one, or has changed.
- */
+int serve_ticket_keys(const struct config *c, char *err, size_t err_len)
+{
+    const struct config_strings *files = &c->tls_ticket_key_files;
+    return tls_ticket_keys((const char *const *)files->items, files->count, err, err_len);
+}
+
+/* files_mark is another number when one of the files of certificates or tickets is another one, or
+ * has changed. */
 uint64_t serve_files_mark(const struct config *c)
 {
     uint64_t mark = 0;
@@ -170,6 +176,8 @@ uint64_t serve_files_mark(const struct config *c)
         mark = mark * 1000003 + mark_of(c->tls_cert_files.items[i]);
     for (size_t i = 0; i < c->tls_key_files.count; i++)
         mark = mark * 1000003 + mark_of(c->tls_key_files.items[i]);
+    for (size_t i = 0; i < c->tls_ticket_key_files.count; i++)
+        mark = mark * 1000003 + mark_of(c->tls_ticket_key_files.items[i]);
     return mark;
 }
 
@@ -201,6 +209,9 @@ int serve_listen(struct serve *s)
         struct tls_files files[TLS_PAIRS_MAX];
         const size_t count = serve_files(c, files);
         s->certificates = serve_files_mark(c);
+        if (serve_ticket_keys(c, err, sizeof err) == -1)
+            return serve_say("http_server.tls.ticket_key", err);
+        if (*err) log_event(LOG_WARN, "certificate", LOG_STR("problem", err));
         s->tls = tls_server_new(files, count, err, sizeof err);
         if (!s->tls) return serve_say("TLS", err);
         if (*err) log_event(LOG_WARN, "certificate", LOG_STR("problem", err));

@@ -49,7 +49,8 @@ static bool read_certificates(struct serve *s, const struct config *c)
     char err[512];
     const size_t count = serve_files(c, files);
     if (!s->tls || !count) return true;
-    if (tls_server_reload(s->tls, files, count, err, sizeof err) == -1) {
+    if (serve_ticket_keys(c, err, sizeof err) == -1 ||
+        tls_server_reload(s->tls, files, count, err, sizeof err) == -1) {
         log_event(LOG_ERROR, "the old certificates stay", LOG_STR("problem", err));
         add_one(&s->server.certificate_reads_failed);
         return false;

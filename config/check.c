@@ -171,6 +171,9 @@ static void check_certificate(struct loader *l)
     if (certs > TLS_PAIRS_MAX) wrong(l, cert, "at most %d certificates", TLS_PAIRS_MAX);
     for (size_t i = 0; i < certs; i++) check_pem(l, cert, c->tls_cert_files.items[i]);
     for (size_t i = 0; i < keys; i++) check_pem(l, key, c->tls_key_files.items[i]);
+    if (c->tls_ticket_key_files.count > TLS_TICKET_KEYS_MAX)
+        wrong(l, "http_server.tls.ticket_key",
+              "at most %d files: one that seals, and the one before", TLS_TICKET_KEYS_MAX);
 }
 
 /* ---- secrets ---- */

@@ -206,6 +206,14 @@ const struct option option_table[] = {
      .restart = true},
     {"echo", "echo", NULL, GROUP_LISTEN, OPTION_BOOL, FIELD(echo), .initial = "false",
      .help = "Serve /echo, which sends every message back: for conformance suites and benchmarks."},
+    {"http_server.tls.ticket_key", NULL, "FILE", GROUP_LISTEN, OPTION_STRINGS,
+     FIELD(tls_ticket_key_files),
+     .help =
+         "A file of 48 or 80 random bytes (openssl rand 80), from which the keys of session "
+         "tickets follow: sessions resume after a restart, and on every host that has it. The "
+         "first "
+         "seals; a second opens what it has sealed before. Read again when they change. Without: "
+         "keys of this process alone, new ones each 12 hours."},
     {"http_server.tls.backend", "tls-backend", NULL, GROUP_LISTEN, OPTION_CHOICE,
      FIELD(tls_backend), .initial = "auto", .choices = tls_backends,
      .help =
@@ -595,9 +603,10 @@ const struct option option_table[] = {
      .restart = true},
     {"worker.handshake_time", NULL, NULL, GROUP_WORKER, OPTION_DURATION,
      FIELD(worker_handshake_time_ms), .initial = "4ms", .min = 1, .max = SECOND,
-     .help = "Time for TLS handshakes, as it is measured: a full one takes some 0.2 ms with a P-256 "
-             "certificate and 3 ms with RSA, one that is resumed 0.1 ms or less. When it is used up, "
-             "the others wait for the next turn, behind those who are connected already.",
+     .help =
+         "Time for TLS handshakes, as it is measured: a full one takes some 0.2 ms with a P-256 "
+         "certificate and 3 ms with RSA, one that is resumed 0.1 ms or less. When it is used up, "
+         "the others wait for the next turn, behind those who are connected already.",
      .restart = true},
     {"worker.reads_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_reads_per_turn),
      .initial = "16", .min = 1, .max = 65536, .help = "Reads from one connection.",

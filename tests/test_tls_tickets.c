@@ -1,6 +1,7 @@
 #include "tls_pair.h"
 
 #include <mbedtls/platform.h>
+#include <sys/stat.h>
 
 /* Session tickets: good where they were issued, for as long as they live, and nowhere else. */
 
@@ -257,6 +258,146 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* ---- keys from files ---- */
+
+static void write_key(char *path, int seed, size_t len)
+{
+    uint8_t bytes[200];
+    memset(bytes, seed, sizeof bytes);
+    strcpy(path, "/tmp/roost-ticket-XXXXXX");
+    const int fd = mkstemp(path);
+    assert_true(fd != -1 && write(fd, bytes, len) == (ssize_t)len);
+    close(fd);
+}
+
+static void use_keys(const char *first, const char *second)
+{
+    char err[256];
+    const char *const files_of[] = {first, second};
+    assert_int_equal(tls_ticket_keys(files_of, second ? 2 : first ? 1 : 0, err, sizeof err), 0);
+    assert_string_equal(err, "");
+}
+
+/* Servers with the same file are one, whatever process they are in; a key goes when its file does.
+ */
+static void test_keys_of_files(void **state)
+{
+    (void)state;
+    char old[40], new[40];
+    write_key(old, 1, 80);
+    write_key(new, 2, 48);
+    for (int minor = 2; minor <= 3; minor++) {
+        use_keys(old, NULL);
+        struct tls_server *a = new_server(&files), *b = new_server(&files);
+        struct tls_client *c = new_client(&files);
+        tls_client_set_version(c, minor);
+        assert_false(resumes(c, a));
+        assert_true(resumes(c, b));
+        assert_false(resumes(c, server)); /* keys of its own */
+        assert_false(resumes(c, a));
+
+        char err[256];
+        use_keys(new, old); /* a rotation */
+        assert_int_equal(
+            tls_server_reload(b, &(struct tls_files){files.cert, files.key}, 1, err, sizeof err),
+            0);
+        assert_true(resumes(c, b));                  /* the old one opens still */
+        if (minor == 3) assert_false(resumes(c, a)); /* what the new one has sealed */
+        use_keys(new, NULL);
+        assert_int_equal(
+            tls_server_reload(a, &(struct tls_files){files.cert, files.key}, 1, err, sizeof err),
+            0);
+        assert_false(resumes(c, a) && minor == 2); /* 1.2 has the old ticket yet */
+        assert_true(resumes(c, a));
+        assert_true(resumes(c, b));
+        use_keys(NULL, NULL);
+        assert_int_equal(
+            tls_server_reload(a, &(struct tls_files){files.cert, files.key}, 1, err, sizeof err),
+            0);
+        assert_false(resumes(c, a));
+        assert_true(resumes(c, a));
+        tls_client_delete(c);
+        tls_server_delete(a);
+        tls_server_delete(b);
+    }
+    unlink(old);
+    unlink(new);
+}
+
+/* Other names have other keys, though the file is the same. */
+static void test_file_key_and_names(void **state)
+{
+    (void)state;
+    char file[40];
+    struct cert_files others;
+    write_key(file, 3, 80);
+    make_files(&others, &(struct cert_spec){.dns = "example.org"});
+    use_keys(file, NULL);
+    struct tls_server *a = new_server(&files), *b = new_server(&others);
+    struct tls_client *c = new_client(NULL);
+    for (int minor = 2; minor <= 3; minor++) {
+        tls_client_set_version(c, minor);
+        assert_false(resumes(c, a));
+        assert_false(resumes(c, b));
+        assert_true(resumes(c, b));
+    }
+    use_keys(NULL, NULL);
+    tls_client_delete(c);
+    tls_server_delete(a);
+    tls_server_delete(b);
+    remove_files(&others);
+    unlink(file);
+}
+
+/* mbedTLS would replace a key by one of its own after its lifetime. */
+static void test_file_keys_do_not_age(void **state)
+{
+    (void)state;
+    char file[40];
+    write_key(file, 4, 80);
+    use_keys(file, NULL);
+    struct tls_server *a = new_server(&files), *b = new_server(&files);
+    struct tls_client *c = new_client(&files);
+    for (int minor = 2; minor <= 3; minor++) {
+        tls_client_set_version(c, minor);
+        struct tls_tickets *t = a->current->pairs[0].tickets;
+        for (int k = 0; k < 2; k++) {
+            t->v12.keys[k].generation_time -= 10 * TLS_TICKET_LIFETIME_S;
+            t->v13.keys[k].generation_time -= 10 * TLS_TICKET_LIFETIME_S;
+        }
+        assert_false(resumes(c, a));
+        assert_true(resumes(c, b));
+    }
+    use_keys(NULL, NULL);
+    tls_client_delete(c);
+    tls_server_delete(a);
+    tls_server_delete(b);
+    unlink(file);
+}
+
+static void test_bad_key_files(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 47, 49, 79, 81, 200};
+    char err[256], file[40];
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        write_key(file, 5, sizes[i]);
+        assert_int_equal(tls_ticket_keys((const char *const[]){file}, 1, err, sizeof err), -1);
+        assert_non_null(strstr(err, "openssl rand 80 >"));
+        unlink(file);
+    }
+    assert_int_equal(tls_ticket_keys((const char *const[]){file}, 1, err, sizeof err), -1);
+    assert_non_null(strstr(err, "No such file"));
+    assert_int_equal(tls_ticket_keys((const char *const[]){"/tmp"}, 1, err, sizeof err), -1);
+    assert_non_null(strstr(err, "Is a directory"));
+    write_key(file, 5, 80);
+    chmod(file, 0644);
+    assert_int_equal(tls_ticket_keys((const char *const[]){file}, 1, err, sizeof err), 0);
+    assert_non_null(strstr(err, "chmod o-r"));
+    use_keys(NULL, NULL);
+    unlink(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +410,10 @@ int main(void)
         cmocka_unit_test(test_lifetime),
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_used_once),
+        cmocka_unit_test(test_keys_of_files),
+        cmocka_unit_test(test_file_key_and_names),
+        cmocka_unit_test(test_file_keys_do_not_age),
+        cmocka_unit_test(test_bad_key_files),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -28,6 +28,7 @@
  * certificate goes on with those of the one before it. */
 struct tls_tickets {
     _Atomic unsigned refs; /* pairs */
+    bool from_files;
     mbedtls_ssl_ticket_context v12, v13;
 };
 
@@ -175,6 +176,15 @@ bool tls_suite_of(int id, enum aead *suite);
 
 /* tls_shake_hands: a handshake between two sessions of this process. */
 bool tls_shake_hands(struct tls *client, struct tls *server);
+
+/* tls_tickets_for gives p the keys of a pair with the same names in old (may be NULL), or new ones, or
+ * those of the files; false: memory is out. tls_tickets_unref: k may be NULL. tls_ticket_write and
+ * tls_ticket_parse are mbedTLS's callbacks. */
+bool tls_tickets_for(struct tls_pair *p, const struct tls_settings *old);
+void tls_tickets_unref(struct tls_tickets *k);
+int tls_ticket_write(void *ctx, const mbedtls_ssl_session *session, unsigned char *start,
+                     const unsigned char *end, size_t *len, uint32_t *lifetime_s);
+int tls_ticket_parse(void *ctx, mbedtls_ssl_session *session, unsigned char *buf, size_t len);
 
 /* tls_set_up fills conf with what an endpoint (MBEDTLS_SSL_IS_...) offers; 0 or an mbedTLS error.
  */

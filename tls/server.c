@@ -1,5 +1,4 @@
-/* A server's certificates: loaded, tried, chosen by name, replaced while sessions go on; and the
- * keys of its tickets. */
+/* A server's certificates: loaded, tried, chosen by name, replaced while sessions go on. */
 #include "tls.h"
 #include "tls/internal.h"
 
@@ -8,79 +7,6 @@
 #include <time.h>
 
 #include <mbedtls/platform.h>
-
-/* ---- tickets --------------------------------------------------------------------------------- */
-
-/* CVE-2026-93831: mbedTLS up to 3.6.7 takes a ticket of 1.3 in a 1.2 handshake, where the secret in
- * it means something else. So each version has keys of its own: a ticket of the other one is as
- * foreign as a forged one. They are of one set of names as well: a ticket for one of our names
- * opens no other. */
-static mbedtls_ssl_ticket_context *ticket_keys(mbedtls_ssl_protocol_version version)
-{
-    struct tls_tickets *keys = tls_now()->pair->tickets;
-    return version == MBEDTLS_SSL_VERSION_TLS1_3 ? &keys->v13 : &keys->v12;
-}
-
-static int write_ticket(void *ctx, const mbedtls_ssl_session *session, unsigned char *start,
-                        const unsigned char *end, size_t *len, uint32_t *lifetime_s)
-{
-    (void)ctx;
-    *lifetime_s = 0; /* mbedTLS sends it even if the rest fails */
-    return mbedtls_ssl_ticket_write(ticket_keys(session->tls_version), session, start, end, len,
-                                    lifetime_s);
-}
-
-static int parse_ticket(void *ctx, mbedtls_ssl_session *session, unsigned char *buf, size_t len)
-{
-    (void)ctx;
-    mbedtls_ssl_protocol_version now = tls_now_version();
-    int ret = mbedtls_ssl_ticket_parse(ticket_keys(now), session, buf, len);
-
-    if (ret == 0 && session->tls_version != now) ret = MBEDTLS_ERR_SSL_INVALID_MAC;
-    /* CVE-2026-115491: what a refused ticket has loaded is ours to free. */
-    if (ret != 0) mbedtls_ssl_session_free(session);
-    return ret;
-}
-
-static void unref_tickets(struct tls_tickets *k)
-{
-    if (!k || atomic_fetch_sub(&k->refs, 1) != 1) return;
-    mbedtls_ssl_ticket_free(&k->v12);
-    mbedtls_ssl_ticket_free(&k->v13);
-    mbedtls_free(k);
-}
-
-static struct tls_tickets *new_tickets(void)
-{
-    struct tls_tickets *k = mbedtls_calloc(1, sizeof *k);
-    if (!k) return NULL;
-    atomic_init(&k->refs, 1);
-    mbedtls_ssl_ticket_init(&k->v12);
-    mbedtls_ssl_ticket_init(&k->v13);
-    if (mbedtls_ssl_ticket_setup(&k->v12, tls_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
-                                 TLS_TICKET_LIFETIME_S) == 0 &&
-        mbedtls_ssl_ticket_setup(&k->v13, tls_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
-                                 TLS_TICKET_LIFETIME_S) == 0)
-        return k;
-    unref_tickets(k);
-    return NULL;
-}
-
-/* tickets_for gives p the keys of a pair with the same names in old, or new ones. */
-static bool tickets_for(struct tls_pair *p, const struct tls_settings *old)
-{
-    uint8_t names[32], others[32];
-    tls_names_hash(&p->chain, names);
-    for (size_t i = 0; old && i < old->count; i++) {
-        tls_names_hash(&old->pairs[i].chain, others);
-        if (memcmp(names, others, sizeof names) != 0) continue;
-        p->tickets = old->pairs[i].tickets;
-        atomic_fetch_add(&p->tickets->refs, 1);
-        return true;
-    }
-    p->tickets = new_tickets();
-    return p->tickets;
-}
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -108,7 +34,7 @@ static void free_settings(struct tls_settings *s)
 {
     mbedtls_ssl_config_free(&s->conf);
     for (size_t i = 0; i < s->count; i++) {
-        unref_tickets(s->pairs[i].tickets);
+        tls_tickets_unref(s->pairs[i].tickets);
         mbedtls_pk_free(&s->pairs[i].key);
         mbedtls_x509_crt_free(&s->pairs[i].chain);
     }
@@ -136,7 +62,7 @@ static int set_up_settings(struct tls_settings *s)
 {
     int ret = tls_set_up(&s->conf, MBEDTLS_SSL_IS_SERVER);
     if (ret == 0) ret = mbedtls_ssl_conf_own_cert(&s->conf, &s->pairs[0].chain, &s->pairs[0].key);
-    mbedtls_ssl_conf_session_tickets_cb(&s->conf, write_ticket, parse_ticket, NULL);
+    mbedtls_ssl_conf_session_tickets_cb(&s->conf, tls_ticket_write, tls_ticket_parse, NULL);
     return ret;
 }
 
@@ -247,7 +173,7 @@ static struct tls_settings *load(const struct tls_files *files, size_t count,
         struct tls_pair *p = &s->pairs[i];
         if (tls_load_pair(&p->chain, &p->key, files[i].cert, files[i].key, err, err_len) == -1)
             goto fail;
-        if (!tickets_for(p, old)) {
+        if (!tls_tickets_for(p, old)) {
             tls_say(err, err_len, "TLS can not start: out of memory");
             goto fail;
         }

@@ -127,6 +127,34 @@ for (const version of ['TLSv1.2', 'TLSv1.3']) {
   });
 }
 
+test('http_server.tls.ticket_key: sessions resume after a restart, on another host, and while a key is replaced', async () => {
+  const dir = temporary();
+  const file = (name) => {
+    const at = path.join(dir, name);
+    fs.writeFileSync(at, crypto.randomBytes(80), { mode: 0o600 });
+    return at;
+  };
+  const [old, next] = [file('old'), file('next')];
+  const link = path.join(dir, 'ticket.key'); /* what the servers are given */
+  fs.copyFileSync(old, link);
+  const one = await secure(['--http_server.tls.ticket_key', link]);
+  const pair = { cert: one.cert, key: one.key, ca: one.ca };
+  const { ticket } = await sessionClient(one, 'TLSv1.3');
+  const again = Object.assign(await serve(['--listen', 'wss://127.0.0.1:0', '--cert', pair.cert, '--key', pair.key, '--http_server.tls.ticket_key', next, '--http_server.tls.ticket_key', link]), pair);
+  assert.equal((await sessionClient(again, 'TLSv1.3', ticket)).reused, true, 'the other host has the key as its second');
+  const newer = (await sessionClient(again, 'TLSv1.3')).ticket;
+  assert.equal((await sessionClient(one, 'TLSv1.3', newer)).reused, false, 'this one has not the new key yet');
+  fs.copyFileSync(next, link);
+  one.child.kill('SIGHUP');
+  await one.logged(/certificates read again/);
+  assert.equal((await sessionClient(one, 'TLSv1.3', newer)).reused, true, 'now it has');
+  fs.writeFileSync(link, 'too short');
+  one.child.kill('SIGHUP');
+  await one.logged(/the old certificates stay/);
+  assert.equal((await sessionClient(one, 'TLSv1.3', newer)).reused, true, 'a file that is none changes nothing');
+  await served(one);
+});
+
 test('a ticket of another server, or of another certificate, is no way in', async () => {
   const one = await secure();
   const other = await secure();
