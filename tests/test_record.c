@@ -21,6 +21,7 @@ enum { ROOM = RECORD_MAX + 1024 };
 static const enum record_version versions[] = {RECORD_TLS12, RECORD_TLS13};
 
 static _Atomic unsigned heap_calls;
+static unsigned fail_at; /* the how many-th calloc from now on gives nothing; 0: none */
 
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
@@ -40,6 +41,7 @@ void *__wrap_malloc(size_t n)
 void *__wrap_calloc(size_t n, size_t size)
 {
     heap_calls++;
+    if (fail_at > 0 && --fail_at == 0) return NULL;
     return __real_calloc(n, size);
 }
 
@@ -874,6 +876,49 @@ static void test_never_wraps(void **state)
     }
 }
 
+/* HKDF allocates: whichever of its allocations fails, nothing goes on under half of a key. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    static const uint8_t update[2][5] = {{24, 0, 0, 1, 0}, {24, 0, 0, 1, 1}};
+    unsigned failed[3] = {0}, worked = 0;
+    for (unsigned at = 1; at < 40 && worked < 3; at++) {
+        worked = 0;
+        for (unsigned asks = 0; asks < 2; asks++) { /* one key, both keys */
+            begin(RECORD_TLS13, AEAD_AES_128_GCM, false);
+            const size_t len = peer_seal(&t.in, HANDSHAKE, update[asks], 5, 0, wire);
+            fail_at = at;
+            const enum record_got got = give(wire, len);
+            const bool fell = fail_at == 0;
+            fail_at = 0;
+            assert_int_equal(got, fell ? RECORD_FAILED : RECORD_NOTHING);
+            worked += !fell;
+            failed[asks] += fell;
+            if (fell && !asks) refused(got, 80);
+            if (fell && asks) is_over();
+        }
+        begin_at(RECORD_TLS13, AEAD_AES_128_GCM, false, 0, UPDATE_AT); /* ours */
+        fail_at = at;
+        const size_t len = seal("x", 1);
+        const bool fell = fail_at == 0;
+        fail_at = 0;
+        assert_int_equal(len == 0, fell);
+        worked += !fell;
+        failed[2] += fell;
+        if (fell) is_over();
+    }
+    assert_int_equal(worked, 3);
+    assert_true(failed[0] > 0 && failed[1] > failed[0] && failed[2] > 0);
+
+    struct record_keys k = {.version = RECORD_TLS13, .suite = AEAD_AES_256_GCM};
+    uint8_t *r = guard_copy(NULL, RECORD_STATE_MAX);
+    fail_at = 1;
+    assert_false(record_init((struct record *)r, &k));
+    assert_int_equal(fail_at, 0);
+    assert_true(record_init((struct record *)r, &k));
+    guard_free(r, RECORD_STATE_MAX);
+}
+
 /* ---- costs ---- */
 
 static void one_way_and_back(void)
@@ -924,7 +969,7 @@ int main(void)
         cmocka_unit_test(test_key_update),     cmocka_unit_test(test_out_key_is_replaced),
         cmocka_unit_test(test_update_fits),    cmocka_unit_test(test_in_key_is_asked_for),
         cmocka_unit_test(test_ends),           cmocka_unit_test(test_never_wraps),
-        cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_no_allocation),
     };
     srandom(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
