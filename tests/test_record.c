@@ -356,6 +356,25 @@ static void test_there_and_back(void **state)
     aead_use(NULL);
 }
 
+/* So many pieces that one record can not take all. */
+static void test_many_pieces(void **state)
+{
+    (void)state;
+    struct iovec pieces[200];
+    for (unsigned i = 0; i < 200; i++) pieces[i] = (struct iovec){text + i, i % 3 ? 1 : 0};
+    EVERY_SUITE
+    {
+        begin(SUITE, false);
+        size_t used, n;
+        const size_t len = record_seal(t.r, pieces, 200, &used, wire, sizeof wire);
+        assert_int_equal(used, 64);
+        assert_int_equal(peer_open(&t.out, wire, len, answer, &n), DATA);
+        assert_int_equal(n, used);
+        for (unsigned i = 0, k = 0; k < n; i++)
+            if (i % 3) assert_int_equal(answer[k++], text[i]);
+    }
+}
+
 /* A record is plain bytes: moved and read back in the middle, by another who has only these. */
 static void test_moved(void **state)
 {
@@ -388,6 +407,8 @@ static void test_valid(void **state)
             for (unsigned b = 0; b < 256; b++) {
                 memcpy(bytes, t.r, 8);
                 bytes[i] = (uint8_t)b;
+                if (i >= 4 || (i == 2 && b >= 16))
+                    assert_true(record_valid(bytes, t.size) == (b == 0));
                 if (record_valid(bytes, t.size))
                     assert_int_equal(
                         record_size((enum record_version)bytes[0], (enum aead)bytes[1]), t.size);
@@ -452,6 +473,7 @@ static const struct {
     {"ticket for a server", IN_13 | TO_SERVER, HANDSHAKE, 10, 4, {4, 0, 0, 0}},
     {"ticket in 1.2", IN_12 | TO_BOTH, HANDSHAKE, 10, 4, {4, 0, 0, 0}},
     {"ticket, cut", IN_13 | TO_CLIENT, HANDSHAKE, 10, 5, {4, 0, 0, 2, 0}},
+    {"ticket, huge", IN_13 | TO_CLIENT, HANDSHAKE, 10, 5, {4, 255, 255, 255, 0}},
     {"ticket, header cut", IN_13 | TO_CLIENT, HANDSHAKE, 10, 3, {4, 0, 0}},
     {"ClientHello in 1.3", IN_13 | TO_BOTH, HANDSHAKE, 10, 4, {1, 0, 0, 0}},
     {"HelloRequest in 1.3", IN_13 | TO_BOTH, HANDSHAKE, 10, 4, {0, 0, 0, 0}},
@@ -957,19 +979,33 @@ static void test_no_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rfc8448),        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_there_and_back), cmocka_unit_test(test_moved),
-        cmocka_unit_test(test_valid),          cmocka_unit_test(test_length),
-        cmocka_unit_test(test_wrong_messages), cmocka_unit_test(test_outer_type),
-        cmocka_unit_test(test_all_zero),       cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_too_short),      cmocka_unit_test(test_flipped),
-        cmocka_unit_test(test_order),          cmocka_unit_test(test_alerts),
-        cmocka_unit_test(test_goodbye),        cmocka_unit_test(test_renegotiation),
-        cmocka_unit_test(test_tickets),        cmocka_unit_test(test_floods),
-        cmocka_unit_test(test_key_update),     cmocka_unit_test(test_out_key_is_replaced),
-        cmocka_unit_test(test_update_fits),    cmocka_unit_test(test_in_key_is_asked_for),
-        cmocka_unit_test(test_ends),           cmocka_unit_test(test_never_wraps),
-        cmocka_unit_test(test_no_memory),      cmocka_unit_test(test_no_allocation),
+        cmocka_unit_test(test_rfc8448),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_there_and_back),
+        cmocka_unit_test(test_many_pieces),
+        cmocka_unit_test(test_moved),
+        cmocka_unit_test(test_valid),
+        cmocka_unit_test(test_length),
+        cmocka_unit_test(test_wrong_messages),
+        cmocka_unit_test(test_outer_type),
+        cmocka_unit_test(test_all_zero),
+        cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_too_short),
+        cmocka_unit_test(test_flipped),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_alerts),
+        cmocka_unit_test(test_goodbye),
+        cmocka_unit_test(test_renegotiation),
+        cmocka_unit_test(test_tickets),
+        cmocka_unit_test(test_floods),
+        cmocka_unit_test(test_key_update),
+        cmocka_unit_test(test_out_key_is_replaced),
+        cmocka_unit_test(test_update_fits),
+        cmocka_unit_test(test_in_key_is_asked_for),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_never_wraps),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_no_allocation),
     };
     srandom(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
