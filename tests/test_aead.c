@@ -1,13 +1,16 @@
+#define MBEDTLS_ALLOW_PRIVATE_ACCESS /* round keys */
 #include "../aead.h"
 #include "../aead/internal.h"
 #include "guard.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
+#include <mbedtls/aes.h>
 
 /* The AEADs: known answers, every kernel against mbedTLS's primitives at every length around its
  * strides, every alignment and way to cut the input, in place and not; and tags that are wrong. */
@@ -157,6 +160,61 @@ static void test_bounds(void **state)
     }
 }
 
+/* ---- what stays on the stack ---- */
+
+enum { STACK = 1 << 20 };
+
+struct sealing {
+    enum aead aead;
+    size_t len;
+};
+
+static void *seal_there(void *arg)
+{
+    const struct sealing *s = arg;
+    const struct iovec pieces[] = {{text, s->len}, {text, 1}};
+    aead_seal(s->aead, key, nonce, aad, 5, pieces, 2, got);
+    return NULL;
+}
+
+/* stays: does one of the round keys of an AES key, of which the first are the key, lie in there? */
+static bool stays(const uint8_t *stack, enum aead a)
+{
+    mbedtls_aes_context c;
+    bool found = false;
+    mbedtls_aes_init(&c);
+    assert_int_equal(mbedtls_aes_setkey_enc(&c, key, (unsigned)aead_key_len(a) * 8), 0);
+    for (int i = 0; i <= c.nr && !found; i++)
+        found = memmem(stack, STACK, c.buf + c.rk_offset + 4 * i, 16) != NULL;
+    mbedtls_aes_free(&c);
+    return found;
+}
+
+static void test_stack_is_wiped(void **state)
+{
+    (void)state;
+    static _Alignas(4096) uint8_t stack[STACK];
+    static const size_t lengths[] = {0, 60, 300, 1000, 16000};
+    for (unsigned k = 0; k < KERNELS; k++) {
+        if (!kernels[k]->works()) continue;
+        aead_use(kernels[k]);
+        for (unsigned i = 0; i < 2 * sizeof lengths / sizeof lengths[0]; i++) {
+            struct sealing s = {i % 2 ? AEAD_AES_256_GCM : AEAD_AES_128_GCM, lengths[i / 2]};
+            pthread_attr_t attr;
+            pthread_t thread;
+            fresh();
+            memset(stack, 0, STACK);
+            assert_int_equal(pthread_attr_init(&attr), 0);
+            assert_int_equal(pthread_attr_setstack(&attr, stack, STACK), 0);
+            assert_int_equal(pthread_create(&thread, &attr, seal_there, &s), 0);
+            assert_int_equal(pthread_join(thread, NULL), 0);
+            pthread_attr_destroy(&attr);
+            assert_false(stays(stack, s.aead));
+        }
+    }
+    aead_use(NULL);
+}
+
 static void test_self_test(void **state)
 {
     (void)state;
@@ -194,9 +252,10 @@ static void test_self_test_can_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kernels_agree), cmocka_unit_test(test_many_keys),
-        cmocka_unit_test(test_wrong_tags),    cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_self_test),     cmocka_unit_test(test_self_test_can_fail),
+        cmocka_unit_test(test_kernels_agree),      cmocka_unit_test(test_many_keys),
+        cmocka_unit_test(test_wrong_tags),         cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_stack_is_wiped),     cmocka_unit_test(test_self_test),
+        cmocka_unit_test(test_self_test_can_fail),
     };
     srandom(1);
     return cmocka_run_group_tests(tests, NULL, NULL);
