@@ -57,7 +57,7 @@ CMOCKA := $(if $(CROSS),-L$B/lib -Wl$(comma)-rpath$(comma)$(abspath $B/lib)) -lc
 
 # ---- what is built: a new .c file or test needs no edit here --------------------------------------
 
-SRC   := $(filter-out main.c tests/% bench/bare% bench/bench_record%,$(wildcard *.c */*.c))
+SRC   := $(filter-out main.c tests/% bench/bare% bench/bench_record% bench/bench_handshake%,$(wildcard *.c */*.c))
 OBJ   := $(SRC:%.c=$B/%.o) $B/web_files.o
 TESTS := $(patsubst tests/%.c,$B/%,$(wildcard tests/test_*.c))
 FUZZ  := $(patsubst tests/%.c,$B/%,$(wildcard tests/fuzz_*.c))
@@ -99,13 +99,16 @@ $B/bare_%: $B/bench/bare_%.o $B/bench/bare.o $B/libroost.a
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) $(LDLIBS)
 
-# what a TLS record costs; beside OpenSSL, which is nowhere else, if its headers are there
+# what a TLS record costs, and a handshake; beside OpenSSL, which is nowhere else, if its headers are there
 OPENSSL := $(if $(CROSS),,$(wildcard /usr/include/openssl/ssl.h))
-$B/bench_record: bench/bench_record.c $B/libroost.a
+$B/bench_record $B/bench_handshake: $B/%: bench/%.c $B/libroost.a
 	@echo "  LD    $@"
 	$(Q)$(CC) $(CPPFLAGS) $(if $(OPENSSL),-DBENCH_OPENSSL) $(CFLAGS) $(WARN) $(LDFLAGS) -o $@ $< $(LIBS) $(LDLIBS) $(if $(OPENSSL),-lssl -lcrypto)
 
 bench-record: $B/bench_record ## nanoseconds per TLS record, by AEAD kernel, and OpenSSL's beside them
+	@$<
+
+bench-handshake: $B/bench_handshake ## microseconds of a server's CPU time per TLS handshake, OpenSSL's beside them
 	@$<
 
 # the folder web/, inside the binary (web.h)
@@ -190,7 +193,7 @@ help: ## this list
 	@echo "make [TARGET] [VARIANT=release|debug|asan|tsan|static] [MINIMAL=1] [CC=clang] [WERROR=1] [V=1]"
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 16
 
-.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench bench-peers bench-record lint tidy layers format static dist cross-arm64 test-fresh install clean help
+.PHONY: all mbedtls run test check e2e fuzz fuzz-targets bench bench-peers bench-record bench-handshake lint tidy layers format static dist cross-arm64 test-fresh install clean help
 # keep the tests' objects
 .SECONDARY:
 -include $(OBJ:.o=.d) $B/main.d $(wildcard $B/tests/*.d)
