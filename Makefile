@@ -31,7 +31,7 @@ CHECKS := -O1 -fno-omit-frame-pointer -fno-sanitize-recover=all
 
 MODE_release := -O2 -ffunction-sections -fdata-sections $(HARDEN)
 MODE_static  := $(MODE_release)
-MODE_debug   := -Og -DROOST_FAULTS
+MODE_debug   := -Og -DROOST_FAULTS -DROOST_KEYLOG
 MODE_asan    := $(CHECKS) -DROOST_FAULTS -fsanitize=address,undefined
 MODE_tsan    := $(CHECKS) -fsanitize=thread
 MODE_fuzz    := $(CHECKS) -fsanitize=fuzzer-no-link,address,undefined

@@ -24,6 +24,7 @@ static void export_keys(void *ctx, mbedtls_ssl_key_export_type type, const unsig
                         const unsigned char server_random[32], mbedtls_tls_prf_types prf)
 {
     struct tls_exported *x = ctx;
+    tls_keylog(type, client_random, secret, len);
     if (type == MBEDTLS_SSL_KEY_EXPORT_TLS12_MASTER_SECRET) {
         keep_secret(x, 0, secret, len);
         memcpy(x->randoms, server_random, 32);

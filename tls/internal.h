@@ -139,6 +139,15 @@ static inline size_t tls_plain_len(const struct iovec *pieces, unsigned count)
     return len;
 }
 
+/* tls_keylog writes a line into the file that SSLKEYLOGFILE names; in debug builds only. Any
+ * thread. */
+#ifdef ROOST_KEYLOG
+void tls_keylog(mbedtls_ssl_key_export_type type, const uint8_t client_random[32],
+                const uint8_t *secret, size_t len);
+#else
+#define tls_keylog(type, client_random, secret, len) ((void)0)
+#endif
+
 /* tls_export has mbedTLS tell what detaching needs; before the handshake. */
 void tls_export(struct tls_attached *t);
 
@@ -177,9 +186,9 @@ bool tls_suite_of(int id, enum aead *suite);
 /* tls_shake_hands: a handshake between two sessions of this process. */
 bool tls_shake_hands(struct tls *client, struct tls *server);
 
-/* tls_tickets_for gives p the keys of a pair with the same names in old (may be NULL), or new ones, or
- * those of the files; false: memory is out. tls_tickets_unref: k may be NULL. tls_ticket_write and
- * tls_ticket_parse are mbedTLS's callbacks. */
+/* tls_tickets_for gives p the keys of a pair with the same names in old (may be NULL), or new ones,
+ * or those of the files; false: memory is out. tls_tickets_unref: k may be NULL. tls_ticket_write
+ * and tls_ticket_parse are mbedTLS's callbacks. */
 bool tls_tickets_for(struct tls_pair *p, const struct tls_settings *old);
 void tls_tickets_unref(struct tls_tickets *k);
 int tls_ticket_write(void *ctx, const mbedtls_ssl_session *session, unsigned char *start,
