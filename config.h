@@ -94,6 +94,7 @@ struct config_namespaces {
     size_t count;
 };
 
+enum config_send_batch { CONFIG_BATCH_AUTO, CONFIG_BATCH_OFF };
 enum config_tls_backend { CONFIG_TLS_AUTO, CONFIG_TLS_DETACHED, CONFIG_TLS_MBEDTLS };
 enum config_log_format { CONFIG_LOG_TEXT, CONFIG_LOG_JSON };
 
@@ -216,8 +217,9 @@ struct config {
     int64_t shutdown_close_rate; /* connections a second, whole process; 0 = all at once */
 
     /* the work of one turn of a worker */
-    int64_t worker_accepts_per_turn;     /* connections accepted from a listener */
-    int64_t worker_handshake_time_ms; /* for TLS handshakes in a turn */
+    int64_t worker_accepts_per_turn; /* connections accepted from a listener */
+    enum config_send_batch worker_send_batch;
+    int64_t worker_handshake_time_ms;    /* for TLS handshakes in a turn */
     int64_t worker_reads_per_turn;       /* recv calls for one connection */
     int64_t worker_receive_buffer_bytes; /* the worker's one receive buffer */
     int64_t worker_fanout_slice;         /* subscribers served before others get a turn */

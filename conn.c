@@ -585,12 +585,23 @@ static void flush(struct conn *c)
     if (c->out) conn_waits(c);
 }
 
+void conn_flushed(struct conn *c)
+{
+    flush(c);
+    c->flags &= ~(uint32_t)CONN_DIRTY;
+}
+
 static void flush_all(struct worker *w)
 {
-    for (uint32_t i = 0; i < w->dirty.count; i++) { /* may grow meanwhile, each connection once */
-        flush(w->dirty.items[i]);
-        w->dirty.items[i]->flags &= ~(uint32_t)CONN_DIRTY;
-    }
+    const bool batched = conn_batch_begin(w);
+    uint32_t i = 0;
+    do {
+        for (; i < w->dirty.count; i++) { /* may grow meanwhile, each connection once */
+            struct conn *c = w->dirty.items[i];
+            if (!batched || !conn_batch_add(c)) conn_flushed(c);
+        }
+        if (batched) conn_batch_submit(w);
+    } while (i < w->dirty.count);
     w->dirty.count = 0;
 }
 
@@ -795,4 +806,5 @@ const struct worker_ops conn_worker_ops = {
     .stopping = conn_stopping,
     .draining = conn_draining,
     .rebalancing = conn_rebalancing,
+    .gone = conn_batch_free,
 };

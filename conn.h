@@ -152,8 +152,8 @@ enum slow_policy {
                      and recovers */
 };
 
-struct conn_options {            /* a part of the settings (settings.h) */
-    int64_t reads_per_turn;      /* recv calls for one connection */
+struct conn_options {              /* a part of the settings (settings.h) */
+    int64_t reads_per_turn;        /* recv calls for one connection */
     int64_t handshake_us_per_turn; /* time for TLS handshakes of one worker */
     int64_t handshake_timeout_ms, http_idle_timeout_ms, close_timeout_ms;
     int64_t max_message_bytes;
@@ -418,6 +418,19 @@ bool conn_budget_has(struct conn *c, bool unverified, int64_t more);
 bool conn_socket_took(struct conn *c, ssize_t n, size_t want);
 void conn_unqueued(struct conn *c, size_t n);
 void conn_end_of_input(struct conn *c);
+/* conn_flushed sends what is queued yet, and takes c from the dirty list. conn/batch.c: is this
+ * turn's flush worth a batch; put c's sends into it (false: it is to be flushed as ever); do it,
+ * and flush who was in it; give its memory back. */
+void conn_flushed(struct conn *c);
+bool conn_batch_begin(struct worker *w);
+bool conn_batch_add(struct conn *c);
+void conn_batch_submit(struct worker *w);
+void conn_batch_free(struct worker *w);
+/* conn_tls_seal puts what is queued, up to 16 KiB of it, into one record at out, as much as cap
+ * bytes have room for; returns its length, 0: c is dropped. conn_tls_keep keeps sealed bytes that
+ * the socket did not take. */
+size_t conn_tls_seal(struct conn *c, uint8_t *out, size_t cap);
+void conn_tls_keep(struct conn *c, const uint8_t *bytes, size_t len);
 /* conn/tls.c: received bytes; send what is queued; say close_notify; the handshake has failed; the
  * client's token is verified, what is kept is no stranger's any more; the end of the session. */
 void conn_tls_input(struct conn *c, const uint8_t *bytes, size_t len);

@@ -61,6 +61,8 @@
     X(TLS_RESUMED, "tls_handshakes_total", COUNTER, "result=\"resumed\"", "")                      \
     X(TLS_FAILED, "tls_handshakes_total", COUNTER, "result=\"failed\"", "")                        \
     X(TLS_IN_FLIGHT, "tls_handshakes_in_flight", GAUGE, "", "TLS handshakes begun and not ended")  \
+    X(SEND_BATCHES, "send_batches_total", COUNTER, "", "Batches of sends submitted by io_uring")   \
+    X(SENDS_BATCHED, "sends_batched_total", COUNTER, "", "Sends in them")                          \
     X(TLS_DETACHED, "tls_sessions_detached", GAUGE, "",                                            \
       "TLS connections whose records roost does itself, from some 200 bytes each")                 \
     X(TIMED_OUT_HANDSHAKE, "timeouts_total", COUNTER, "what=\"handshake\"",                        \

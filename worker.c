@@ -155,6 +155,7 @@ void worker_delete(struct worker *w)
 {
     if (!w) return;
     int saved = errno;
+    if (w->server->ops && w->server->ops->gone) w->server->ops->gone(w);
     if (w->reactor.epoll_fd != -1) {
         close_listeners(w);
         reactor_close(&w->reactor);

@@ -70,6 +70,7 @@ struct worker_ops {
     int (*draining)(struct worker *w);    /* in each turn of a drain: closes what is due; how long
                                              until more is */
     int (*rebalancing)(struct worker *w); /* the same while rebalance.left is not 0 */
+    void (*gone)(struct worker *w); /* NULL, or: give back what is w's; its thread has ended */
 };
 
 /* conn_vector: connections of one worker, in an array mapped once for as many as there can be
@@ -158,6 +159,9 @@ struct worker {
     int64_t ahead_at_us;    /* now_us of the turn that read it */
     uint64_t wake;          /* bits of workers whose mailbox was empty when this one pushed */
     struct mem_pool *pool;
+    uint32_t batch_from;      /* connections with something to send, from which on it goes by
+                                 batches; 0 = never; conn/batch.c */
+    struct conn_batch *batch; /* NULL: none was needed yet */
     struct mem_pool *secrets; /* keys of TLS sessions: not in core dumps */
     struct wheel wheel;       /* ticks of WORKER_TICK_MS */
     struct metrics metrics;
@@ -168,15 +172,15 @@ struct worker {
     struct conn_vector conns; /* all of them; a connection knows its slot */
     struct conn_vector dirty, ready, closed;
     struct conn_vector waiting; /* those whose socket took less than there was (conn/shed.c) */
-    int64_t handshake_us; /* spent on TLS handshakes in this turn */
+    int64_t handshake_us;       /* spent on TLS handshakes in this turn */
     unsigned turned_away;       /* connections that are told that their address has too many */
     unsigned full_turns; /* turns in a row in which the kernel had more events than were taken */
     int64_t trim_at_ms;
     int64_t heap_used_ms; /* when malloc's heap was last used for something large: a TLS handshake,
                              40 KiB; 0 = not since it was trimmed */
-    int64_t look_at_ms; /* when what waits is looked at again, in a turn for that; 0 = in the next
-                           one that comes */
-    uint32_t sampled;   /* of waiting: who is asked next */
+    int64_t look_at_ms;   /* when what waits is looked at again, in a turn for that; 0 = in the next
+                             one that comes */
+    uint32_t sampled;     /* of waiting: who is asked next */
     int64_t sample_at_ms;
     uint32_t asked;                /* of conns: whose socket the kernel is asked about next */
     struct kernel_sockets sockets; /* what it said */

@@ -231,6 +231,7 @@ static int run(struct serve *s)
         log_event(LOG_INFO, "listening", LOG_STR("url", s->urls[i]));
     log_event(LOG_INFO, "ready", LOG_STR("version", ROOST_VERSION),
               LOG_STR("tls", tls_library_version()), LOG_U64("workers", v->worker_count),
+              LOG_STR("sends", v->workers[0]->batch_from ? "batched" : "one by one"),
               LOG_U64("descriptors", v->conns_max));
     inject_fault();
     if (s->set->config.dev)

@@ -1,6 +1,8 @@
 /* The workers and the sockets they listen on. */
 #include "cmd/serve.h"
 
+#include "batch.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +21,7 @@
 #include "users.h"
 
 #define BACKLOG 65535
+#define BATCH_WORTH 8u        /* sends; a smaller batch costs more than it saves */
 #define CONNS_MAX (16u << 20) /* when the descriptor limit is "unlimited" */
 
 static uint32_t raise_descriptor_limit(void)
@@ -40,6 +43,15 @@ static int open_traces(const struct config *c, unsigned workers)
     return trace_export_open(&o, err, sizeof err) == -1 ? serve_say("--trace", err) : -1;
 }
 
+/* send_batches: may workers send by batches? */
+static bool send_batches(const struct config *c)
+{
+    const char *why = "worker.send_batch is off";
+    if (c->worker_send_batch != CONFIG_BATCH_OFF && batch_works(&why)) return true;
+    log_event(LOG_INFO, "sends are made one by one", LOG_STR("why", why));
+    return false;
+}
+
 int serve_make_workers(struct serve *s)
 {
     const struct config *c = &s->set->config;
@@ -58,9 +70,11 @@ int serve_make_workers(struct serve *s)
     if (pubsub_open(&s->set->pubsub, want) == -1) return serve_say("channels", strerror(errno));
     int status = open_traces(c, want);
     if (status != -1) return status;
+    const bool batches = send_batches(c);
     for (unsigned i = 0; i < want; i++) {
         struct worker *w = worker_new(v, i);
         if (w) w->trace = trace_export_worker(i);
+        if (w && batches) w->batch_from = BATCH_WORTH;
         if (!w || users_open(w) == -1 || pubsub_worker_open(w) == -1)
             return serve_say("worker", strerror(errno));
         v->workers[v->worker_count++] = w;

@@ -34,6 +34,8 @@ static const char *const namespace_slow_policies[] = {
 static const char *const log_levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL,
 };
+static const char *const send_batches[] = {
+    [CONFIG_BATCH_AUTO] = "auto", [CONFIG_BATCH_OFF] = "off", NULL};
 static const char *const tls_backends[] = {
     [CONFIG_TLS_AUTO] = "auto",
     [CONFIG_TLS_DETACHED] = "detached",
@@ -600,6 +602,13 @@ const struct option option_table[] = {
     /* ---- work of one turn ---- */
     {"worker.accepts_per_turn", NULL, "N", GROUP_WORKER, OPTION_INT, FIELD(worker_accepts_per_turn),
      .initial = "64", .min = 1, .max = 65536, .help = "Connections accepted from one listener.",
+     .restart = true},
+    {"worker.send_batch", "send-batch", NULL, GROUP_WORKER, OPTION_CHOICE, FIELD(worker_send_batch),
+     .initial = "auto", .choices = send_batches,
+     .help =
+         "Where many connections have something to be sent, hand up to 256 sends to the kernel "
+         "by one system call, through io_uring (Linux 6.1, unless it is forbidden: as containers "
+         "often do). off: one by one, always.",
      .restart = true},
     {"worker.handshake_time", NULL, NULL, GROUP_WORKER, OPTION_DURATION,
      FIELD(worker_handshake_time_ms), .initial = "4ms", .min = 1, .max = SECOND,

@@ -66,6 +66,16 @@ void conn_tls_free(struct conn *c)
 /* ---- out ---- */
 
 /* send_sealed sends TLS bytes behind what waits already; the rest is kept. */
+void conn_tls_keep(struct conn *c, const uint8_t *bytes, size_t len)
+{
+    if (!outq_add_cipher(c->worker->pool, &c->out, bytes, (uint32_t)len)) {
+        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
+        conn_drop(c, WS_CLOSE_INTERNAL); /* the stream has a hole now */
+        return;
+    }
+    metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, len);
+}
+
 static void send_sealed(struct conn *c, const uint8_t *bytes, size_t len)
 {
     size_t taken = 0;
@@ -74,12 +84,7 @@ static void send_sealed(struct conn *c, const uint8_t *bytes, size_t len)
         if (conn_socket_took(c, n, len) || c->state == CONN_CLOSED) return;
         taken = n > 0 ? (size_t)n : 0;
     }
-    if (!outq_add_cipher(c->worker->pool, &c->out, bytes + taken, (uint32_t)(len - taken))) {
-        metric_add(&c->worker->metrics, METRIC_REFUSED_MEMORY, 1);
-        conn_drop(c, WS_CLOSE_INTERNAL); /* the stream has a hole now */
-        return;
-    }
-    metric_add(&c->worker->metrics, METRIC_QUEUED_BYTES, len - taken);
+    conn_tls_keep(c, bytes + taken, len - taken);
 }
 
 static bool flush_cipher(struct conn *c)
@@ -95,6 +100,20 @@ static bool flush_cipher(struct conn *c)
     return all;
 }
 
+size_t conn_tls_seal(struct conn *c, uint8_t *out, size_t cap)
+{
+    struct iovec pieces[PIECES_MAX];
+    size_t used = 0, n = 0;
+    const unsigned count = outq_iov(c->out, pieces, PIECES_MAX, TLS_RECORD_MAX);
+    if (tls_seal(c->tls, pieces, count, &used, out, cap, &n) == IO_CLOSED || used == 0) {
+        conn_drop(c, WS_CLOSE_ABNORMAL);
+        return 0;
+    }
+    outq_sent(c->out, used);
+    conn_unqueued(c, used);
+    return n;
+}
+
 /* conn_tls_flush: as many records as there is room for go out by one send. */
 void conn_tls_flush(struct conn *c)
 {
@@ -103,18 +122,9 @@ void conn_tls_flush(struct conn *c)
     while (c->out->count) {
         size_t sealed = 0;
         while (c->out->count && w->tx_size - sealed >= TLS_RECORD_MAX + TLS_OVERHEAD) {
-            struct iovec pieces[PIECES_MAX];
-            size_t used = 0, n = 0;
-            const unsigned count = outq_iov(c->out, pieces, PIECES_MAX, TLS_RECORD_MAX);
-            if (tls_seal(c->tls, pieces, count, &used, w->tx + sealed, w->tx_size - sealed, &n) ==
-                    IO_CLOSED ||
-                used == 0) {
-                conn_drop(c, WS_CLOSE_ABNORMAL);
-                return;
-            }
+            const size_t n = conn_tls_seal(c, w->tx + sealed, w->tx_size - sealed);
+            if (!n) return;
             sealed += n;
-            outq_sent(c->out, used);
-            conn_unqueued(c, used);
         }
         send_sealed(c, w->tx, sealed);
         if (c->flags & CONN_BLOCKED || c->state == CONN_CLOSED) return;

@@ -145,6 +145,12 @@ static void engine_fill(const struct engine_options *o)
     heartbeat_init(&(struct heartbeat_options){.ping_interval_ms = 25000, .pong_timeout_ms = 8000});
 }
 
+/* A test that defines it as 1 and includes another runs that with every flush in a batch, where
+ * io_uring is allowed; test_batch.c says whether it is. */
+#ifndef ENGINE_BATCH_FROM
+#define ENGINE_BATCH_FROM 0
+#endif
+
 static void engine_open(const struct engine_options *o)
 {
     const unsigned workers = o->workers ? o->workers : 1;
@@ -160,6 +166,7 @@ static void engine_open(const struct engine_options *o)
     for (unsigned i = 0; i < workers; i++) {
         struct worker *w = worker_new(&engine.server, i);
         assert_non_null(w);
+        w->batch_from = ENGINE_BATCH_FROM;
         w->date_until_ms = INT64_MAX; /* no Date header: answers are compared byte by byte */
         assert_int_equal(users_open(w), 0);
         assert_int_equal(pubsub_worker_open(w), 0);

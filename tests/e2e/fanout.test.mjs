@@ -1,20 +1,22 @@
 /* The bus: two workers, publishers on both, and every subscriber sees the same sequence, whatever else goes on. */
 import {
-  assert, serve, connect, test, done, metrics, token, bearer, upgradeHead, frame, OP, until, scaled, spread, fresh, within, patience, Raw, SCALE,
+  assert, serve, connect, test, done, metrics, token, bearer, upgradeHead, frame, OP, until, scaled, spread, fresh, within, patience, certificate, Raw, SCALE,
 } from './lib.mjs';
 import crypto from 'node:crypto';
 import net from 'node:net';
+import tls from 'node:tls';
 
 const auth = bearer(token());
 
 /* Listener counts and hashes what it hears; it keeps the bytes only if asked to. */
 class Listener {
-  constructor(server, target, { keep = false } = {}) {
+  constructor(server, target, { keep = false, scheme = 'ws', ca } = {}) {
     this.bytes = 0;
     this.hash = crypto.createHash('sha1');
     this.kept = keep ? [] : null;
     this.upgraded = new Promise((resolve, reject) => {
-      this.socket = net.connect({ host: '127.0.0.1', port: server.port() });
+      const at = { host: '127.0.0.1', port: server.port(scheme) };
+      this.socket = scheme === 'wss' ? tls.connect({ ...at, ca }) : net.connect(at);
       this.socket.on('error', reject);
       this.socket.write(upgradeHead(target, auth));
       let head = Buffer.alloc(0);
@@ -176,6 +178,8 @@ test('subscribe and unsubscribe race with a flood: whole, in order, from the fir
   checkOrder(stable[0].messages(), { a: each, b: each });
   /* The others heard a piece of the same sequence: it is found in one place, whole. */
   const reference = stable[0].messages();
+  const hasEnd = (heard) => !heard.length || heard.at(-1) === reference.at(-1);
+  await until(() => crowd.every((l) => hasEnd(l.messages())), 'those who came later and stayed have the end', 60000);
   const place = new Map(reference.map((text, i) => [text, i]));
   let pieces = 0;
   for (const l of [...gone, ...crowd]) {
@@ -223,6 +227,39 @@ test('most of a channel leaves in one turn, in the middle of a pass: those who s
   }
   await fresh(server);
 });
+
+/* Some do not read for a while: their sockets take a part of what is sent, or nothing, and the rest comes later, in order. */
+for (const [how, args] of [['in batches', []], ['one by one', ['--send-batch', 'off']]]) {
+  for (const scheme of ['ws', 'wss']) {
+    test(`slow readers among fast ones, sends ${how}, ${scheme}: byte-equal sequences`, async () => {
+      const pair = await certificate('ec');
+      const server = await serve(['--listen', 'ws://127.0.0.1:0', '--listen', 'wss://127.0.0.1:0', '--cert', pair.cert, '--key', pair.key,
+        '--workers', '1', '--client.queue_max_size', '64MiB', '--ping-interval', '0', ...args]);
+      const publisher = await connect(server, '/raw/mixed?sub=0');
+      const options = { scheme, ca: pair.ca };
+      const list = [];
+      await spread(60, 20, async () => list.push(await new Listener(server, '/raw/mixed?pub=0', options).upgraded));
+      const count = scaled(6000, 2000);
+      const text = (i) => `${i}:${'x'.repeat((i * 37) % 1500)}`;
+      let total = 0;
+      for (const [i, l] of list.entries()) if (i % 3 === 0) l.socket.pause();
+      for (let i = 0; i < count; i++) {
+        publisher.send(text(i));
+        total += sizeOf(text(i));
+        if (i % 50 === 49) await new Promise((resolve) => setImmediate(resolve));
+      }
+      await until(() => list.every((l, i) => i % 3 === 0 || l.bytes >= total), 'the fast ones have all', 60000);
+      for (const l of list) l.socket.resume();
+      await until(() => list.every((l) => l.bytes >= total), 'the slow ones have all', 60000);
+      assert.equal(new Set(list.map((l) => l.sequence())).size, 1);
+      for (const l of list) assert.equal(l.bytes, total);
+      const m = await metrics(server);
+      assert.equal(m.get('sends_batched_total') > 0, how === 'in batches' && /sends=batched/.test(server.log), 'what the log says is done');
+      for (const l of list) l.socket.destroy();
+      await fresh(server);
+    }, { seconds: 120, final: true });
+  }
+}
 
 test('many channels at once, each by itself', async () => {
   const server = await serve(['--workers', '2']);
