@@ -211,7 +211,10 @@ bool batch_works(const char **why)
     struct batch *b = batch_new(why);
     if (!b) return false;
     *why = "no descriptor is left";
-    bool works = open_pair(whole) & open_pair(small) & open_pair(gone);
+    bool works = true;
+    works = open_pair(whole) && works; /* each of them: close_pair comes for all */
+    works = open_pair(small) && works;
+    works = open_pair(gone) && works;
     if (works) {
         close(gone[1]);
         gone[1] = -1;
