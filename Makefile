@@ -147,7 +147,7 @@ fuzz: ## each fuzz target for FUZZ_SECONDS (60)
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) scripts/run-fuzz.sh $(patsubst tests/%.c,build/fuzz/%,$(wildcard tests/fuzz_*.c))
 fuzz-targets: $(FUZZ)
 
-bench: all $B/bare_echo $B/bare_fanout ## the load generator against a server of its own, and the bare loops beside it
+bench: all $B/bare_echo $B/bare_fanout $B/bare_uring ## the load generator against a server of its own, and the bare loops beside it
 	@bench/run.sh $B
 
 bench-peers: all $B/bare_echo $B/bare_fanout ## roost beside uWebSockets.js, ws, libwebsockets, nginx with nchan, and the bare loops: tables and pictures

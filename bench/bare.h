@@ -1,4 +1,5 @@
-/* bare.h - what bare_echo and bare_fanout share: the ceilings to compare a server with (peers.md).
+/* bare.h - what bare_echo, bare_fanout and bare_uring share: the ceilings to compare a server with
+ * (peers.md).
  *
  * No checks, no timers, no tokens, no closing handshake: a listener, the shortest opening
  * handshake, level-triggered epoll. Not for use, and not in the product. One thread. */
@@ -24,5 +25,11 @@ int bare_serve(const struct bare_handler *handler);
 
 /* bare_send_all sends len bytes, waiting when the socket is full. False when the peer is gone. */
 bool bare_send_all(int fd, const uint8_t *bytes, size_t len);
+
+/* bare_fanout serves a fan-out: what any connection sends goes to all of them, the frames of one
+ * recv together, their headers and payload made once. send_to_all sends len bytes to each of count
+ * descriptors, and is done with the bytes when it returns. Returns only on failure. */
+typedef void bare_fanout_fn(const int *fds, size_t count, const uint8_t *bytes, size_t len);
+int bare_fanout(bare_fanout_fn *send_to_all);
 
 #endif
