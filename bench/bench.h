@@ -58,11 +58,14 @@ struct bench_options {
     double seconds, warm_s;
     double leave_s; /* idle: after all have left, when memory is looked at again; < 0 = not */
     uint64_t count; /* messages after which to stop; 0 = by time alone */
+    uint64_t rate;  /* messages, or publications, a second; 0 = the next when one is back */
     bool json, insecure, quiet, close_handshake;
     bool no_subscribe; /* a Centrifuge client connects and no more */
     pid_t server_pid;
     struct target_options target;
 };
+
+#define BENCH_WINDOW_MAX 1024
 
 enum bench_phase { BENCH_OPENING, BENCH_WARMING, BENCH_MEASURING, BENCH_DRAINING };
 
@@ -99,6 +102,7 @@ struct bench_conn {
     struct dial *dial;
     struct order order; /* of what is received */
     uint64_t sent;      /* messages, for echo */
+    uint64_t due;       /* messages, sent or not, at a rate */
     int64_t began_ns;   /* of the opening */
     size_t at;          /* bytes of the message that is being received */
     int fd;             /* in the epoll set; -1 = none */
@@ -183,8 +187,10 @@ struct bench {
     int64_t pss_before, pss_after, pss_left; /* pss_left: when all were gone; 0 = not taken */
     unsigned pss_connections;                /* that were open at pss_after */
     char failure[256];                       /* why there is no result */
-    /* marks of a measurement under way */
-    int64_t began_ns, began_server_ns, began_client_ns;
+    uint64_t unsent; /* that were due at a rate, and waited for others to come back */
+    int64_t due_ns;  /* at a rate: when the next message is; 0 = there is no rate */
+    /* marks of a measurement under way; ended_ns when it is over */
+    int64_t ended_ns, began_ns, began_server_ns, began_client_ns;
     struct storm *storm; /* of that mode */
     void *state;         /* the mode's */
 };

@@ -13,9 +13,11 @@
 
 #include "bench.h"
 #include "credentials.h"
+#include "pace.h"
 
 #define SERVER_ARGUMENTS_MAX 64
 #define SPARE_DESCRIPTORS 32
+#define PENDING_BYTES (64u << 20)
 
 static const struct bench_mode *const modes[] = {&bench_idle, &bench_connect, &bench_echo,
                                                  &bench_fanout, &bench_storm};
@@ -58,7 +60,12 @@ static void usage(FILE *to)
         "                     publications by the publish command [raw; of echo: echo]\n"
         "  --connections N    how many\n"
         "  --size BYTES       of a message, 16 (centrifuge: 34) to 16 MiB\n"
-        "  --window W         messages under way: on each connection (echo), in all (fanout) [1]\n"
+        "  --window W         messages under way: on each connection (echo), in all (fanout) [1; "
+        "at a\n"
+        "                     rate 1,024 at most, less if that were more than 64 MiB]\n"
+        "  --rate N           echo, fanout: N messages (publications) a second, whatever comes "
+        "back;\n"
+        "                     latency counts from when each was due\n"
         "  --established N    storm: connections that were there before [200]\n"
         "  --seconds S        how long is measured; storm: before it and after it [5]\n"
         "  --warm-up S        before that [1]\n"
@@ -95,6 +102,7 @@ enum {
     OPT_CONNECTIONS = 1000,
     OPT_SIZE,
     OPT_WINDOW,
+    OPT_RATE,
     OPT_ESTABLISHED,
     OPT_SECONDS,
     OPT_WARM_UP,
@@ -124,6 +132,7 @@ static const struct option long_options[] = {
     {"size", required_argument, NULL, OPT_SIZE},
     {"established", required_argument, NULL, OPT_ESTABLISHED},
     {"window", required_argument, NULL, OPT_WINDOW},
+    {"rate", required_argument, NULL, OPT_RATE},
     {"seconds", required_argument, NULL, OPT_SECONDS},
     {"warm-up", required_argument, NULL, OPT_WARM_UP},
     {"count", required_argument, NULL, OPT_COUNT},
@@ -184,7 +193,8 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
         {OPT_CONNECTIONS, "connections", 1, 1000000},
         {OPT_SIZE, "size", BENCH_HEAD, BENCH_SIZE_MAX},
         {OPT_ESTABLISHED, "established", 1, 10000},
-        {OPT_WINDOW, "window", 1, 1024},
+        {OPT_WINDOW, "window", 1, BENCH_WINDOW_MAX},
+        {OPT_RATE, "rate", 1, PACE_MAX},
         {OPT_COUNT, "count", 1, UINT64_MAX},
         {OPT_RAMP, "ramp", 1, 10000},
         {OPT_WORKERS, "workers", 1, 256},
@@ -203,6 +213,8 @@ static bool number_option(struct bench_options *o, int value, const char *arg)
         o->established = (unsigned)n;
     else if (value == OPT_WINDOW)
         o->window = (unsigned)n;
+    else if (value == OPT_RATE)
+        o->rate = n;
     else if (value == OPT_COUNT)
         o->count = n;
     else if (value == OPT_RAMP)
@@ -244,6 +256,7 @@ static bool take_option(struct bench *b, int value, const char *arg)
     case OPT_SIZE:
     case OPT_ESTABLISHED:
     case OPT_WINDOW:
+    case OPT_RATE:
     case OPT_COUNT:
     case OPT_RAMP:
     case OPT_WORKERS:
@@ -279,6 +292,14 @@ static const struct bench_mode *find_mode(const char *name)
     return NULL;
 }
 
+/* default_window: with a rate as many as may be needed, but no more than PENDING_BYTES of them. */
+static unsigned default_window(const struct bench *b)
+{
+    const uint64_t apart = b->mode == &bench_echo ? b->o.connections : 1;
+    const uint64_t n = b->o.rate ? PENDING_BYTES / b->o.size / apart : 1;
+    return n < 1 ? 1 : n > BENCH_WINDOW_MAX ? BENCH_WINDOW_MAX : (unsigned)n;
+}
+
 /* settle looks at the options together. */
 static bool settle(struct bench *b)
 {
@@ -287,6 +308,7 @@ static bool settle(struct bench *b)
     if (!b->dialect) b->dialect = b->mode->dialect;
     if (!b->o.connections) b->o.connections = b->mode->connections;
     if (!b->o.size) b->o.size = b->mode->size;
+    if (!b->o.window) b->o.window = default_window(b);
     b->o.target.clients = b->dialect == &dialect_centrifuge;
     if (b->mode == &bench_fanout && b->dialect == &dialect_echo)
         why = "an echo is no fan-out";
@@ -300,6 +322,8 @@ static bool settle(struct bench *b)
         why = "--history is for --dialect centrifuge";
     else if (b->o.target.history && b->o.url)
         why = "--history is of a server that the bench starts itself";
+    else if (b->o.rate && b->mode != &bench_echo && b->mode != &bench_fanout)
+        why = "--rate is for echo and fanout";
     else if (b->o.leave_s >= 0 && b->mode != &bench_idle)
         why = "--leave is for idle";
     else if (b->o.size < b->dialect->size_min) {
@@ -317,7 +341,7 @@ static int parse(struct bench *b, int argc, char **argv)
     int value;
     optind = 0;
     b->o = (struct bench_options){
-        .window = 1, .ramp = 64, .established = 200, .seconds = 5, .warm_s = 1, .leave_s = -1};
+        .ramp = 64, .established = 200, .seconds = 5, .warm_s = 1, .leave_s = -1};
     b->o.target.workers = 1;
     b->o.target.arguments = server_arguments;
     while ((value = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {

@@ -1,6 +1,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,14 +43,23 @@ const char *load_token(const struct bench *b, char *out, size_t cap)
 
 /* ---- what arrives ---- */
 
+/* At a rate, what was due in the measured time counts even if it came after: just those that waited
+ * longest would be left out. In a closed loop nobody knows how long the next would have waited. */
+static bool latency_counts(const struct bench *b, int64_t sent_ns)
+{
+    if (sent_ns < b->began_ns) return false;
+    if (b->phase == BENCH_MEASURING) return true;
+    return b->o.rate && b->phase == BENCH_DRAINING && sent_ns < b->ended_ns;
+}
+
 void load_received(struct bench_conn *c, uint64_t seq, int64_t sent_ns, size_t len)
 {
     struct bench *b = c->bench;
     if (b->phase == BENCH_MEASURING) {
         b->counts.messages++;
         b->counts.bytes += len;
-        if (sent_ns >= b->began_ns) histogram_add(&b->latency, (uint64_t)(b->now_ns - sent_ns));
     }
+    if (latency_counts(b, sent_ns)) histogram_add(&b->latency, (uint64_t)(b->now_ns - sent_ns));
     b->mode->message(c, seq, sent_ns);
 }
 
@@ -249,13 +259,27 @@ static int64_t own_cpu_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
+/* wait_until waits for an event or for end_ns: finer than epoll's milliseconds, which would be
+ * taken for latency. */
+static void wait_until(const struct bench *b, int64_t end_ns)
+{
+    struct pollfd any = {.fd = b->epoll_fd, .events = POLLIN};
+    int64_t left_ns = end_ns - bench_clock_ns();
+    if (left_ns <= 0) return;
+    const struct timespec left = {.tv_sec = left_ns / 1000000000, .tv_nsec = left_ns % 1000000000};
+    ppoll(&any, 1, &left, NULL);
+}
+
 void load_run(struct bench *b, double seconds, void (*each)(struct bench *b))
 {
     int64_t end_ns = bench_clock_ns() + (int64_t)(seconds * 1e9);
     while (!bench_stop) {
         int64_t left_ns = end_ns - bench_clock_ns();
         if (left_ns <= 0 || (b->o.count && b->counts.messages >= b->o.count)) return;
-        load_turn(b, left_ns > TURN_MS * 1000000ll ? TURN_MS : (int)(left_ns / 1000000) + 1);
+        if (b->due_ns) wait_until(b, b->due_ns < end_ns ? b->due_ns : end_ns);
+        load_turn(b, b->due_ns                       ? 0
+                     : left_ns > TURN_MS * 1000000ll ? TURN_MS
+                                                     : (int)(left_ns / 1000000) + 1);
         if (each) each(b);
         report_progress(b, b->mode->what, b->mode->latency ? b->latency.total : b->counts.messages);
     }
@@ -273,7 +297,8 @@ void load_mark_begin(struct bench *b)
 void load_mark_end(struct bench *b)
 {
     b->phase = BENCH_DRAINING;
-    b->measured_s = (double)(bench_clock_ns() - b->began_ns) / 1e9;
+    b->ended_ns = bench_clock_ns();
+    b->measured_s = (double)(b->ended_ns - b->began_ns) / 1e9;
     b->client_cpu_s = (double)(own_cpu_ns() - b->began_client_ns) / 1e9;
     int64_t server_ns = target_cpu_ns(&b->target);
     b->server_cpu_s = server_ns < 0 || b->began_server_ns < 0

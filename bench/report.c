@@ -97,6 +97,21 @@ static void print_latency(const struct bench *b)
     putchar('\n');
 }
 
+/* What the latency is, and what is not in it. */
+static void print_loop(const struct bench *b)
+{
+    if (!b->mode->publishers || b->storm) return;
+    if (!b->o.rate)
+        puts("    closed loop: a server that stalls is asked less, which the latency does not show "
+             "(--rate)");
+    else
+        printf("    open loop: from when each of %llu a second was due\n",
+               (unsigned long long)b->o.rate);
+    if (b->unsent)
+        row("due, and not sent in time", (double)b->unsent,
+            "the window was full, or the client too slow");
+}
+
 static void print_span(const char *name, const struct histogram *h)
 {
     printf("  %-28s", name);
@@ -179,6 +194,7 @@ static void print_table(const struct bench *b)
                (unsigned long long)b->counts.resumed, (unsigned long long)b->counts.opened);
     print_cpu(b);
     print_latency(b);
+    print_loop(b);
     print_storm(b);
     print_memory(b);
     print_faults(b);
@@ -237,6 +253,9 @@ static void print_json(const struct bench *b)
     count("connections", b->o.connections);
     count("size", b->o.size);
     count("window", b->o.window);
+    text("loop", b->o.rate ? "open" : "closed");
+    count("rate", b->o.rate);
+    count("unsent", b->unsent);
     count("history", b->o.target.history);
     printf(",\"subscribe\":%s", b->o.no_subscribe ? "false" : "true");
     if (!b->o.url && b->o.target.bare)

@@ -12,6 +12,7 @@
 
 #include "bench/histogram.h"
 #include "bench/order.h"
+#include "bench/pace.h"
 #include "bench/reply.h"
 #include "guard.h"
 
@@ -72,6 +73,51 @@ static void test_few_values(void **state)
     assert_int_equal(histogram_quantile(&h, 0.99), 10);
     assert_int_equal(histogram_quantile(&h, 0.999), 10);
     assert_int_equal(histogram_quantile(&h, 1), 1000000);
+}
+
+/* ---- pace ---- */
+
+static void test_due(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t rate, n;
+        int64_t due_ns;
+    } cases[] = {
+        {1, 0, 5},
+        {1, 3, 3000000005},
+        {1000, 1, 1000005},
+        {3, 1, 333333338},
+        {3, 2, 666666671},
+        {3, 3, 1000000005},                      /* no rounding is added up */
+        {3, 3000000000, 1000000000000000005},    /* a billion seconds */
+        {PACE_MAX, 86400000001, 86400000001005}, /* a day and a message of the highest rate */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(pace_due_ns(5, cases[i].rate, cases[i].n), cases[i].due_ns);
+        /* n messages, 0 to n - 1, are due before message n is; and it, too, a nanosecond later */
+        assert_int_equal(pace_count(5, cases[i].rate, cases[i].due_ns), cases[i].n);
+        assert_int_equal(pace_count(5, cases[i].rate, cases[i].due_ns + 1), cases[i].n + 1);
+    }
+}
+
+/* A server that answers at once but stalls for a second in ten, asked a hundred times a second:
+ * from when a message was due a tenth of all wait, half a second on average; who is only asked
+ * again when it has answered sees one. */
+static void test_a_stall_is_not_left_out(void **state)
+{
+    (void)state;
+    const int64_t stall_ns = 4 * (int64_t)PACE_NS, over_ns = 5 * (int64_t)PACE_NS;
+    memset(&h, 0, sizeof h);
+    for (uint64_t n = 0; n < 1000; n++) {
+        const int64_t due_ns = pace_due_ns(0, 100, n);
+        const int64_t answered_ns = due_ns >= stall_ns && due_ns < over_ns ? over_ns : due_ns;
+        histogram_add(&h, (uint64_t)(answered_ns - due_ns));
+    }
+    assert_int_equal(histogram_quantile(&h, 0.9), 0);
+    assert_in_range(histogram_quantile(&h, 0.95), 500000000, 520000000);
+    assert_in_range(histogram_quantile(&h, 0.99), 900000000, 925000000);
+    assert_int_equal(histogram_quantile(&h, 1), 1000000000);
 }
 
 /* ---- order ---- */
@@ -268,10 +314,16 @@ static void test_longest_channel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_buckets),       cmocka_unit_test(test_known_quantiles),
-        cmocka_unit_test(test_few_values),    cmocka_unit_test(test_order),
-        cmocka_unit_test(test_order_adds_up), cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_no_replies),    cmocka_unit_test(test_longest_channel),
+        cmocka_unit_test(test_buckets),
+        cmocka_unit_test(test_known_quantiles),
+        cmocka_unit_test(test_few_values),
+        cmocka_unit_test(test_due),
+        cmocka_unit_test(test_a_stall_is_not_left_out),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_order_adds_up),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_no_replies),
+        cmocka_unit_test(test_longest_channel),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,41 @@ for (const [name, more, refused] of [['all at once', [], 0],
   }, { seconds: 90 });
 }
 
+for (const args of [['echo', '--connections', '8', '--rate', '400'], ['echo', '--dialect', 'centrifuge', '--connections', '8', '--rate', '400', '--size', '40000', '--window', '2'],
+  ['fanout', '--connections', '50', '--rate', '40'], ['fanout', '--dialect', 'centrifuge', '--connections', '20', '--rate', '40', '--history', '5']]) {
+  test(`at a rate: ${args.join(' ')}`, async () => {
+    const r = await bench(args);
+    assert.deepEqual([r.ok, r.loop, r.rate], [true, 'open', Number(args[args.indexOf('--rate') + 1])]);
+    assert.ok(r.messages > 0 && r.latency_ms.max >= r.latency_ms.p50, JSON.stringify(r));
+    /* Never more than were due since the beginning (warm-up included), whatever the server could do. */
+    const most = (r.seconds + 10) * r.rate * (args[0] === 'fanout' ? r.connections : 1);
+    assert.ok(r.messages <= most, `${r.messages} of ${most}`);
+  });
+}
+
+/* One message under way, fifty due in a second: when one of them is answered 500 ms late, 25 others are sent late, and
+ * that is their latency. Counted from when they were sent, one of all would be slow. A slow machine only makes it more. */
+test('at a rate, what a stall kept from being sent counts from when it was due', async () => {
+  const url = await badServer((ws, data, n) => (n === 100 ? setTimeout(() => ws.send(data), 500) : ws.send(data)));
+  const r = await bench(['echo', url, '--connections', '1', '--window', '1', '--rate', '50', '--seconds', '5']);
+  assert.deepEqual([r.loop, r.lost, r.window], ['open', 0, 1]);
+  assert.ok(r.latency_ms['p99'] >= 300, JSON.stringify(r));
+});
+
+/* The server answers nothing, and the window is eight: the ninth can not be sent. */
+test('what was due and could not be sent is told', async () => {
+  const url = await badServer(() => {});
+  const r = await bench(['echo', url, '--connections', '1', '--window', '8', '--rate', '100'], 1);
+  assert.ok(r.lost === 8 && r.unsent > 0 && r.latency_ms.max === 0, JSON.stringify(r));
+});
+
+test('a rate is for echo and fanout', async () => {
+  for (const mode of ['idle', 'connect', 'storm']) {
+    const { code, err } = await command(ROOST, ['bench', mode, '--rate', '5'], { env, code: null, seconds: 60 });
+    assert.deepEqual([code, err], [2, 'roost bench: --rate is for echo and fanout\n']);
+  }
+});
+
 test('a server that somebody else started: --server-pid, --token', async () => {
   const server = await serve(['--echo', '--log-level', 'info']);
   const t = token();
