@@ -47,14 +47,19 @@ done
 # pss PID...: proportional set size in KB. cpu PID...: user and system time, in ticks.
 pss() { for p; do awk '/^Pss:/ { print $2 }' "/proc/$p/smaps_rollup" 2>/dev/null; done | awk '{ n += $1 } END { print n + 0 }'; }
 cpu() { for p; do sed 's/.*) //' "/proc/$p/stat" 2>/dev/null; done | awk '{ n += $12 + $13 } END { print n + 0 }'; }
-# sum NAME: of that metric, over all servers.
+# of I NAME: a metric of the I-th server. sum NAME: of all of them.
+of() { curl -s --unix-socket "$work/$1.sock" http://a/metrics | awk -v n="roost_$2" '$1 == n { s += $2 } END { printf "%d\n", s }'; }
 sum() { for i in $(seq 0 $((processes - 1))); do curl -s --unix-socket "$work/$i.sock" http://a/metrics; done | awk -v n="roost_$1" '$1 == n { s += $2 } END { printf "%d\n", s }'; }
 
 pss_before=$(pss $servers) kernel_before=$(kernel_kb) cpu_before=$(cpu $servers) began=$(date +%s)
+# Four clients at a time: with all at once they would come so late to their pings that these are not answered in 8 s.
 i=0
 while [ $i -lt $processes ]; do
-    nice -n 5 "$roost" bench idle "ws://$(address $i):$port" --channel million --connections $per --seconds 36000 --ramp 16 --quiet > "$work/client.$i" 2>&1 &
+    "$roost" bench idle "ws://$(address $i):$port" --channel million --connections $per --seconds 36000 --ramp 16 --quiet > "$work/client.$i" 2>&1 &
     clients="$clients $!" pids="$pids $!" i=$((i + 1))
+    for _ in $(seq 120); do [ "$(of $((i > 4 ? i - 4 : 0)) connections_open)" -lt $per ] || break; [ $i -ge 4 ] || break; sleep 0.5; done
+    [ $((i % 8)) -ne 0 ] || say "$(sum connections_open) open after $(($(date +%s) - began)) s, $(($(available) / 1024)) MiB free"
+    [ "$(available)" -ge $keep_kb ] || break
 done
 
 total=$((per * processes)) open=0 last=-1 still=0 why=
