@@ -67,7 +67,7 @@ static const struct aead_kernel *_Atomic in_use;
 
 void aead_use(const struct aead_kernel *k)
 {
-#if defined(__x86_64__)
+#ifdef AEAD_AESNI
     if (!k && aead_vaes.works()) k = &aead_vaes;
     if (!k && aead_aesni.works()) k = &aead_aesni;
 #endif

@@ -1,6 +1,6 @@
-#if defined(__x86_64__)
-
 #include "aead/internal.h"
+
+#ifdef AEAD_AESNI
 
 #include <cpuid.h>
 #include <immintrin.h>

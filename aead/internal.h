@@ -5,6 +5,11 @@
 
 #include "aead.h"
 
+/* Our kernels: on amd64, unless the build is to have mbedTLS alone (make MINIMAL=1). */
+#if defined(__x86_64__) && !defined(ROOST_MINIMAL)
+#define AEAD_AESNI
+#endif
+
 struct aead_message { /* one to be sealed (pieces) or opened (one piece) */
     const uint8_t *key, *nonce, *aad;
     size_t key_len, aad_len;
@@ -22,7 +27,7 @@ struct aead_kernel {
 };
 
 extern const struct aead_kernel aead_mbedtls; /* everywhere */
-#if defined(__x86_64__)
+#ifdef AEAD_AESNI
 extern const struct aead_kernel aead_aesni; /* AES-NI, PCLMULQDQ, AVX */
 extern const struct aead_kernel aead_vaes;  /* and VAES, VPCLMULQDQ, AVX2 */
 #endif

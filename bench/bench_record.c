@@ -220,7 +220,7 @@ static void print_row(enum aead suite, size_t size, const struct way *ways, unsi
 static unsigned list_ways(struct way *ways, struct ours *ours, enum aead suite)
 {
     const struct aead_kernel *const kernels[] = {
-#if defined(__x86_64__)
+#ifdef AEAD_AESNI
         &aead_vaes,
         &aead_aesni,
 #endif

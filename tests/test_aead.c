@@ -30,7 +30,7 @@ static void fresh(void)
 
 static const struct aead_kernel *const kernels[] = {
     &aead_mbedtls,
-#if defined(__x86_64__)
+#ifdef AEAD_AESNI
     &aead_aesni,
     &aead_vaes,
 #endif

@@ -220,6 +220,33 @@ static void test_stays_attached(void **state)
     assert_int_equal(mem_pool_stats(pool).used_bytes, 0);
 }
 
+/* Whichever of mbedTLS's allocations fails while keys are made: the session stays as it is. */
+static void test_detach_without_memory(void **state)
+{
+    (void)state;
+    struct tls_server *s = new_server(&ecdsa_files);
+    struct tls_client *c = new_client(&ecdsa_files);
+    for (int minor = 2; minor <= 3; minor++) {
+        tls_client_set_version(c, minor);
+        bool detached = false;
+        uint64_t k = 0;
+        while (!detached) {
+            struct pair *p = connected(c, s, WHOLE);
+            tls_memory_fail_at(++k);
+            p->server.t = tls_detach(p->server.t, pool);
+            tls_memory_fail_at(0);
+            detached = tls_is_detached(p->server.t);
+            converse(p);
+            free_pair(p);
+            assert_true(k < 100);
+        }
+        assert_true(k > 2);
+    }
+    tls_client_delete(c);
+    tls_server_delete(s);
+    assert_int_equal(mem_pool_stats(pool).used_bytes, 0);
+}
+
 /* ---- the test at the start ---- */
 
 static void crypt_wrongly(const struct aead_message *m, bool seal, uint8_t *out,
@@ -556,15 +583,11 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_differential),
-        cmocka_unit_test(test_data_behind_finished),
-        cmocka_unit_test(test_stays_attached),
-        cmocka_unit_test(test_backend_try),
-        cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_kept_without_memory),
-        cmocka_unit_test(test_damaged_record),
-        cmocka_unit_test(test_load_refuses),
-        cmocka_unit_test(test_moves_to_another_process),
+        cmocka_unit_test(test_differential),        cmocka_unit_test(test_data_behind_finished),
+        cmocka_unit_test(test_stays_attached),      cmocka_unit_test(test_detach_without_memory),
+        cmocka_unit_test(test_backend_try),         cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_kept_without_memory), cmocka_unit_test(test_damaged_record),
+        cmocka_unit_test(test_load_refuses),        cmocka_unit_test(test_moves_to_another_process),
     };
     srandom(1);
     return cmocka_run_group_tests(tests, set_up, tear_down);

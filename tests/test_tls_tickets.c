@@ -175,6 +175,55 @@ static void test_many_bad_tickets(void **state)
     serve_a_fresh_client(server);
 }
 
+/* The same inside one handshake, where a million cost seconds: the server is asked to open damaged
+ * copies of the ticket that it was offered. */
+static struct tls_memory before_bad, after_bad;
+static unsigned opened_bad;
+
+static int parse_bad_ones(void *ctx, mbedtls_ssl_session *session, unsigned char *buf, size_t len)
+{
+    before_bad = tls_memory();
+    for (int i = 0; i < (slow() ? 20000 : 1000000); i++) {
+        uint8_t bad[1024];
+        mbedtls_ssl_session out;
+        assert_true(len <= sizeof bad);
+        memcpy(bad, buf, len);
+        size_t bad_len = len;
+        if (i % 8 == 0)
+            bad_len = (size_t)random() % len; /* cut */
+        else
+            bad[(size_t)random() % len] ^= (uint8_t)(1 + random() % 255);
+        mbedtls_ssl_session_init(&out);
+        opened_bad += tls_ticket_parse(ctx, &out, bad, bad_len) == 0;
+        mbedtls_ssl_session_free(&out);
+    }
+    after_bad = tls_memory();
+    return tls_ticket_parse(ctx, session, buf, len);
+}
+
+static void test_a_million_bad_tickets(void **state)
+{
+    (void)state;
+    struct tls_client *c = new_client(&files);
+    for (int minor = 2; minor <= 3; minor++) {
+        keep_ticket(c, minor);
+        mbedtls_ssl_conf_session_tickets_cb(&server->current->conf, tls_ticket_write,
+                                            parse_bad_ones, NULL);
+        memset(&after_bad, 0, sizeof after_bad);
+        opened_bad = 0;
+        assert_true(resumes(c, server));
+        assert_true(after_bad.calls > 0);
+        assert_int_equal(opened_bad, 0);
+        assert_int_equal(after_bad.live, before_bad.live);
+        assert_int_equal(after_bad.live_bytes, before_bad.live_bytes);
+        mbedtls_ssl_conf_session_tickets_cb(&server->current->conf, tls_ticket_write,
+                                            tls_ticket_parse, NULL);
+        forget(c);
+    }
+    tls_client_delete(c);
+    serve_a_fresh_client(server);
+}
+
 /* ---- time ---------------------------------------------------------------------------------- */
 
 static void test_lifetime(void **state)
@@ -407,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_ticket_of_another_version),
         cmocka_unit_test(test_ticket_of_another_version_stock),
         cmocka_unit_test(test_many_bad_tickets),
+        cmocka_unit_test(test_a_million_bad_tickets),
         cmocka_unit_test(test_lifetime),
         cmocka_unit_test(test_rotation),
         cmocka_unit_test(test_used_once),
