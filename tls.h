@@ -86,6 +86,10 @@ void tls_client_set_version(struct tls_client *c, int minor);
  * server has lost 1.3 since, one handshake fails and the next succeeds. */
 void tls_client_keep_sessions(struct tls_client *c, bool keep);
 
+/* tls_client_share_tickets lets a ticket of 1.3 be offered again and again, which links the
+ * connections to whoever looks on (RFC 8446 appendix C.4): for bench. */
+void tls_client_share_tickets(struct tls_client *c);
+
 /* tls_looks_like_handshake tells whether the first received bytes (one is enough) begin a TLS
  * handshake record: type 22, version 3.x. Whoever sends something else gets no session. */
 bool tls_looks_like_handshake(const uint8_t *buf, size_t len);

@@ -59,7 +59,7 @@ struct bench_options {
     double leave_s; /* idle: after all have left, when memory is looked at again; < 0 = not */
     uint64_t count; /* messages after which to stop; 0 = by time alone */
     uint64_t rate;  /* messages, or publications, a second; 0 = the next when one is back */
-    bool json, insecure, quiet, close_handshake;
+    bool json, insecure, resume, quiet, close_handshake;
     bool no_subscribe; /* a Centrifuge client connects and no more */
     pid_t server_pid;
     struct target_options target;

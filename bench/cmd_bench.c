@@ -89,6 +89,8 @@ static void usage(FILE *to)
         "                     the secret of `roost serve --dev`\n"
         "  --cacert FILE      certificates to trust\n"
         "  --insecure         do not verify the certificate\n"
+        "  --resume           every client offers the newest session ticket, also if another\n"
+        "                     has used it before\n"
         "\n"
         "Status: 0 nothing was lost, doubled, out of order, damaged or refused; 1 something was, "
         "or\n"
@@ -124,6 +126,7 @@ enum {
     OPT_TOKEN,
     OPT_CACERT,
     OPT_INSECURE,
+    OPT_RESUME,
     OPT_HELP,
 };
 
@@ -153,6 +156,7 @@ static const struct option long_options[] = {
     {"token", required_argument, NULL, OPT_TOKEN},
     {"cacert", required_argument, NULL, OPT_CACERT},
     {"insecure", no_argument, NULL, OPT_INSECURE},
+    {"resume", no_argument, NULL, OPT_RESUME},
     {"help", no_argument, NULL, OPT_HELP},
     {NULL, 0, NULL, 0},
 };
@@ -280,6 +284,7 @@ static bool take_option(struct bench *b, int value, const char *arg)
     case OPT_TOKEN: o->token = arg; return true;
     case OPT_CACERT: o->cacert = arg; return true;
     case OPT_INSECURE: o->insecure = true; return true;
+    case OPT_RESUME: o->resume = true; return true;
     default: return false; /* getopt has said what is wrong */
     }
 }
@@ -450,6 +455,7 @@ static int prepare(struct bench *b)
     if (b->peer.url.scheme == URL_WSS) {
         b->peer.tls = tls_client_new(b->o.cacert, b->o.insecure, err, sizeof err);
         if (!b->peer.tls) return complain("TLS", err);
+        if (b->o.resume) tls_client_share_tickets(b->peer.tls);
     }
     if (dial_resolve(&b->peer, err, sizeof err, NULL) == -1) return complain("host", err);
     if (!b->o.channel) {

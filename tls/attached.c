@@ -249,7 +249,7 @@ struct tls *tls_connect(struct tls_client *c, const char *host)
         (void)mbedtls_ssl_set_session(&t->ssl, &c->session); /* if not, a full handshake */
         /* RFC 8446 C.4: a ticket is used once, so that nobody can link two connections. A 1.2
          * server issues no new one on resumption, so there it serves again. */
-        if (c->session.tls_version == MBEDTLS_SSL_VERSION_TLS1_3) {
+        if (c->session.tls_version == MBEDTLS_SSL_VERSION_TLS1_3 && !c->share_tickets) {
             mbedtls_ssl_session_free(&c->session);
             c->has_session = false;
         }

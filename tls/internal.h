@@ -55,6 +55,7 @@ struct tls_client {
     mbedtls_x509_crt trust;
     bool insecure;
     bool keep_sessions;
+    bool share_tickets;
     bool has_session;
     mbedtls_ssl_session session;                          /* if has_session */
     char session_host[MBEDTLS_SSL_MAX_HOST_NAME_LEN + 1]; /* whom it is for */

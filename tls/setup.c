@@ -301,6 +301,11 @@ void tls_client_keep_sessions(struct tls_client *c, bool keep)
     if (!keep) forget_session(c);
 }
 
+void tls_client_share_tickets(struct tls_client *c)
+{
+    c->share_tickets = true;
+}
+
 void tls_session_arrived(struct tls_attached *t)
 {
     struct tls_client *c = t->client;

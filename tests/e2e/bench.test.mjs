@@ -44,6 +44,12 @@ for (const [name, more, refused] of [['all at once', [], 0],
   }, { seconds: 90 });
 }
 
+test('--resume: all but those who come before there is a ticket resume their session', async () => {
+  const r = await bench(['idle', '--tls', '--connections', '200', '--ramp', '4', '--resume']);
+  assert.equal(r.ok, true);
+  assert.ok(r.resumed >= 100 && r.resumed < r.opened, `${r.resumed} of ${r.opened}`);
+});
+
 for (const args of [['echo', '--connections', '8', '--rate', '400'], ['echo', '--dialect', 'centrifuge', '--connections', '8', '--rate', '400', '--size', '40000', '--window', '2'],
   ['fanout', '--connections', '50', '--rate', '40'], ['fanout', '--dialect', 'centrifuge', '--connections', '20', '--rate', '40', '--history', '5']]) {
   test(`at a rate: ${args.join(' ')}`, async () => {
