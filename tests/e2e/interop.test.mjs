@@ -4,7 +4,7 @@ import { assert, serve, test, done, bound, command, certificate, metrics, until,
 
 async function secure(args = []) {
   const pair = await certificate('ec');
-  const server = await serve(['--listen', 'wss://127.0.0.1:0', '--listen', 'ws://127.0.0.1:0', '--cert', pair.cert, '--key', pair.key, ...args]);
+  const server = await serve(['--listen', 'wss://127.0.0.1:0', '--listen', 'ws://127.0.0.1:0', '--cert', pair.cert, '--key', pair.key, '--http_server.handshake_timeout', '60s', ...args]);
   return Object.assign(server, pair);
 }
 
