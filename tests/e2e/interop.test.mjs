@@ -1,6 +1,6 @@
 /* TLS with other people's libraries, once the handshake is over: keys that are replaced, padding, renegotiation, ends. Node's own (OpenSSL)
  * is in every other file; Chromium in page.test.mjs. */
-import { assert, serve, test, done, bound, command, certificate, metrics, until, within, patience, requestHead, atEnd, skip, fresh } from './lib.mjs';
+import { assert, serve, test, done, bound, command, certificate, metrics, until, within, patience, requestHead, atEnd, skip, fresh, API_KEY } from './lib.mjs';
 
 async function secure(args = []) {
   const pair = await certificate('ec');
@@ -112,6 +112,63 @@ test('gnutls-cli: rekeying, by it alone and by both', async () => {
   }
   await fresh(server);
 });
+
+/* Python's ssl over memory: the client's last flight and its request in one segment, then byte by byte; sizes around a record's. */
+const PYTHON = `
+import socket, ssl, sys
+host, port, ca, key = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4].encode()
+def run(version, cut, size):
+    context = ssl.create_default_context(cafile=ca)
+    context.minimum_version = context.maximum_version = version
+    inside, outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(inside, outside, server_hostname='localhost')
+    s = socket.create_connection((host, port))
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def send():
+        data = outside.read()
+        for i in range(0, len(data), cut or len(data) or 1): s.sendall(data[i:i + (cut or len(data))])
+    request = b'POST /api/info HTTP/1.1\\r\\nHost: a\\r\\nX-API-Key: %s\\r\\nContent-Length: %d\\r\\n\\r\\n{}' % (key, size + 2) + b' ' * size
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            send()
+            inside.write(s.recv(65536))
+    for i in range(0, len(request), 16384): tls.write(request[i:i + 16384])
+    send() # with what is left of the handshake in front
+    answer = b''
+    while b'\\r\\n\\r\\n' not in answer:
+        try:
+            answer += tls.read(65536)
+        except ssl.SSLWantReadError:
+            data = s.recv(65536)
+            if not data: raise SystemExit('the server has hung up: %r' % answer)
+            inside.write(data)
+    s.close()
+    if not answer.startswith(b'HTTP/1.1 200 '): raise SystemExit('answer: %r' % answer)
+n = 0
+for version in ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3:
+    for cut in 0, 1, 7, 1000:
+        for size in 0, 100, 16000, 16384, 40000:
+            if cut == 1 and size > 16000: continue
+            run(version, cut, size)
+            n += 1
+print(n, 'sessions')
+`;
+
+test('Python ssl over memory: coalesced with the handshake, and cut anywhere', async () => {
+  const server = await secure();
+  try {
+    await command('python3', ['-c', 'import ssl']);
+  } catch {
+    skip('python3 is not here');
+  }
+  const result = await command('python3', ['-c', PYTHON, '127.0.0.1', String(server.port('wss')), server.cert, API_KEY], { seconds: 60 });
+  assert.match(result.out, /^36 sessions/);
+  assert.ok((await metrics(server)).get('tls_handshakes_total{result="full"}') >= 36);
+  await fresh(server);
+}, { seconds: 90 });
 
 /* mbedTLS has no KeyUpdate: there the connection ends, cleanly, and the others live. */
 test('--tls-backend mbedtls: sessions stay attached, and work', async () => {
