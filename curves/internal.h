@@ -22,6 +22,9 @@ int hogweed_multiply(const mbedtls_ecp_group *grp, mbedtls_ecp_point *R, const m
 int hogweed_sign(const mbedtls_ecp_keypair *key, mbedtls_md_type_t md, const uint8_t *hash,
                  size_t hash_len, uint8_t *sig, size_t sig_size, size_t *sig_len);
 
+/* hogweed_memory: how much of an operation's memory this thread has ever needed, of *room bytes. */
+size_t hogweed_memory(size_t *room);
+
 /* hogweed_x25519_base: RFC 7748 section 5, of the base point. */
 void hogweed_x25519_base(uint8_t product[static 32], const uint8_t scalar[static 32]);
 

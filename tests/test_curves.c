@@ -326,6 +326,20 @@ static void rfc6979_a_2_5(void **state) /* P-256, SHA-256, "sample" */
     mbedtls_ecdsa_free(&key);
 }
 
+/* Its memory can not grow: what all operations of the tests before have needed is at most half of
+ * it. */
+static void memory_is_enough(void **state)
+{
+    (void)state;
+#ifdef ROOST_HOGWEED
+    size_t room;
+    const size_t most = hogweed_memory(&room);
+    assert_true(most > 1000 && most <= room / 2);
+#else
+    skip();
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,7 +347,7 @@ int main(void)
         cmocka_unit_test(like_the_ladder),    cmocka_unit_test(small_order_is_refused),
         cmocka_unit_test(a_shared_secret),    cmocka_unit_test(multiplies_like_mbedtls),
         cmocka_unit_test(refuses_bad_points), cmocka_unit_test(signs_like_mbedtls),
-        cmocka_unit_test(rfc6979_a_2_5),
+        cmocka_unit_test(rfc6979_a_2_5),      cmocka_unit_test(memory_is_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
