@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SEALED_MAX 2048u /* of a connection's TLS bytes in a batch */
+#define SEALED_MAX 4096u /* of a connection's TLS bytes in a batch */
 
 struct conn_batch {
     struct batch *ring;
